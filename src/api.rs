@@ -13,7 +13,7 @@
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
 //!             ──▶ cors ──▶ http, probes              /health, /version, /metrics, /livez, /readyz
 //!             ──▶ observe                                           the glass's own service
-//!   each RPC: interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
+//!   each RPC: origin, interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
 //! ```
 //!
 //! `api` decides nothing: whether a request is allowed or sound is the server's business. It is
@@ -31,6 +31,7 @@ pub mod limit;
 pub mod listen;
 pub mod metrics;
 pub mod observe;
+pub mod origin;
 pub mod status;
 pub mod v3;
 
@@ -39,6 +40,7 @@ mod deadline;
 mod edge;
 mod ending;
 mod first_bytes;
+mod flow;
 mod frame;
 mod http2;
 mod metadata;

@@ -22,6 +22,7 @@ pub mod answer;
 pub(crate) mod answer_reader;
 pub mod apply;
 pub mod auth;
+mod blocking;
 pub mod check;
 mod command;
 pub(crate) mod compactor;

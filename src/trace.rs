@@ -17,8 +17,8 @@
 //! In reading order: [`stage`] (the vocabulary), [`methods`], [`unit`](mod@unit), [`span`] (the
 //! guard), [`id`], [`record`], [`reason`], [`field`] (reading a record's numbers by name),
 //! [`value`] (as text), [`message`], [`waiting`], [`raw_clock`], [`ring`],
-//! [`watermarks`](mod@watermarks), [`collect`], [`context`], [`bridge`] (to `tracing`); and for
-//! `/metrics`, [`histogram`] and [`counts`].
+//! [`watermarks`](mod@watermarks), [`collect`], [`context`], [`ends`], [`bridge`] (to `tracing`);
+//! and for `/metrics`, [`histogram`] and [`counts`].
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
@@ -27,6 +27,7 @@ pub mod bridge;
 pub mod collect;
 pub mod context;
 pub mod counts;
+pub mod ends;
 pub mod field;
 pub mod histogram;
 pub mod id;
@@ -54,8 +55,8 @@ pub use record::{
     Record,
 };
 pub use ring::{
-    THREADS, is_capturing, is_redacting, is_slow, key, range_end, set_capture, set_redact,
-    set_thread,
+    THREADS, is_capturing, is_redacting, is_slow, is_too_short, key, range_end, set_capture,
+    set_redact, set_thread,
 };
 #[cfg(test)]
 pub(crate) use ring::{own_records, thread_name};

@@ -23,7 +23,9 @@
 //! * its instants are on threads: here those of a request are in the request's row;
 //! * its process has the number 1, and its times count from its own start: here they are the
 //!   process's number and the wall clock, so that the files of a cluster can be merged;
-//! * its numbers are text: here they are numbers again ([`TraceFile::mend`] does these four).
+//! * its numbers are text: here they are numbers again ([`TraceFile::mend`] does these four);
+//! * it knows no step that was over before it was told: the glass sends one as an instant that says
+//!   when it began, and here that is a pair in the request's row ([`edges`]).
 //!
 //! Left out: order between members beyond their wall clocks, arrows, and the text of keys. `glass
 //! trace export --chrome` has all of these.
@@ -54,6 +56,10 @@ use tracing_subscriber::{
     layer::{Context, Layer},
     registry::LookupSpan,
 };
+
+mod edges;
+
+use edges::Rpcs;
 
 /// Entries that may be on their way to the file: some tens of megabytes.
 const BACKLOG_MAX: u64 = 32_768;
@@ -291,6 +297,7 @@ struct TraceFile {
     limit: u64,
     /// The wall clock at the time 0 of the layer, in microseconds since 1970.
     began: f64,
+    rpcs: Rpcs,
     valve: Arc<Valve>,
 }
 
@@ -322,6 +329,7 @@ impl TraceFile {
             written: 0,
             limit,
             began: clock::wall().as_micros() as f64,
+            rpcs: Rpcs::default(),
             valve: Arc::new(Valve::default()),
         }
     }
@@ -368,7 +376,9 @@ impl TraceFile {
             out.extend_from_slice(b",\n");
         }
         self.mend(&mut entry);
-        out.extend(Value::Object(entry).to_string().into_bytes());
+        let entries = self.rpcs.at_the_edge(entry).into_iter();
+        let entries: Vec<String> = entries.map(|entry| Value::Object(entry).to_string()).collect();
+        out.extend(entries.join(",\n").into_bytes());
         out.extend_from_slice(&line[body.len()..]);
     }
 

@@ -17,6 +17,8 @@ pub(crate) enum Press {
     Ctrl(char),
     /// Any of `0` to `9`.
     Digit,
+    /// Any character.
+    Text,
     /// A key that types no character.
     Code(KeyCode),
 }
@@ -28,6 +30,8 @@ pub(crate) enum Effect {
     Do(Action),
     /// An action that takes the digit pressed.
     WithDigit(fn(u8) -> Action),
+    /// An action that takes the character pressed.
+    WithCharacter(fn(char) -> Action),
 }
 
 /// A row of the table.
@@ -49,7 +53,7 @@ pub(crate) struct Binding {
     pub(crate) effect: Effect,
 }
 
-use Press::{Char, Code, Ctrl, Digit};
+use Press::{Char, Code, Ctrl, Digit, Text};
 
 const HOME: &[Screen] = &[Screen::Cluster];
 const MOMENT: &[Screen] = &[Screen::Moment];
@@ -59,6 +63,7 @@ const LEAVING: &[Screen] = &[Screen::Leaving];
 const LIST: &[Screen] = &[Screen::List];
 const STEPS: &[Screen] = &[Screen::Steps];
 const PROMPT: &[Screen] = &[Screen::Prompt];
+const FIND: &[Screen] = &[Screen::Find];
 const STORY: &[Screen] = &[Screen::Steps, Screen::Why];
 
 /// A row that is always valid on its screens.
@@ -80,6 +85,10 @@ impl Binding {
 
     const fn with_digit(self, make: fn(u8) -> Action) -> Binding {
         Binding { effect: Effect::WithDigit(make), ..self }
+    }
+
+    const fn with_character(self, make: fn(char) -> Action) -> Binding {
+        Binding { effect: Effect::WithCharacter(make), ..self }
     }
 }
 
@@ -229,6 +238,18 @@ pub(crate) const KEYS: &[Binding] = &[
         .when(has_requests),
     row(&[Code(KeyCode::PageDown)], "PgDn", ("ten requests down", ""), LIST, Action::Choose(10))
         .when(has_requests),
+    row(&[Char('/')], "/", ("only some requests", "find"), LIST, Action::Find).when(has_more),
+    row(&[Text], "a-z …", ("key, m:member, l:lease", "type"), FIND, Action::Type(' '))
+        .with_character(Action::Type),
+    row(&[Code(KeyCode::Enter)], "Enter", ("only those requests", "find"), FIND, Action::Narrow),
+    row(
+        &[Code(KeyCode::Backspace)],
+        "Backspace",
+        ("take back a character", "erase"),
+        FIND,
+        Action::Erase,
+    ),
+    row(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), FIND, Action::Back),
     row(&[Digit], "0-9", ("the number of the step", "number"), PROMPT, Action::Digit(0))
         .with_digit(Action::Digit),
     row(&[Code(KeyCode::Enter)], "Enter", ("go to that step", "go"), PROMPT, Action::GoTo),
@@ -317,6 +338,7 @@ const ALL: &[Screen] = &[
     Screen::Ask,
     Screen::Leaving,
     Screen::List,
+    Screen::Find,
     Screen::Steps,
     Screen::Prompt,
     Screen::Why,
@@ -340,6 +362,11 @@ fn always(_: &State) -> bool {
 
 fn has_requests(state: &State) -> bool {
     !state.list.rows.is_empty()
+}
+
+/// Whether there are requests, shown or not.
+fn has_more(state: &State) -> bool {
+    has_requests(state) || state.find.is_narrow()
 }
 
 fn has_steps(state: &State) -> bool {
@@ -377,6 +404,10 @@ pub(crate) fn find(state: &State, key: KeyEvent) -> Option<Action> {
             KeyCode::Char(digit) => digit.to_digit(10).and_then(|d| u8::try_from(d).ok()).map(make),
             _ => None,
         },
+        Effect::WithCharacter(make) => match key.code {
+            KeyCode::Char(character) => Some(make(character)),
+            _ => None,
+        },
     }
 }
 
@@ -386,6 +417,7 @@ fn is_pressed(press: Press, key: KeyEvent) -> bool {
         (Char(wanted), KeyCode::Char(typed)) => wanted == typed && !has_ctrl,
         (Ctrl(wanted), KeyCode::Char(typed)) => wanted == typed && has_ctrl,
         (Digit, KeyCode::Char(typed)) => typed.is_ascii_digit() && !has_ctrl,
+        (Text, KeyCode::Char(_)) => !has_ctrl,
         (Code(wanted), code) => wanted == code,
         _ => false,
     }
@@ -455,6 +487,7 @@ mod tests {
             ("Cluster, before a member is stopped or started", Screen::Ask),
             ("Before the player ends", Screen::Leaving),
             ("Requests", Screen::List),
+            ("Requests, while a key is typed", Screen::Find),
             ("Steps", Screen::Steps),
             ("Steps, while a number is typed", Screen::Prompt),
             ("One step at full size", Screen::Why),

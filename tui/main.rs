@@ -19,6 +19,9 @@ mod run;
 mod serve;
 mod source;
 mod state;
+#[cfg(test)]
+#[path = "tests/told.rs"]
+mod told;
 mod trace;
 mod up;
 mod view;

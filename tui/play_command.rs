@@ -14,6 +14,7 @@ use crate::{
     fail, play,
     source::{self, Listener},
     state::{BYTES_MAX, State, room::Hands},
+    trace,
     up::{
         self,
         api::{Action, Command},
@@ -34,8 +35,9 @@ pub(crate) struct PlayArgs {
     endpoints: Vec<String>,
     #[command(flatten)]
     place: crate::Cluster,
-    /// Write a recording's stories as text instead of opening the player.
-    #[arg(long, requires = "file")]
+    /// Write the stories as text instead of opening the player: those of the recording, or those
+    /// that live members remember.
+    #[arg(long)]
     plain: bool,
     #[command(flatten)]
     look: LookArgs,
@@ -71,6 +73,7 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
                 file.display()
             ))),
         }),
+        None if args.plain => remembered(&args.endpoints, look),
         None if is_terminal => {
             let (control, names) = other(args).unzip();
             live(&args.endpoints, control.zip(names), look)
@@ -146,6 +149,14 @@ fn state(file: &Path) -> io::Result<State> {
 fn plain(file: &Path, look: Look) -> io::Result<()> {
     let read = source::open(file).map_err(|error| of_file(file, &error))?;
     view::plain::write(read.recording, look, &mut io::stdout().lock())
+}
+
+/// Writes all stories that these members remember.
+fn remembered(endpoints: &[String], look: Look) -> io::Result<()> {
+    block_on(async {
+        let recording = trace::remembered(endpoints).await?;
+        view::plain::write(recording, look, &mut io::stdout().lock())
+    })
 }
 
 /// Names the file and the cause: the file is missing, is a directory, or is no recording.

@@ -6,6 +6,7 @@
 //!                     ├─ memory         every event, once; `forget` keeps its size bounded
 //!                     ├─ room           the cluster view: who runs, and what to do to whom
 //!                     ├─ list           the requests, and which one is chosen
+//!                     ├─ find           what the list is narrowed to
 //!                     └─ steps          one story, the cursor in it, the lens on it
 //! ```
 //!
@@ -16,7 +17,10 @@
 //! Left out: editing. The player never writes into the cluster that it watches. It stops and starts
 //! members, through the `glass up` that runs them, after asking.
 
+pub(crate) mod afterwards;
 pub(crate) mod ahead;
+pub(crate) mod axis;
+pub(crate) mod kept;
 pub(crate) mod words;
 
 pub(crate) mod lanes;
@@ -28,6 +32,7 @@ pub(crate) mod text;
 
 pub(crate) mod alive;
 pub(crate) mod figures;
+pub(crate) mod find;
 pub(crate) mod forecast;
 pub(crate) mod forget;
 pub(crate) mod room;

@@ -1,6 +1,6 @@
 //! `glass trace`: the members' records, as text.
 //!
-//! `tail` follows live, `list` shows the requests of the last few seconds, `show` shows the story
+//! `tail` follows live, `list` shows the requests that the members remember, `show` shows the story
 //! of one, `chain` what followed from it, `diff` compares those of two, `why-slow` ranks what many
 //! waited for, `record` writes a file that the player, the lessons and `--from` read, and `export`
 //! writes one for other viewers.
@@ -21,7 +21,7 @@ use glass_etcd::{
     story::{
         Recording,
         order::Order,
-        query::{Stories, Story, address::Address, diff::Side, incidents::incidents},
+        query::{Stories, Story, address::Address, diff::Side, find::Found, incidents::incidents},
     },
     trace::Grain,
 };
@@ -36,6 +36,7 @@ mod cost;
 mod diff;
 mod explain;
 mod export;
+mod find;
 mod gather;
 mod incidents;
 mod live;
@@ -45,7 +46,8 @@ mod usual;
 
 use crate::source;
 use asked::Asked;
-use gather::{Gathered, gather};
+pub(crate) use gather::Gathered;
+use gather::gather;
 
 /// The command line of `glass trace`.
 #[derive(Debug, Args)]
@@ -58,8 +60,11 @@ pub(crate) struct TraceArgs {
 enum Command {
     /// Follow the steps of all members as they happen, until Ctrl-C.
     Tail(TailArgs),
-    /// List the requests of the last few seconds.
+    /// List the requests that the members remember, and what happened to the cluster; all of them,
+    /// or those about a key, a lease or a member.
     List {
+        #[command(flatten)]
+        find: find::Find,
         #[command(flatten)]
         from: From,
         #[command(flatten)]
@@ -81,6 +86,8 @@ enum Command {
     /// Rank what the captured requests waited for, the largest cause first. `list` says how far
     /// back the members' memory reaches; a recording reaches further.
     WhySlow {
+        #[command(flatten)]
+        find: find::Find,
         #[command(flatten)]
         from: From,
         #[command(flatten)]
@@ -211,13 +218,13 @@ enum Error {
 pub(crate) async fn run(args: TraceArgs) -> ExitCode {
     let result = match args.command {
         Command::Tail(args) => live::tail(&args).await,
-        Command::List { from, form } => list(&from, &form).await,
+        Command::List { find, from, form } => list(&find, &from, &form).await,
         Command::Show(args) => show(&args).await,
         Command::Chain(args) => chain::run(&args).await,
         Command::Diff(args) => compare(&args).await,
         Command::Record(args) => live::record(&args).await,
         Command::Export(args) => export::run(&args).await,
-        Command::WhySlow { from, form, last } => why_slow(&from, &form, last).await,
+        Command::WhySlow { find, from, form, last } => why_slow(&find, &from, &form, last).await,
         Command::Cost => cost::run(),
     };
     match result {
@@ -233,20 +240,58 @@ pub(crate) async fn run(args: TraceArgs) -> ExitCode {
     }
 }
 
-async fn list(from: &From, form: &Form) -> Result<(), Error> {
+async fn list(find: &find::Find, from: &From, form: &Form) -> Result<(), Error> {
+    find.check()?;
     let Gathered { recording, .. } = heard(from, |_| true).await?;
     let order = Order::of(&recording);
+    let found = find.stories(&recording)?;
+    let stories = Stories::new(&recording, &order);
     let mut out = std::io::stdout().lock();
     if !form.json {
-        return Ok(plain::list(&mut out, &recording, &order, incidents::rows(&recording, &order))?);
+        return Ok(write_list(&mut out, &recording, &stories, &found)?);
     }
-    for incident in incidents(&Stories::new(&recording, &order)) {
+    let others = incidents(&stories).into_iter();
+    for incident in others.filter(|incident| found.has_incident(&stories, incident)) {
         writeln!(out, "{}", incidents::json(&recording, &order, &incident))?;
     }
-    for request in plain::by_time(&recording, &order) {
-        writeln!(out, "{}", plain::list_json(&request, &recording))?;
+    for request in plain::by_time(&recording, &order).iter().filter(|one| found.has(one)) {
+        writeln!(out, "{}", plain::list_json(request, &recording))?;
     }
     Ok(())
+}
+
+/// What `list` prints of a recording.
+pub(crate) fn write_list(
+    out: &mut impl Write,
+    recording: &Recording,
+    stories: &Stories<'_>,
+    found: &Found,
+) -> std::io::Result<()> {
+    let mut others = incidents(stories);
+    others.retain(|incident| found.has_incident(stories, incident));
+    let others = incidents::rows(recording, stories.order(), &others);
+    plain::list(out, recording, stories.order(), found, others)
+}
+
+/// What `show` prints of a request.
+pub(crate) fn write_story(
+    out: &mut impl Write,
+    gathered: &Gathered,
+    order: &Order,
+    story: &Story,
+) -> std::io::Result<()> {
+    plain::story(out, gathered, order, story)?;
+    explain::sections(out, &gathered.recording, order, story)
+}
+
+/// All that these members remember, for the player's text.
+pub(crate) async fn remembered(endpoints: &[String]) -> std::io::Result<Recording> {
+    let from = From { endpoints: endpoints.to_vec(), from: None };
+    match gather(&from, |_| true).await {
+        Ok(gathered) => Ok(gathered.recording),
+        Err(Error::Io(error)) => Err(error),
+        Err(Error::Usage(text)) => Err(std::io::Error::other(text)),
+    }
 }
 
 /// Reads the file, or listens until `is_enough` holds.
@@ -288,13 +333,20 @@ fn of_file(path: &Path, error: &dyn std::error::Error) -> Error {
     Error::Usage(text)
 }
 
-async fn why_slow(from: &From, form: &Form, last: Option<Duration>) -> Result<(), Error> {
+async fn why_slow(
+    find: &find::Find,
+    from: &From,
+    form: &Form,
+    last: Option<Duration>,
+) -> Result<(), Error> {
+    find.check()?;
     let Gathered { recording, .. } = heard(from, |_| true).await?;
     let window = slow::window(last, from.from.is_none());
+    let found = find.stories(&recording)?;
     let mut out = std::io::stdout().lock();
     match form.json {
-        true => slow::json(&mut out, &recording, window)?,
-        false => slow::plain(&mut out, &recording, window)?,
+        true => slow::json(&mut out, &recording, &found, window)?,
+        false => slow::plain(&mut out, &recording, &found, window)?,
     }
     Ok(())
 }
@@ -337,8 +389,7 @@ async fn show(args: &ShowArgs) -> Result<(), Error> {
         ));
     };
     if !args.form.json {
-        plain::story(&mut out, &gathered, &order, &story)?;
-        return Ok(explain::sections(&mut out, &gathered.recording, &order, &story)?);
+        return Ok(write_story(&mut out, &gathered, &order, &story)?);
     }
     let explained = explain::json_line(&gathered, &order, &story);
     let Recording { members, events, dropped } = gathered.recording;

@@ -29,7 +29,7 @@ use ratatui::{Frame, layout::Rect};
 
 use crate::{
     keys,
-    state::{Screen, State},
+    state::{Screen, State, text},
 };
 
 pub(crate) use pen::Look;
@@ -91,6 +91,11 @@ fn first_word(shown: &str) -> &str {
 fn notice(state: &State) -> Option<String> {
     if state.room.is_shown && !state.is_helping {
         return state.room.notice.as_ref().map(|notice| format!("{notice}   (? help)"));
+    }
+    if let Some(typed) = state.find.typed.as_ref().filter(|_| !state.is_helping) {
+        let advice = "key, m:member, l:lease; Enter finds, Esc does not";
+        let after = state.find.mistake.as_deref().unwrap_or(advice);
+        return Some(format!("find /{}_   ({})", text::clean(typed), text::clean(after)));
     }
     let steps = state.steps.as_ref().filter(|_| !state.is_helping)?;
     match &steps.prompt {

@@ -64,7 +64,7 @@ use crate::{
             rope::{Next, Rows},
         },
     },
-    trace::Moment,
+    trace::{Moment, ends::Ends},
 };
 
 /// Bytes that are handed over at a time: HTTP/2's frame size, unless the client allows more.
@@ -138,13 +138,19 @@ pub(super) fn enter(id: u64, began: Moment) {
 }
 
 /// The rpc with this id has ended: whether it has failed, and whether its answer ends the call.
-pub(super) fn leave(id: u64, ended: Moment, (has_failed, is_answered): (bool, bool)) {
-    with_arrived(|arrived| arrived.leave(id, ended, (has_failed, is_answered)));
+/// Returns whether the call may be kept, as far as its frames tell.
+pub(super) fn leave(id: u64, ended: Moment, end: (bool, bool)) -> bool {
+    with_arrived(|arrived| arrived.leave(id, ended, end)).unwrap_or(false)
 }
 
 /// A loop of the member is no call.
-fn with_arrived(note: impl FnOnce(&mut Arrived)) {
-    let _ = CALLING.try_with(|calling| calling.arrived.borrow_mut().as_mut().map(note));
+fn with_arrived<T>(note: impl FnOnce(&mut Arrived) -> T) -> Option<T> {
+    CALLING.try_with(|calling| calling.arrived.borrow_mut().as_mut().map(note)).ok().flatten()
+}
+
+/// Both ends of the connection of the current call.
+pub(super) fn ends() -> Option<Ends> {
+    CALLING.try_with(|calling| calling.client.ends()).ok().flatten()
 }
 
 /// The connection of the current call.

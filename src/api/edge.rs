@@ -359,9 +359,15 @@ impl Arrived {
     }
 
     /// The rpc with this id has ended: whether it has failed, and whether its answer ends the call.
-    pub(super) fn leave(&self, id: u64, ended: Moment, (has_failed, is_answered): (bool, bool)) {
+    /// Returns whether it may be kept.
+    pub(super) fn leave(
+        &self,
+        id: u64,
+        ended: Moment,
+        (has_failed, is_answered): (bool, bool),
+    ) -> bool {
         if self.id != id || ended.clock == 0 {
-            return;
+            return false;
         }
         let took = ended.since(self.first.at);
         let is_kept = trace::kept(id);
@@ -373,6 +379,7 @@ impl Arrived {
         if is_answered {
             self.table.left(self.stream).set(self.stream, Left { id, raw: ended.raw, is_wanted });
         }
+        is_wanted
     }
 
     fn record(&self) {

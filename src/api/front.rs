@@ -41,6 +41,7 @@ use super::{
     listen::{Acceptor, Listener, Stream},
     metadata::Metadata,
     observe::ObserveService,
+    origin::Origin,
     pace::Pace,
     pings::Pings,
     refused::{self, Asked},
@@ -274,7 +275,7 @@ impl Front {
         http2::configure(builder.http2(), &self.limits);
         let (pace, metadata) = (Pace::default(), Metadata::default());
         let mut stopping = self.phase.stopping.clone();
-        let client = self.server.room.connect();
+        let client = self.server.room.connect_from(stream.ends());
         let of_calls = Arc::clone(&client);
         let min_time = self.limits.keepalive.min_time;
         let service = service_fn(move |request| {
@@ -323,21 +324,21 @@ impl Front {
         caller: Caller,
     ) -> Result<impl Future<Output = Response<Body>> + use<>, Box<Response<Body>>> {
         let held = metadata.hold(request.headers()).map_err(|status| {
-            self.note_refusal(&request, (status.code(), Reason::TooMuchMetadata));
+            self.note_refusal(&request, &caller, (status.code(), Reason::TooMuchMetadata));
             Box::new(status.into_http())
         })?;
         let is_grpc = self.traffic.has_grpc() && is_grpc(&request);
         let deadline = match deadline::of(request.headers()) {
             Ok(deadline) if is_grpc => deadline,
             Err(why) if is_grpc => {
-                self.note_refusal(&request, (Code::Internal, Reason::MalformedTimeout));
+                self.note_refusal(&request, &caller, (Code::Internal, Reason::MalformedTimeout));
                 return Err(Box::new(deadline::refusal(&why)));
             }
             _ => None,
         };
         let path = request.uri().path();
         if is_grpc && let Some((status, reason)) = self.unknown(path) {
-            self.note_refusal(&request, (status.code(), reason));
+            self.note_refusal(&request, &caller, (status.code(), reason));
             return Err(Box::new(status.into_http()));
         }
         let call = if deadline.is_none() && !self.has_to_wait(path) {
@@ -409,9 +410,9 @@ impl Front {
     }
 
     /// Records a call that is refused before it begins.
-    fn note_refusal(&self, request: &Request<Incoming>, end: (Code, Reason)) {
-        let traceparent = request.headers().get("traceparent");
-        refused::record(&self.server, (request.uri().path(), traceparent), end);
+    fn note_refusal(&self, request: &Request<Incoming>, caller: &Caller, end: (Code, Reason)) {
+        let origin = Origin::new(request.headers().get("traceparent"), caller.client.ends());
+        refused::record(&self.server, (request.uri().path(), origin), end);
     }
 
     /// etcd's answer to a method that is not served, and why it is not.

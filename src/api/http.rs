@@ -16,6 +16,7 @@ use tonic::Code;
 use super::{
     cors,
     interceptor::{Call, Method},
+    origin::Origin,
     probes::{self, Pairs},
     status::code_and_text,
     text::{error, method_not_allowed, plain},
@@ -78,7 +79,7 @@ async fn health(
     }
     let first = pairs.iter().find(|(name, _)| name == "serializable");
     let serializable = first.is_some_and(|(_, value)| value == "true");
-    let call = Call::open(&server, Method::HttpHealth, 0, b"", None);
+    let call = Call::open(&server, Method::HttpHealth, 0, b"", Origin::of_http());
     let health = server.health(call.id(), serializable, &probes::excluded(pairs)).await;
     let reason = match health {
         Ok(()) => String::new(),
@@ -102,7 +103,7 @@ async fn version(State(server): State<Arc<Server>>, method: HttpMethod) -> Respo
     if method != HttpMethod::GET {
         return method_not_allowed();
     }
-    let call = Call::open(&server, Method::HttpVersion, 0, b"", None);
+    let call = Call::open(&server, Method::HttpVersion, 0, b"", Origin::of_http());
     let body = version_json(server.members.version());
     let _ = call.finish(Ok(()), body.len(), 0);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()

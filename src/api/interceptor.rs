@@ -10,13 +10,13 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     answers, edge,
+    origin::Origin,
     status::{plain_status, status},
 };
 use crate::{
-    mark,
     server::{Error, Server, dropped},
     set, stage,
-    trace::{self, Reason, context::Context},
+    trace::{self, Reason},
 };
 
 /// An RPC, from its decoded request to its response.
@@ -28,7 +28,7 @@ pub struct Call {
     has_failed: bool,
     id: u64,
     method: Method,
-    caller: Option<Context>,
+    origin: Origin,
 }
 
 /// The RPCs, with the numbers that records carry: positions in [`trace::METHODS`].
@@ -65,13 +65,23 @@ pub enum Method {
     Resign = 29,
     HttpLivez = 30,
     HttpReadyz = 31,
+    WatchStream = 63,
+    LeaseKeepAliveStream = 64,
+    HttpLivezSerializableRead = 65,
+    HttpReadyzDataCorruption = 66,
+    HttpReadyzSerializableRead = 67,
+    HttpReadyzLinearizableRead = 68,
+    HttpReadyzNonLearner = 69,
 }
 
 impl Method {
     /// Whether its answers are a stream, which ends later than its rpc or never.
     fn is_stream(self) -> bool {
-        use Method::{HealthWatch, LeaseKeepAlive, Observe, Watch};
-        matches!(self, Watch | LeaseKeepAlive | Observe | HealthWatch)
+        use Method::{
+            HealthWatch, LeaseKeepAlive, LeaseKeepAliveStream, Observe, Watch, WatchStream,
+        };
+        let is_message = matches!(self, Watch | LeaseKeepAlive);
+        is_message || matches!(self, WatchStream | LeaseKeepAliveStream | Observe | HealthWatch)
     }
 
     /// Whether it belongs to Lock or Election, whose errors have no codes.
@@ -88,9 +98,9 @@ pub fn begin<Q: Message>(
     request: &Request<Q>,
     key: Option<&[u8]>,
 ) -> Result<Call, Status> {
-    let caller = caller(request.metadata());
+    let origin = Origin::of(request.metadata());
     let bytes = request.get_ref().encoded_len();
-    let call = Call::open(server, method, bytes, key.unwrap_or_default(), caller);
+    let call = Call::open(server, method, bytes, key.unwrap_or_default(), origin);
     if let Some(key) = key {
         trace::key(call.id, key);
     }
@@ -102,16 +112,15 @@ pub fn begin<Q: Message>(
 
 impl Call {
     /// Mints the id and opens the stage. The request's key, and whether its caller wants a trace,
-    /// decide whether it is kept. The caller's context is recorded in any case: a call that turns
-    /// out to be slow later belongs to the caller's trace as well.
+    /// decide whether it is kept.
     pub fn open(
         server: &Server,
         method: Method,
         bytes_in: usize,
         key: &[u8],
-        caller: Option<Context>,
+        origin: Origin,
     ) -> Self {
-        let forced = caller.is_some_and(|caller| caller.is_sampled);
+        let forced = origin.is_sampled();
         let id = server.ids.of_client(method as u64, key, forced);
         let mut span = stage!(Rpc, id, method = method as u8, bytes_in = bytes_in);
         // Until the call is finished, a drop means that its client disconnected.
@@ -122,8 +131,8 @@ impl Call {
         if forced && trace::kept(id) {
             edge::ask_for_ages();
         }
-        note_caller(id, caller);
-        Self { span, is_open: true, has_failed: false, id, method, caller }
+        origin.note(id);
+        Self { span, is_open: true, has_failed: false, id, method, origin }
     }
 
     /// The id of the request, under which its steps are recorded on all members.
@@ -152,7 +161,8 @@ impl Call {
         if result.is_ok() {
             answers::small(bytes);
         }
-        let trace = self.caller.map(|caller| caller.response(self.id, trace::kept(self.id)));
+        let trace =
+            self.origin.context.map(|caller| caller.response(self.id, trace::kept(self.id)));
         let mut result = self.finish(result, bytes, revision).map(Response::new);
         if let Some(trace) = trace.and_then(|trace| trace.parse().ok()) {
             let metadata = match &mut result {
@@ -203,19 +213,20 @@ impl Drop for Call {
         if self.is_open && dropped::is_expiring() {
             self.end(trace::DEADLINE_EXCEEDED);
         }
+        let began = self.span.began();
         let ended = self.span.close();
-        answers::leave(self.id, ended, (self.has_failed, !self.method.is_stream()));
+        let end = (self.has_failed, !self.method.is_stream());
+        let is_wanted = answers::leave(self.id, ended, end);
+        let has_ended_well = !self.is_open && !self.has_failed;
+        if is_wanted || !has_ended_well || trace::is_slow(ended.since(began)) {
+            self.origin.note_late(self.id);
+        }
     }
 }
 
 /// Refuses to open a stream, and records the call.
-pub fn refuse_stream(
-    server: &Server,
-    method: Method,
-    caller: Option<Context>,
-    error: Error,
-) -> Status {
-    let call = Call::open(server, method, 0, b"", caller);
+pub fn refuse_stream(server: &Server, method: Method, origin: Origin, error: Error) -> Status {
+    let call = Call::open(server, method, 0, b"", origin);
     call.finish::<()>(Err(error), 0, 0).expect_err("an error stays one")
 }
 
@@ -231,25 +242,4 @@ pub fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
 /// Whether the caller requires a member that knows a leader.
 pub(super) fn wants_leader(metadata: &MetadataMap) -> bool {
     metadata.get("hasleader").is_some_and(|value| value == "true")
-}
-
-/// Records in which trace of its caller a request is.
-pub(super) fn note_caller(id: u64, caller: Option<Context>) {
-    if let Some(caller) = caller {
-        let [high, low] = caller.halves();
-        let sampled = u8::from(caller.is_sampled);
-        mark!(
-            RpcContext,
-            id,
-            trace_high = high,
-            trace_low = low,
-            parent = caller.span,
-            sampled = sampled
-        );
-    }
-}
-
-/// The caller's trace: a valid W3C `traceparent`.
-pub(super) fn caller(metadata: &MetadataMap) -> Option<Context> {
-    Context::parse(metadata.get("traceparent")?.to_str().ok()?)
 }

@@ -36,7 +36,7 @@ use tokio::{
 };
 
 use super::edge;
-use crate::config::Address;
+use crate::{config::Address, trace::ends::Ends};
 
 /// How many connections may wait to be accepted. The kernel uses the smaller of this number and
 /// `net.core.somaxconn` (4096 by default), so the operator's setting decides. It is not larger
@@ -162,6 +162,18 @@ impl Acceptor {
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// Both ends of a connection over TCP; `None` if it has been reset meanwhile.
+    pub(super) fn ends(&self) -> Option<Ends> {
+        match self {
+            Self::Tcp(stream) => {
+                Some(Ends::new(stream.peer_addr().ok()?, stream.local_addr().ok()?))
+            }
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 /// Calls the same method of either kind of connection.

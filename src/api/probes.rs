@@ -31,6 +31,7 @@ use axum::{
 
 use super::{
     interceptor::{Call, Method},
+    origin::Origin,
     status::code_and_text,
     text::{error, method_not_allowed, nosniff, plain},
 };
@@ -62,10 +63,17 @@ impl Probe {
         }
     }
 
-    fn method(self) -> Method {
-        match self {
-            Self::Livez => Method::HttpLivez,
-            Self::Readyz => Method::HttpReadyz,
+    /// The method of the path of all checks, or of this one.
+    fn method(self, only: Option<Check>) -> Method {
+        match (self, only) {
+            (Self::Livez, None) => Method::HttpLivez,
+            // The only check that this probe has.
+            (Self::Livez, Some(_)) => Method::HttpLivezSerializableRead,
+            (Self::Readyz, None) => Method::HttpReadyz,
+            (Self::Readyz, Some(Check::DataCorruption)) => Method::HttpReadyzDataCorruption,
+            (Self::Readyz, Some(Check::SerializableRead)) => Method::HttpReadyzSerializableRead,
+            (Self::Readyz, Some(Check::LinearizableRead)) => Method::HttpReadyzLinearizableRead,
+            (Self::Readyz, Some(Check::NonLearner)) => Method::HttpReadyzNonLearner,
         }
     }
 
@@ -123,7 +131,7 @@ async fn answer(server: &Server, probe: Probe, only: Option<Check>, pairs: Pairs
         Some(check) => vec![check],
         None => without(probe.checks(), &excluded(pairs)),
     };
-    let call = Call::open(server, probe.method(), 0, b"", None);
+    let call = Call::open(server, probe.method(only), 0, b"", Origin::of_http());
     let (mut text, mut is_well) = (String::new(), true);
     for check in checks {
         let result = server.check(call.id(), check).await;
@@ -251,6 +259,7 @@ pub(super) fn counted() -> Vec<Counted> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::METHODS;
 
     fn pairs(list: &[(&str, &str)]) -> Pairs {
         list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -274,6 +283,18 @@ mod tests {
         assert_eq!(reason(Failed::Alarm("CORRUPT")), "alarm activated: CORRUPT");
         assert_eq!(reason(Failed::Read(Error::Timeout)), "etcdserver: request timed out");
         assert_eq!(reason(Failed::Learner), "not supported for learner");
+    }
+
+    #[test]
+    fn each_path_is_a_method_of_its_own() {
+        let named = |probe: Probe, only| METHODS[probe.method(only) as usize];
+        for probe in Probe::ALL {
+            assert_eq!(named(probe, None), format!("GET /{}", probe.name()));
+            for check in probe.checks() {
+                let path = format!("GET /{}/{}", probe.name(), name(*check));
+                assert_eq!(named(probe, Some(*check)), path);
+            }
+        }
     }
 
     #[test]

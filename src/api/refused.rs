@@ -8,11 +8,11 @@
 use http::{HeaderValue, uri::PathAndQuery};
 use tonic::Code;
 
-use super::interceptor;
+use super::{answers, origin::Origin};
 use crate::{
     server::Server,
     set, stage,
-    trace::{METHODS, Reason, context::Context},
+    trace::{METHODS, Reason},
 };
 
 /// The entry of [`METHODS`] for all methods that have none.
@@ -38,7 +38,8 @@ impl Asked {
     pub(super) fn refused_with<B>(&self, server: &Server, answer: &http::Response<B>) {
         if let Some(end) = end_of(answer) {
             let path = self.path.as_ref().map_or("", PathAndQuery::path);
-            record(server, (path, self.traceparent.as_ref()), end);
+            let origin = Origin::new(self.traceparent.as_ref(), answers::ends());
+            record(server, (path, origin), end);
         }
     }
 }
@@ -56,16 +57,14 @@ fn end_of<B>(answer: &http::Response<B>) -> Option<(Code, Reason)> {
 /// Records a call to this path that ends before it begins.
 pub(super) fn record(
     server: &Server,
-    (path, traceparent): (&str, Option<&HeaderValue>),
-    end: (Code, Reason),
+    (path, origin): (&str, Origin),
+    (code, reason): (Code, Reason),
 ) {
-    let (code, reason) = end;
-    let caller = traceparent.and_then(|value| Context::parse(value.to_str().ok()?));
-    let forced = caller.is_some_and(|caller| caller.is_sampled);
     let method = method_of(path);
-    let id = server.ids.of_client(method, b"", forced);
+    let id = server.ids.of_client(method, b"", origin.is_sampled());
     let mut span = stage!(Rpc, id, method = method).begun();
-    interceptor::note_caller(id, caller);
+    origin.note(id);
+    origin.note_late(id);
     let code = u8::try_from(code as i32).unwrap_or(u8::MAX);
     set!(span, Rpc, code = code);
     span.result(code);

@@ -50,8 +50,9 @@ use crate::{
         query::{callers, method_of},
     },
     trace::{
-        FLAG_ERROR,
+        FLAG_ERROR, Reason,
         context::Context,
+        ends::Ends,
         record::Kind,
         stage::{Family, Stage},
     },
@@ -83,6 +84,10 @@ pub const SCOPE: &str = "glass-etcd/trace";
 
 /// The attribute that gives the reason of a link.
 pub const LINK: &str = "glass.link";
+
+/// The attribute that says why a step has failed, also where the conventions see no error of the
+/// server.
+pub const REASON: &str = "glass.reason";
 
 /// Largest number of spans in one request to a collector: about 500 KB.
 const SPANS_MAX: usize = 512;
@@ -185,10 +190,21 @@ pub fn flags(span: &Span) -> u32 {
 pub const RPC_ATTRIBUTES: [&str; 4] =
     ["rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"];
 
+/// The attributes of an rpc or a request over HTTP that name the ends of its connection, as both
+/// conventions do: where the client has reached the member, and from where.
+pub const CONNECTION_ATTRIBUTES: [&str; 4] =
+    ["server.address", "server.port", "network.peer.address", "network.peer.port"];
+
 /// The attributes of a request over HTTP, as OpenTelemetry's conventions for HTTP servers name
 /// them. `error.type` comes with a status of 500 or more.
-pub const HTTP_ATTRIBUTES: [&str; 5] =
-    ["http.request.method", "http.route", "url.path", "url.scheme", "http.response.status_code"];
+pub const HTTP_ATTRIBUTES: [&str; 6] = [
+    "http.request.method",
+    "http.route",
+    "url.path",
+    "url.scheme",
+    "http.response.status_code",
+    "client.address",
+];
 
 /// The gRPC codes for which a server's span is an error, by OpenTelemetry's conventions: UNKNOWN,
 /// DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS. The others are the client's
@@ -197,15 +213,19 @@ const SERVER_ERRORS: [u8; 6] = [2, 4, 12, 13, 14, 15];
 
 /// The error message of a step whose span is an error.
 fn failure(event: &Event) -> Option<String> {
-    let reason = event.reason.map(|reason| reason.text().to_owned());
+    let message = || {
+        let code = (event.result != 0).then(|| attributes::code_name(event.result));
+        let reason = event.reason.map(Reason::text).or(code);
+        reason.unwrap_or("no reason was recorded").to_owned()
+    };
     if event.stage == Stage::Rpc {
         let is_error = match attributes::http_status(event) {
             Some(status) => 500 <= status,
             None => SERVER_ERRORS.contains(&event.result),
         };
-        return is_error.then(|| reason.unwrap_or(format!("gRPC code {}", event.result)));
+        return is_error.then(message);
     }
-    (event.flags & FLAG_ERROR != 0).then(|| reason.unwrap_or("no reason was recorded".to_owned()))
+    (event.flags & FLAG_ERROR != 0).then(message)
 }
 
 /// Turns events into spans.
@@ -216,6 +236,8 @@ pub struct Exporter<'a> {
     ids: ids::Ids<'a>,
     /// The trace context that each caller sent, by request.
     callers: HashMap<u64, Context>,
+    /// The ends of the connection of each request.
+    connections: HashMap<u64, Ends>,
     /// What stands above each step, by position.
     parents: Vec<Above>,
     links: HashMap<usize, Vec<(usize, &'static str)>>,
@@ -225,7 +247,7 @@ pub struct Exporter<'a> {
 fn is_request(event: &Event) -> bool {
     event.id != 0
         && event.stage.family() == Family::Request
-        && !matches!(event.stage, Stage::Key | Stage::RpcContext)
+        && !matches!(event.stage, Stage::Key | Stage::RpcContext | Stage::RpcConnection)
 }
 
 fn is_done(event: &Event) -> bool {
@@ -246,6 +268,7 @@ impl<'a> Exporter<'a> {
             order,
             scope,
             callers: callers::contexts(recording),
+            connections: callers::connections(recording),
             parents: parents::parents(recording, order, &ids, scope),
             ids,
             links: links::links(recording, order),
@@ -340,6 +363,17 @@ impl<'a> Exporter<'a> {
         vec![span, other]
     }
 
+    /// The attributes of a step, and of an rpc the ends of its connection.
+    fn attributes(&self, event: &Event) -> Vec<Attribute> {
+        let mut all = attributes::of_step(event, self.member(event).member_id);
+        if event.stage == Stage::Rpc
+            && let Some(ends) = self.connections.get(&event.id)
+        {
+            all.extend(attributes::of_connection(event, *ends));
+        }
+        all
+    }
+
     fn span(&self, at: usize) -> Span {
         let event = self.event(at);
         let (start, end) = super::lanes::extent(event, self.order.times[at]);
@@ -379,7 +413,7 @@ impl<'a> Exporter<'a> {
             kind,
             start_ns: clamp(start),
             end_ns: clamp(end),
-            attributes: attributes::of_step(event, self.member(event).member_id),
+            attributes: self.attributes(event),
             links,
             failure: failure(event),
         }

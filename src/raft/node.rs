@@ -224,7 +224,9 @@ impl Node {
             Input::Propose { id, data, .. } => {
                 let since = self.turn_began;
                 let queued = self.proposals.gather(Proposal { id, data, since });
-                mark!(RaftInbox, id, queued = queued, waited = waited);
+                if !trace::is_too_short(trace::Stage::RaftInbox, id, || waited) {
+                    mark!(RaftInbox, id, queued = queued, waited = waited);
+                }
             }
             Input::ProposeInTerm { data, term, .. } => self.propose_in_term(data, term),
             Input::ReadIndex { round, .. } => {

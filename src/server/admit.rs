@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     pb::etcdserverpb::{PutRequest, RequestHeader, RequestOp, TxnRequest, request_op::Request},
-    stage,
+    set, stage,
     trace::Reason,
 };
 
@@ -30,7 +30,8 @@ impl Proposer {
     pub(super) async fn check_quota(&self, id: u64, cost: u64) -> Result<(), Error> {
         let Some(limit) = self.settings.quota_bytes else { return Ok(()) };
         let used = self.backend.used();
-        let mut span = stage!(QuotaCheck, id, used = used, limit = limit);
+        let mut span = stage!(QuotaCheck, id, used = used, limit = limit, adds = cost);
+        set!(span, QuotaCheck, in_use = self.backend.size_in_use(), file = self.backend.size());
         if cost == 0 || used.saturating_add(cost) <= limit {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use super::{
     answer::{Answer, Connection},
     answer_reader::{AnswerReader, Question},
     auth::AuthStore,
-    check,
+    blocking, check,
     command::Command,
     error::note,
     long_reads::LongReads,
@@ -183,20 +183,23 @@ impl KvServer {
         if physical {
             let mut step = WaitStep::begin(stage!(CompactWait, id, revision = revision));
             step.end(self.wait_compacted(revision).await)?;
+            drop(step);
+            let backend = Arc::clone(self.store.backend());
+            let commit = move |waited| {
+                let _span = stage!(CompactCommit, id, waited = waited).begun();
+                backend.commit_now();
+            };
+            blocking::run(id, commit).await?;
         }
         Ok(CompactionResponse { header: plan::header(reply.revision()) })
     }
 
-    /// Waits until the rows of a compaction are deleted, and until that is committed to the file.
-    /// Fails if the member stops first.
+    /// Waits until the rows of a compaction are deleted. Fails if the member stops first.
     async fn wait_compacted(&self, revision: i64) -> Result<(), Error> {
         tokio::select! {
-            () = self.store.compaction_finished(revision) => {}
-            () = self.stopping.given() => return Err(Error::Stopped),
+            () = self.store.compaction_finished(revision) => Ok(()),
+            () = self.stopping.given() => Err(Error::Stopped),
         }
-        let backend = Arc::clone(self.store.backend());
-        let done = tokio::task::spawn_blocking(move || backend.commit_now());
-        done.await.map_err(|_| Error::Stopped)
     }
 }
 

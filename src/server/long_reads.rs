@@ -29,8 +29,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Error, mvcc::Store, wait_step::WaitStep};
-use crate::{stage, trace};
+use super::{Error, blocking, mvcc::Store, wait_step::WaitStep};
+use crate::stage;
 
 /// Upper limit on long reads in progress.
 const READS_MAX: usize = 4;
@@ -128,17 +128,16 @@ impl Queue {
             Err(TryAcquireError::NoPermits) => self.wait(id, patience).await?,
             Err(TryAcquireError::Closed) => return Err(Error::Stopped),
         };
-        let (limit, since) = (self.max, trace::handed_over());
-        let done = tokio::task::spawn_blocking(move || {
-            let waited = trace::waited_ns(since);
+        let limit = self.max;
+        blocking::run(id, move |waited| {
             let span = stage!(ReadThread, id, waited = waited, limit = limit).begun();
             let result = work();
             drop(span);
             // Not earlier: a caller that gives up does not stop the read, which still counts.
             drop(permit);
             result
-        });
-        done.await.map_err(|_| Error::Stopped)
+        })
+        .await
     }
 
     async fn wait(&self, id: u64, patience: Duration) -> Result<OwnedSemaphorePermit, Error> {

@@ -224,13 +224,20 @@ impl<'a> Sorter<'a> {
         first.is_some_and(|first| !placed[*first])
     }
 
-    /// Whether the event is a receive whose send may still arrive.
+    /// Whether the event is a receive whose send may still arrive, or the beginning of an answer
+    /// whose question may.
     fn waits_for_sender(&self, at: usize, is_silent: &[bool]) -> bool {
         let event = &self.recording.events[at];
-        if event.stage != Stage::RaftReceive || event.link == 0 || self.partner.contains_key(&at) {
-            return false;
-        }
-        let peer = field!(event, RaftReceive, peer);
+        let peer = match (event.stage, event.kind) {
+            _ if event.link == 0 => return false,
+            (Stage::RaftReceive, _) if !self.partner.contains_key(&at) => {
+                field!(event, RaftReceive, peer)
+            }
+            (Stage::LeaseServe, Kind::Begin) if !self.before.contains_key(&at) => {
+                field!(event, LeaseServe, from)
+            }
+            _ => return false,
+        };
         let sender = self.recording.members.iter().position(|member| member.member_id == peer);
         let Some(sender) = sender else { return false };
         let heard = self.lanes.iter().filter(|lane| usize::from(lane.member) == sender);

@@ -12,6 +12,7 @@
 //! | `buffer.freeze`, `backend.commit` | the same, after the entry was applied            |
 //! | `read_index.round`, `.confirmed`, messages of the round | the round that the read waited for |
 //! | `watch.send` to a watcher that caught up | the revision with which it begins or ends |
+//! | `watch.sync`                      | the number of the pass, in the watcher's `watch.forward` |
 //!
 //! An index identifies an entry only while that entry is in a member's log: an entry replaced by a
 //! new leader's has no later steps there, and what is repeated to a new leader is not part of its
@@ -23,6 +24,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub mod address;
+pub mod afterwards;
 pub mod ahead;
 pub mod brief;
 pub mod callers;
@@ -30,9 +32,11 @@ pub mod chain;
 pub mod cluster;
 pub mod diff;
 pub mod election;
+pub mod find;
 pub mod graph;
 pub mod incidents;
 mod joins;
+pub mod passes;
 pub mod path;
 mod ranges;
 pub mod slow;
@@ -160,6 +164,19 @@ pub struct Summary {
     pub took_ns: Option<u64>,
     /// The trace that its caller named.
     pub trace: Option<u128>,
+    /// What has come through it so far, if it is a stream.
+    pub flow: Option<Flow>,
+}
+
+/// What has come through a stream, as its newest record says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Messages of the client.
+    pub received: u64,
+    /// Messages to the client.
+    pub sent: u64,
+    /// Events in these.
+    pub events: u64,
 }
 
 /// All requests whose rpc was captured, in the order in which their beginnings arrived.
@@ -187,6 +204,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 code: None,
                 took_ns: None,
                 trace: None,
+                flow: None,
             });
         }
         let summary = &mut list[known];
@@ -202,6 +220,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
         }
     }
     note_open(recording, &mut list);
+    note_flows(recording, &mut list);
     name_keys(recording, &mut list);
     let callers = callers::contexts(recording);
     for summary in &mut list {
@@ -222,6 +241,23 @@ fn note_open(recording: &Recording, list: &mut [Summary]) {
     for request in list.iter_mut().filter(|request| request.end.is_none()) {
         let begun = &recording.events[request.event];
         request.is_open = newest.get(&begun.member) == Some(&begun.boot);
+    }
+}
+
+/// Notes what has come through streams.
+fn note_flows(recording: &Recording, list: &mut [Summary]) {
+    let mut newest: HashMap<(u8, u64), &Event> = HashMap::new();
+    for event in recording.events.iter().filter(|event| event.stage == Stage::StreamFlow) {
+        let known = newest.entry((event.member, event.id)).or_insert(event);
+        if known.clock < event.clock {
+            *known = event;
+        }
+    }
+    for summary in list {
+        summary.flow = newest.get(&(summary.member, summary.id)).map(|event| {
+            let [received, sent, events] = fields!(event, StreamFlow: received, sent, events);
+            Flow { received, sent, events }
+        });
     }
 }
 
@@ -295,7 +331,9 @@ impl<'a> Finder<'a> {
         let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
         let unheard = finder.unheard(entry.is_some() && !is_lost);
         let (title, steps) = (finder.title(id), finder.steps());
-        Some(Story { id, title, entry, is_lost, steps, missing, unheard, maybe_told })
+        let mut story = Story { id, title, entry, is_lost, steps, missing, unheard, maybe_told };
+        brief::excuse(stories.recording, &mut story);
+        Some(story)
     }
 
     fn event(&self, at: usize) -> &'a Event {
@@ -421,7 +459,8 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Adds the events that the request's watchers have received.
+    /// Adds the events that the request's watchers have received, and the passes that brought them
+    /// forward.
     fn deliveries(&mut self, id: u64) {
         let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
         let created = own.filter(|event| event.stage == Stage::WatchCreate);
@@ -432,6 +471,10 @@ impl<'a> Finder<'a> {
             let sent = self.stories.deliveries(watcher).iter();
             self.picked.extend(sent.map(|at| (*at, Relation::Delivery)));
         }
+        let own = self.stories.with_id(id).iter().map(|at| self.event(*at));
+        let forward = own.filter(|event| event.stage == Stage::WatchForward);
+        let passes = forward.filter_map(|event| self.stories.passes.of_mark(event));
+        self.picked.extend(passes.map(|at| (at, Relation::Aftermath)).collect::<Vec<_>>());
     }
 
     /// Term and index of the request's entry.

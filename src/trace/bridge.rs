@@ -13,7 +13,9 @@
 //!
 //! A step becomes a span, a mark an event. Both have the name of the stage, the target [`TARGET`],
 //! and the stage's fields by name. A span's fields are recorded when the step ends, because most
-//! are not known earlier. Before them stand `request_id` and `member`, in hex.
+//! are not known earlier. Before them stand `request_id` and `member`, in hex. A step
+//! that is known only when it is over becomes an event, which says in `past_ns` how long ago it
+//! began and in `took_ns` how long it took.
 //!
 //! **Parents.** Stages of one request run on many threads, and no span handle crosses a channel. So
 //! the first span that a request opens on this member becomes its *top*. Later spans look the top
@@ -112,6 +114,8 @@ pub(super) struct Head {
     pub(super) link: Option<DisplayValue<String>>,
     /// Names of the flags, once they are known.
     pub(super) flags: Option<DisplayValue<String>>,
+    /// Of a step that is over: how long ago it began, in nanoseconds, and how long it took.
+    pub(super) past: Option<(u64, u64)>,
 }
 
 /// The parts of a step that are known when it ends.
@@ -162,6 +166,15 @@ pub(super) fn mark(stage: Stage, id: u64, end: End<'_>) {
     }
 }
 
+/// Emits the event of a step that is over, with how long ago it began and how long it took, in
+/// nanoseconds. It has no parent: the steps that are recorded so precede the rpc, or follow it.
+#[cold]
+pub(super) fn past(stage: Stage, id: u64, times: (u64, u64), fields: &[u64; 8]) {
+    if id::kept(id) {
+        callsites::event(stage, Head { past: Some(times), ..Head::new(id, None) }, fields);
+    }
+}
+
 impl Open {
     /// Fills in the remaining fields and closes the span.
     pub(super) fn end(self, stage: Stage, end: End<'_>) {
@@ -187,6 +200,7 @@ impl Head {
             member: display(hex(MEMBER.load(Ordering::Relaxed))),
             link: None,
             flags: None,
+            past: None,
         }
     }
 }

@@ -11,7 +11,8 @@
 //! 1. every record of a request that is kept (its id says so) or pinned (it failed or was slow);
 //! 2. of the loops, always: changes of leader, entries that the log loses, and commits of the file;
 //!    and the entries that belong to no request, such as a new leader's first;
-//! 3. of the loops, what covers an entry or a round of the requests of 1;
+//! 3. of the loops, what covers an entry or a round of the requests of 1, and what these stood
+//!    behind ([`ahead`]);
 //! 4. of the loops, everything, heartbeats too, in a pass with at most [`QUIET`] of their records;
 //! 5. keyframes, every 100 ms; how long each stage usually takes, on change; and a record for
 //!    every loss.
@@ -44,6 +45,7 @@ use std::{
     time::Duration,
 };
 
+mod ahead;
 mod cover;
 mod drain;
 mod history;
@@ -154,6 +156,7 @@ fn now_ns() -> u64 {
 impl Collector {
     pub(crate) fn new(info: Info) -> Collector {
         id::note_peer(info.member_id);
+        id::note_own(info.member_id);
         let Info { member_id, cluster_id, name, version, boot, wall_ns } = info;
         let tick_base = now_ns();
         let hello = Hello { member_id, cluster_id, name, version, boot, wall_ns, tick_base };

@@ -37,6 +37,10 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// One bit for each member prefix (the low 16 bits of an id): set if the member speaks glass.
 static SPEAKERS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
+/// The low 16 bits of this member's id; [`ANY`] until they are noted.
+static OWN: AtomicU64 = AtomicU64::new(ANY);
+const ANY: u64 = u64::MAX;
+
 static IS_KEEPING_SOON: AtomicBool = AtomicBool::new(false);
 
 /// Whether a request that arrives now may be the one in [`ONE_IN`] that is kept.
@@ -55,6 +59,17 @@ pub fn note_peer(member_id: u64) {
 pub fn forget_peer(member_id: u64) {
     let (word, bit) = place(member_id);
     SPEAKERS[word].fetch_and(!bit, Ordering::Relaxed);
+}
+
+/// Notes the id of the member that this process is: see [`is_own`].
+pub fn note_own(member_id: u64) {
+    OWN.store(member_id & 0xffff, Ordering::Relaxed);
+}
+
+/// Whether this member has made the id; true before [`note_own`].
+pub fn is_own(id: u64) -> bool {
+    let own = OWN.load(Ordering::Relaxed);
+    own == ANY || own == id >> 48
 }
 
 /// Whether this member is known to set keep bits.

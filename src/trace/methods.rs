@@ -2,6 +2,8 @@
 //!
 //! After `unknown method` come methods of etcd that this member does not serve: its answer to them
 //! is a refusal, which is listed like every other call.
+//!
+//! Two RPCs are streams whose messages are requests of their own: `(stream)` is the whole stream.
 
 /// The RPCs by the number that the field `method` carries. New ones go to the end.
 pub const METHODS: &[&str] = &[
@@ -68,4 +70,11 @@ pub const METHODS: &[&str] = &[
     "Auth/RoleDelete",
     "Auth/RoleGrantPermission",
     "Auth/RoleRevokePermission",
+    "Watch/Watch(stream)",
+    "Lease/LeaseKeepAlive(stream)",
+    "GET /livez/serializable_read",
+    "GET /readyz/data_corruption",
+    "GET /readyz/serializable_read",
+    "GET /readyz/linearizable_read",
+    "GET /readyz/non_learner",
 ];

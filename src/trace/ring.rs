@@ -45,6 +45,9 @@ use super::{
 pub const THREADS: &[&str] =
     &["other", "grpc", "peer", "raft", "wal", "apply", "commit", "background"];
 
+/// A step that takes less than this many nanoseconds is short.
+const SHORT_NS: u64 = 1_000_000;
+
 static CLOCK: AtomicU64 = AtomicU64::new(1);
 static CAPTURE: AtomicBool = AtomicBool::new(true);
 static BRIEF: AtomicBool = AtomicBool::new(false);
@@ -172,7 +175,22 @@ pub(super) fn set_brief(on: bool) {
 
 /// Whether this step leaves no record unless it fails.
 pub(super) fn is_left_out(stage: Stage, id: u64) -> bool {
-    BRIEF.load(Ordering::Relaxed) && stage.is_quick() && !id::kept(id) && !may_be_pinned(id)
+    stage.is_quick() && is_brief_about(id)
+}
+
+/// Whether this step leaves no record unless it fails; `took_ns` is how long it took.
+pub fn is_too_short(stage: Stage, id: u64, took_ns: impl FnOnce() -> u64) -> bool {
+    // What holds up an entry where its request is not served holds up later entries too, and stands
+    // in their records.
+    stage.is_usually_short()
+        && is_brief_about(id)
+        && !(stage == Stage::ApplyEntry && id::is_own(id))
+        && took_ns() < SHORT_NS
+}
+
+/// Whether only what matters about this request is recorded, because there are too many.
+fn is_brief_about(id: u64) -> bool {
+    BRIEF.load(Ordering::Relaxed) && !id::kept(id) && !may_be_pinned(id)
 }
 
 /// Whether key records from now on hold only the length of the key (`--trace-redact-keys`).

@@ -164,21 +164,32 @@ impl Span {
         if self.flags & FLAG_CANCELLED != 0 && self.result == 0 {
             self.result = CANCELED;
         }
-        let mut end = Moment::default();
-        match self.kind {
-            _ if self.clock == 0 => (),
-            Kind::Mark => self.write(Kind::Mark, 0, 0),
-            _ => {
-                end = Moment { clock: ring::next_clock(), raw: raw_clock::now() };
-                let raw_delta = end.raw.saturating_sub(self.raw);
-                self.write(Kind::Span, end.clock - self.clock, raw_delta);
-            }
-        }
+        let end = self.write_end();
         if let Some(open) = self.open.take() {
             let end = End { flags: self.flags, link: self.link, fields: &self.fields };
             open.end(self.stage, end);
         }
         self.clock = 0;
+        end
+    }
+
+    /// Writes the record of the whole step, unless it leaves none; returns when it ended.
+    fn write_end(&self) -> Moment {
+        if self.clock == 0 {
+            return Moment::default();
+        }
+        if self.kind == Kind::Mark {
+            self.write(Kind::Mark, 0, 0);
+            return Moment::default();
+        }
+        let raw = raw_clock::now();
+        let took = raw.saturating_sub(self.raw);
+        let has_failed = self.result != 0 || self.flags & FLAG_ERROR != 0;
+        if !has_failed && ring::is_too_short(self.stage, self.id, || raw_clock::to_ns(took)) {
+            return Moment::default();
+        }
+        let end = Moment { clock: ring::next_clock(), raw };
+        self.write(Kind::Span, end.clock - self.clock, took);
         end
     }
 
@@ -241,11 +252,14 @@ pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
 }
 
 /// Writes the record of a step that is over, and of which it was known only at its end that it is
-/// wanted, or for which request it was taken. Use `past!`, which checks the fields. The bridge gets
-/// no such steps: a span of `tracing` begins when it is opened.
+/// wanted, or for which request it was taken. Use `past!`, which checks the fields.
 pub fn past(stage: Stage, id: u64, (from, to): (Moment, Moment), fields: &[u64; 8]) {
     if from.clock == 0 || to.clock == 0 {
         return;
+    }
+    if bridge::is_on() {
+        let times = (waited_ns(from.raw), to.since(from));
+        bridge::past(stage, id, times, fields);
     }
     ring::push(&ring::Write {
         stage,

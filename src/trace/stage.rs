@@ -24,30 +24,12 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
+mod quick;
+
 pub use super::{
     methods::METHODS,
-    unit::{Field, Unit},
+    unit::{Family, Field, Grain, Unit},
 };
-
-/// Whether a stage belongs to one request or to a loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// One request; the record's id is the request's.
-    Request,
-    /// A loop that serves many; the record's id is 0, or that of a round.
-    Loop,
-}
-
-/// How much detail a reader wants: `Story` is always shown, `Raw` only on request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Grain {
-    /// The steps that make the story of a request.
-    Story,
-    /// Every boundary between layers.
-    Stage,
-    /// Every record, finer steps and samples included.
-    Raw,
-}
 
 macro_rules! stages {
     ($($(#[doc = $doc:literal])+
@@ -135,8 +117,11 @@ macro_rules! vocabulary {
     /// Which user sends the request? While auth is off, there are no users.
     AuthAuthenticate = "auth.authenticate" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver EtcdServer.AuthInfoFromCtx", "0.1";
-    /// Is there room in the backend for what this request would add?
-    QuotaCheck = "quota.check" Request Stage ["used" Bytes, "limit" Bytes]
+    /// Is there room in the backend for what this request would add? Compared is what is used: the
+    /// pages in use after the last commit, and the rows of a commit under way; or the file's length
+    /// without its last 16 MiB, if that is more.
+    QuotaCheck = "quota.check" Request Stage
+        ["used" Bytes, "limit" Bytes, "adds" Bytes, "in_use" Bytes, "file" Bytes]
         "server/admit.rs", "etcdserver/api/v3rpc quotaKVServer", "0.1";
     /// Does apply keep up? With a backlog of more than 5000 entries, new writes are refused.
     Admit = "admit" Request Stage ["commit" Index, "applied" Index]
@@ -205,6 +190,10 @@ macro_rules! vocabulary {
     ApplyEntry = "apply.entry" Request Story
         ["term" Term, "index" Index, "applied.old" Index, "applied.new" Index, "waited" Nanos]
         "server/apply/applier.rs", "etcdserver EtcdServer.applyEntryNormal", "0.1";
+    /// The apply thread applies these entries without a pause, and no one reads in between. The
+    /// answers leave after the last of them.
+    ApplyBatch = "apply.batch" Loop Stage ["first" Index, "last" Index]
+        "server/apply/applier.rs", "etcdserver EtcdServer.applyAll", "0.1";
     /// May this user access these keys? While auth is off, every request may.
     AuthAuthorize = "auth.authorize" Request Raw ["enabled" Flag, "auth_revision" Count]
         "server/auth.rs", "etcdserver authApplierV3.Apply", "0.1";
@@ -252,8 +241,9 @@ macro_rules! vocabulary {
     /// committed. The raft thread keeps it.
     ReadIndexPark = "read_index.park" Loop Story ["term" Term, "leader" Member, "parked" Count]
         "raft/reads.rs", "etcdserver EtcdServer.linearizableReadLoop", "0.1";
-    /// The question is lost: its leader ceased to lead before a quorum had answered, or too many
-    /// questions wait for a leader. The member that asked asks again.
+    /// The question is lost: its leader ceased to lead before a quorum had answered, and the member
+    /// that asked asks again; or that member has asked again before anybody could answer, or too
+    /// many questions wait.
     ReadIndexLost = "read_index.lost" Loop Story ["term" Term, "leader" Member]
         "raft/reads.rs", "raft raft.reset", "0.1";
     /// A majority still follows this leader, so its commit index is the newest there is. Only the
@@ -285,6 +275,10 @@ macro_rules! vocabulary {
         "server/mvcc/compact.rs", "mvcc store.Compact", "0.1";
     /// Rows of compacted revisions are deleted, a bounded number at a time.
     CompactBatch = "compact.batch" Loop Stage ["revision" Revision, "rows" Count, "deleted" Count]
+        "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "0.1";
+    /// Between two portions of its work the thread that compacts pauses, so that others get the
+    /// locks.
+    CompactPause = "compact.pause" Loop Stage ["revision" Revision]
         "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "0.1";
     /// A process starts: it opens the log and the file. Entries above `stored`, up to `committed`,
     /// are applied again.
@@ -361,6 +355,11 @@ macro_rules! vocabulary {
     /// until the load is over. A request that is kept because it failed or was slow lacks them.
     Brief = "trace.brief" Loop Stage ["on" Flag, "records" Count]
         "trace/collect/drain.rs", "none", "0.1";
+    /// The first requests that a step of a loop was for, which began at this clock: a kept request
+    /// stood behind it.
+    Shared = "trace.shared" Loop Raw
+        ["step" Count, "first" Id, "second" Id, "third" Id, "fourth" Id, "fifth" Id, "sixth" Id]
+        "trace/collect/ahead.rs", "none", "0.1";
     /// A client asks for the changes of keys from a revision on. If that is in the past, the
     /// watcher must catch up first.
     WatchCreate = "watch.create" Request Story
@@ -387,17 +386,29 @@ macro_rules! vocabulary {
     /// up later.
     WatchVictim = "watch.victim" Request Story ["watcher" Count, "revision" Revision, "depth" Count]
         "server/mvcc/watch.rs", "mvcc watchableStore.addVictim", "0.1";
-    /// One read of the backend, by revision, serves all watchers that are behind.
+    /// One read of the backend, by revision, serves all watchers that are behind: the passes of a
+    /// start of the member are numbered.
     WatchSync = "watch.sync" Loop Stage
-        ["from" Revision, "to" Revision, "watchers" Count, "events" Count, "left" Count]
+        ["from" Revision, "to" Revision, "watchers" Count, "events" Count, "left" Count, "pass" Count]
+        "server/mvcc/watch/sync.rs", "mvcc watchableStore.syncWatchers", "0.1";
+    /// The pass of this number has read for the watcher, which has everything before the new
+    /// revision now.
+    WatchForward = "watch.forward" Request Stage
+        ["watcher" Count, "next.old" Revision, "next.new" Revision, "events" Count, "synced" Flag, "pass" Count]
         "server/mvcc/watch/sync.rs", "mvcc watchableStore.syncWatchers", "0.1";
     /// The stream takes events from its queue and sends them. Path 0: from apply; 1: after catching
     /// up.
     WatchSend = "watch.send" Request Story
         ["watcher" Count, "watch_id" Count, "first" Revision, "last" Revision, "events" Count, "path" Count]
         "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "0.1";
-    /// A lease begins. It expires after its TTL, in seconds, unless it is renewed.
-    LeaseGrant = "lease.grant" Request Story ["lease" Id, "ttl" Count]
+    /// What has come through a stream so far: messages of the client, each a request of its own,
+    /// and messages to it. This record is about the request, or the write whose events were sent.
+    StreamFlow = "stream.flow" Request Story
+        ["request" Id, "write" Id, "received" Count, "sent" Count, "events" Count, "bytes" Bytes]
+        "api/flow.rs", "none", "0.1";
+    /// A lease begins. It expires after its TTL, in seconds, unless it is renewed. A TTL that is
+    /// shorter than the shortest that this cluster grants is raised to that.
+    LeaseGrant = "lease.grant" Request Story ["lease" Id, "ttl" Count, "raised" Flag, "asked" Signed]
         "server/apply/lease.rs", "lease lessor.Grant", "0.1";
     /// A key changes its lease. It will be deleted with the new lease, and not with the old one.
     LeaseAttach = "lease.attach" Request Stage ["lease.old" Id, "lease.new" Id]
@@ -481,16 +492,24 @@ macro_rules! vocabulary {
     AlarmApply = "alarm.apply" Request Story
         ["raise" Flag, "disarm" Flag, "alarm" Count, "owner" Member, "answered" Count]
         "server/alarm.rs", "etcdserver applierV3backend.Alarm", "0.1";
-    /// A physical compaction waits for its last batch, and until the file has it.
+    /// A physical compaction waits for its last batch.
     CompactWait = "compact.wait" Request Stage ["revision" Revision]
         "server/kv_server.rs", "etcdserver EtcdServer.Compact", "0.1";
+    /// A blocking thread waits until the file has the last batch of a physical compaction.
+    CompactCommit = "compact.commit" Request Stage ["waited" Nanos]
+        "server/kv_server.rs", "mvcc/backend backend.ForceCommit", "0.1";
     /// The in-memory index records the revision that deleted the key: its generation ends.
     TreeIndexTombstone = "tree_index.tombstone" Request Story ["main" Revision, "sub" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Tombstone", "0.1";
     /// The client has sent a W3C `traceparent`, which names its own trace and span.
     RpcContext = "rpc.context" Request Raw
         ["trace.high" Id, "trace.low" Id, "parent" Id, "sampled" Flag]
-        "api/interceptor.rs", "none", "0.1";
+        "api/origin.rs", "none", "0.1";
+    /// The two ends of the connection on which the request came, the client's and the member's: an
+    /// address in two halves, and a port. One of IPv4 is written as IPv6.
+    RpcConnection = "rpc.connection" Request Raw
+        ["from.high" Id, "from.low" Id, "from.port" Count, "to.high" Id, "to.low" Id, "to.port" Count]
+        "api/origin.rs", "none", "0.1";
     /// Too many bytes of answers are in flight. The answer waits until clients have read some of
     /// theirs.
     AnswerRoom = "answer.room" Request Story
@@ -515,6 +534,9 @@ macro_rules! vocabulary {
     /// permits until it ends, even if its caller is gone.
     ReadThread = "read.thread" Request Stage ["waited" Nanos, "limit" Count]
         "server/long_reads.rs", "none", "0.1";
+    /// A blocking thread is done. The call that waits for its result has not run since.
+    ThreadReturn = "thread.return" Request Stage []
+        "server/blocking.rs", "none", "0.1";
 } };
 }
 
@@ -531,34 +553,6 @@ impl Stage {
     /// The stage with this name, as recordings carry it.
     pub fn from_name(name: &str) -> Option<Stage> {
         Stage::ALL.iter().copied().find(|stage| stage.name() == name)
-    }
-
-    /// Whether a client waits in this stage before its rpc begins or after it has ended.
-    pub const fn is_at_edge(self) -> bool {
-        matches!(
-            self,
-            Stage::SocketQueue | Stage::RpcReceive | Stage::RpcQueue | Stage::AnswerFlush
-        )
-    }
-
-    /// Whether the step is a quick check or look-up in memory, which a member leaves out under load
-    /// unless the request was chosen to be kept (see [`Stage::Brief`]).
-    pub const fn is_quick(self) -> bool {
-        matches!(
-            self,
-            Stage::RpcValidate
-                | Stage::AuthAuthenticate
-                | Stage::QuotaCheck
-                | Stage::Admit
-                | Stage::AuthAuthorize
-                | Stage::TxnCompare
-                | Stage::TxnBranch
-                | Stage::TreeIndexPut
-                | Stage::TreeIndexTombstone
-                | Stage::TreeIndexGet
-                | Stage::BufferPut
-                | Stage::BufferGet
-        )
     }
 
     /// The index of the field `ident` among the eight; `_` in `ident` also matches a dot. Used by

@@ -1,4 +1,25 @@
-//! The numbers of a record: each has a name and a unit, by which readers show it.
+//! The kinds of stages, and the numbers of a record: each has a name and a unit, by which readers
+//! show it.
+
+/// Whether a stage belongs to one request or to a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// One request; the record's id is the request's.
+    Request,
+    /// A loop that serves many; the record's id is 0, or that of a round.
+    Loop,
+}
+
+/// How much detail a reader wants: `Story` is always shown, `Raw` only on request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grain {
+    /// The steps that make the story of a request.
+    Story,
+    /// Every boundary between layers.
+    Stage,
+    /// Every record, finer steps and samples included.
+    Raw,
+}
 
 /// The unit of a field's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,8 @@ const WAITING: &[&str] = &[
     "Lock/Lock",
     "Election/Campaign",
     "Election/Observe",
+    "Watch/Watch(stream)",
+    "Lease/LeaseKeepAlive(stream)",
 ];
 
 /// By the number of the method, whether its calls wait by design.

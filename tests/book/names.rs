@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use glass_etcd::{
-    export::otlp::{HTTP_ATTRIBUTES, LINK, RPC_ATTRIBUTES},
+    export::otlp::{CONNECTION_ATTRIBUTES, HTTP_ATTRIBUTES, LINK, REASON, RPC_ATTRIBUTES},
     trace::Stage,
 };
 
@@ -36,8 +36,10 @@ fn unknown_stages(document: &Text) -> Vec<String> {
     // A field is an attribute of an exported span, with the same name after a prefix.
     let is_attribute = |word: &str| {
         word == LINK
+            || word == REASON
             || RPC_ATTRIBUTES.contains(&word)
             || HTTP_ATTRIBUTES.contains(&word)
+            || CONNECTION_ATTRIBUTES.contains(&word)
             || word.strip_prefix("etcd.").is_some_and(|field| fields.contains(field))
     };
     let is_known = |word: &str| {

@@ -14,6 +14,7 @@ const STAGES_ELSEWHERE: &[(&str, &str)] = &[
     ("Key", "the extension record of a span, written with it"),
     ("Lost", "written by the reader of a ring that finds a gap"),
     ("Brief", "as Keyframe"),
+    ("Shared", "as Keyframe"),
 ];
 
 /// Files that may access the eight numbers of a record by position, and why.

@@ -19,7 +19,7 @@ use glass_etcd::{
 };
 use tonic::Request as Call;
 
-use super::{Scene, commands::glass, told::Told};
+use super::{Scene, commands::glass, through::shown, told::Told};
 
 /// Keys that one delete removes: their removal takes apply some tens of milliseconds.
 const KEYS: usize = 4000;
@@ -100,8 +100,8 @@ async fn a_put_behind_a_large_delete_names_it() {
             }
         };
         let recording = scene.listener.until("the end of the delete and the puts", is_ended).await;
-        if names_the_delete(&recording, &prefix) {
-            return;
+        if let Some((put, delete)) = names_the_delete(&recording, &prefix) {
+            return diff_names_the_delete(&scene, put, delete).await;
         }
     }
     panic!("no put was behind one of {ATTEMPTS} deletes");
@@ -148,8 +148,30 @@ async fn delete_while_others_put(scene: &Scene, at: usize, prefix: &str) {
     delete.await.unwrap();
 }
 
-/// Whether some put names the delete, with an overlap that both records allow.
-fn names_the_delete(recording: &Recording, prefix: &str) -> bool {
+/// Goal: a comparison says why the slower request waited, as `show` does. Method: the put behind
+/// the delete, and one that was alone.
+async fn diff_names_the_delete(scene: &Scene, put: u64, delete: u64) {
+    scene.cluster.client(0).put("traces/alone", "v").await.unwrap();
+    let is_ended = |told: &Told| {
+        let rpc = told
+            .steps()
+            .any(|seen| (seen.event.stage, seen.event.kind) == (Stage::Rpc, Kind::Span));
+        if rpc && told.story.missing.is_empty() { Ok(()) } else { Err("not whole".to_owned()) }
+    };
+    let alone = scene.listener.told(("KV/Put", "traces/alone"), is_ended).await.story.id;
+    let [put, delete, alone] = [put, delete, alone].map(|id| format!("{id:016x}"));
+    let text = shown(scene, &["diff", &alone, &put]).await;
+    let ahead = text.split("\nwhat stood ahead of B\n").nth(1).unwrap_or_else(|| panic!("{text}"));
+    let ahead = ahead.split("\n\n").next().unwrap();
+    let line = ahead.lines().find(|line| line.contains(&delete));
+    assert!(line.is_some_and(|line| line.contains(", being applied, for ")), "{text}");
+    let table = text.split("\nstood behind, while it waited\n").nth(1);
+    let table = table.unwrap_or_else(|| panic!("{text}")).split("\n\n").next().unwrap();
+    assert!(table.lines().any(|line| line.ends_with("  apply.entry")), "{text}");
+}
+
+/// A put that names the delete, with an overlap that both records allow, and the delete.
+fn names_the_delete(recording: &Recording, prefix: &str) -> Option<(u64, u64)> {
     let requests = query::requests(recording);
     let is_of = |method: &str, key: &str| {
         let key = key.to_owned();
@@ -164,8 +186,8 @@ fn names_the_delete(recording: &Recording, prefix: &str) -> bool {
         .filter(is_of("KV/Put", &format!("{prefix}~put")))
         .map(|put| put.id)
         .collect();
-    puts.into_iter().any(|put| {
-        let told = Told::of(recording, put).expect("it is in the list");
+    let mut puts = puts.into_iter().filter(|put| {
+        let told = Told::of(recording, *put).expect("it is in the list");
         let stood = stood_behind(&told);
         let mut behind = stood
             .iter()
@@ -174,10 +196,12 @@ fn names_the_delete(recording: &Recording, prefix: &str) -> bool {
         behind.any(|(wait, one)| {
             let work = &recording.events[one.event];
             assert!(one.overlap_ns <= wait.ns && one.overlap_ns <= work.took_ns, "{wait:?}");
-            assert_eq!((Stage::ApplyEntry, wait.member), (work.stage, work.member));
-            one.ids == [delete.id] && BEHIND_NS <= one.overlap_ns
+            assert_eq!(wait.member, work.member);
+            let is_delete = work.stage == Stage::ApplyEntry && one.ids == [delete.id];
+            is_delete && BEHIND_NS <= one.overlap_ns
         })
-    })
+    });
+    Some((puts.next()?, delete.id))
 }
 
 /// Whether some read that waited for a permit names those that held the four: their ids, and that

@@ -89,7 +89,65 @@ async fn an_expired_lease_leads_to_those_that_it_woke() {
     let json = chain_of(&scene, &["--lease", &lease, "--json"], &file).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["method"], &json["why"]), (&"Lease/LeaseGrant".into(), &"first".into()));
+    stories_are_found_by_key_lease_and_member(&scene, &file, &lease).await;
     requests_are_found_by_their_trace(&scene).await;
+}
+
+/// Goal: the list finds the stories about a key, a lease or a member, those that no client has
+/// begun too, and leaves out the others. Method: the recording of the chain.
+async fn stories_are_found_by_key_lease_and_member(scene: &Scene, file: &str, lease: &str) {
+    let list = async |options: &[&str]| {
+        let text = glass(scene, &[&["trace", "list", "--from", file], options].concat()).await;
+        let rows = text.lines().skip(1).filter(|line| !line.contains(" reaches back to "));
+        rows.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let whats = |rows: &[String]| {
+        let mut whats: Vec<String> = rows.iter().map(|row| row[75..].to_owned()).collect();
+        whats.sort();
+        whats.dedup();
+        whats
+    };
+    let put = "KV/Put chains/key".to_owned();
+    let watch = "Watch/Watch chains/key".to_owned();
+    let expiry = "internal/LeaseExpire chains/key".to_owned();
+    let mut of_key = whats(&list(&["--key", "chains/key"]).await);
+    // While the members start, they are asked for all keys.
+    of_key.retain(|what| what != "KV/Range \\x00");
+    assert_eq!(vec![put.clone(), watch.clone(), expiry.clone()], of_key);
+    let of_lease = list(&["--lease", lease]).await;
+    let renewals = of_lease.iter().filter(|row| row.ends_with("Lease/LeaseKeepAlive")).count();
+    assert_eq!(3, renewals, "{of_lease:#?}");
+    let lock = format!("Lock/Lock {LOCK}");
+    let [grant, renewal] = ["Lease/LeaseGrant", "Lease/LeaseKeepAlive"].map(str::to_owned);
+    assert_eq!(vec![put.clone(), grant, renewal, lock, expiry.clone()], whats(&of_lease));
+    let both = whats(&list(&["--lease", lease, "--key", "chains/key"]).await);
+    assert_eq!(vec![put, expiry], both);
+    assert!(list(&["--lease", "7ea5f"]).await.is_empty());
+    let mut of_members = Vec::new();
+    for at in 0..3 {
+        let name = format!("m{at}");
+        let rows = list(&["--member", &name]).await;
+        let is_own = |row: &String| row[35..45].trim_end() == name || row.contains("election:");
+        assert!(rows.iter().all(is_own), "{name}: {rows:#?}");
+        of_members.extend(rows);
+    }
+    let starts = of_members.iter().filter(|row| row.starts_with("start:")).count();
+    assert!(of_members.iter().any(|row| row.starts_with("election:")), "{of_members:#?}");
+    let mut all = list(&[]).await;
+    assert!(all.contains(of_members.iter().find(|row| row.ends_with(&watch)).unwrap()));
+    assert_eq!(starts, all.iter().filter(|row| row.starts_with("start:")).count());
+    // An election is found by each of its candidates.
+    of_members.sort();
+    of_members.dedup();
+    all.sort();
+    assert_eq!(all, of_members);
+    let json = glass(scene, &["trace", "list", "--json", "--lease", lease, "--from", file]).await;
+    assert_eq!(of_lease.len(), json.lines().count(), "{json}");
+    let why = ["trace", "why-slow", "--json", "--lease", lease, "--from", file];
+    let slow = glass(scene, &why).await;
+    let all: Value = serde_json::from_str(slow.lines().next().unwrap()).unwrap();
+    // The grant, the put and the expiry; and the renewals and the lock, which are meant to wait.
+    assert_eq!((&all["ended"], &all["waiting"]), (&3.into(), &4.into()), "{slow}");
 }
 
 async fn chain_of(scene: &Scene, target: &[&str], file: &str) -> String {

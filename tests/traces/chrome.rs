@@ -82,6 +82,10 @@ impl Seen {
         let mut seen = Self { process, pairs: Vec::new() };
         let mut open: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         let mut threads = BTreeSet::new();
+        // Viewers sort the entries by their times. What precedes an rpc comes after its beginning.
+        let mut entries: Vec<&Value> = entries.iter().collect();
+        let time = |entry: &Value| entry["ts"].as_f64().filter(|_| entry["ph"] != "M");
+        entries.sort_by(|a, b| time(a).unwrap_or(0.0).total_cmp(&time(b).unwrap_or(0.0)));
         for entry in entries {
             let complain = |what: &str| Err(format!("{what}: {entry}"));
             if entry["pid"] != process {
@@ -167,6 +171,12 @@ impl Seen {
         call.ok_or_else(|| format!("no rpc of {method} in {} pairs", self.pairs.len()))
     }
 
+    /// The steps of a request before its rpc or after it.
+    fn at_the_edge(&self, row: &str) -> Vec<&Pair> {
+        let is_meant = |pair: &&Pair| pair.row == row && is_at_edge(pair);
+        self.pairs.iter().filter(is_meant).collect()
+    }
+
     /// Checks that the loops have covered the entry with this index.
     fn covers(&self, index: u64) -> Result<(), String> {
         for (stage, old, new) in COVERING {
@@ -185,7 +195,8 @@ fn check_put(seen: &Seen) -> (String, u64) {
     let rpc = seen.has_rpc("KV/Put").unwrap();
     assert_eq!(1, rpc.depth);
     assert_eq!(rpc.row, rpc.args["request_id"].as_str().unwrap());
-    let in_row: Vec<&Pair> = seen.pairs.iter().filter(|pair| pair.row == rpc.row).collect();
+    let of_rpc = |pair: &&Pair| pair.row == rpc.row && !is_at_edge(pair);
+    let in_row: Vec<&Pair> = seen.pairs.iter().filter(of_rpc).collect();
     for pair in &in_row {
         assert!(rpc.begin <= pair.begin && pair.end <= rpc.end, "{pair:?} is outside {rpc:?}");
     }
@@ -194,8 +205,31 @@ fn check_put(seen: &Seen) -> (String, u64) {
     for stage in PUT_STAGES {
         assert!(left.any(|name| *name == stage.name()), "{} in {names:?}", stage.name());
     }
+    check_edges(seen, rpc);
     let entry = in_row.iter().find(|pair| pair.name == Stage::RaftEntry.name()).unwrap();
     (rpc.row.clone(), entry.args["index"].as_u64().unwrap())
+}
+
+fn is_at_edge(pair: &Pair) -> bool {
+    Stage::from_name(&pair.name).is_some_and(Stage::is_at_edge)
+}
+
+/// Checks that the steps at the edge stand beside the rpc, in its row: those before it end before
+/// it begins, and the flush of its answer begins after its end.
+fn check_edges(seen: &Seen, rpc: &Pair) {
+    let edges = seen.at_the_edge(&rpc.row);
+    let names: BTreeSet<&str> = edges.iter().map(|pair| pair.name.as_str()).collect();
+    for stage in [Stage::RpcQueue, Stage::AnswerFlush] {
+        assert!(names.contains(stage.name()), "{} in {names:?}", stage.name());
+    }
+    for pair in edges {
+        let is_flush = pair.name == Stage::AnswerFlush.name();
+        let is_beside = if is_flush { rpc.end < pair.begin } else { pair.end < rpc.begin };
+        assert!(is_beside && pair.depth == 1, "{pair:?} beside {rpc:?}");
+        assert!(pair.args["past_ns"].is_null() && pair.args["took_ns"].is_null(), "{pair:?}");
+        // A queue of the same machine's loopback: not an hour, and not the time since 1970.
+        assert!(pair.end - pair.begin < 60e6, "{pair:?}");
+    }
 }
 
 /// Checks the put in a member's file.
@@ -246,9 +280,11 @@ async fn every_member_writes_its_part_of_a_kept_put_into_its_own_file() {
     let path = |at: usize| dir.path().join(format!("m{at}.trace.json"));
     let (id, index) = eventually("the put in the file", WRITTEN_WITHIN, || async {
         let seen = Seen::lines(&path(asked), &format!("m{asked}"))?;
-        seen.has_rpc("KV/Put")?;
+        let put = seen.has_rpc("KV/Put")?;
         seen.has_rpc("KV/Range")?;
-        Ok(check_put(&seen))
+        let flushed = seen.at_the_edge(&put.row);
+        let is_flushed = flushed.iter().any(|pair| pair.name == Stage::AnswerFlush.name());
+        if is_flushed { Ok(check_put(&seen)) } else { Err("its answer is not flushed".to_owned()) }
     })
     .await;
     eventually("the put in the file of the member to be killed", WRITTEN_WITHIN, || async {

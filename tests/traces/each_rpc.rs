@@ -24,7 +24,15 @@ use glass_etcd::{
 use prost::Message;
 use tonic_health::pb::HealthCheckRequest;
 
-use super::{Scene, order::SAMPLED, told::place_of};
+use super::{
+    Scene,
+    failures::{
+        COMPACT, DELETE, Failed, GRANT, PUT as PUT_PATH, RANGE as RANGE_PATH, REVOKE,
+        TXN as TXN_PATH, untold,
+    },
+    order::SAMPLED,
+    told::place_of,
+};
 use crate::raw::{Call, Raw};
 
 /// A request, its result, and the stages that it must leave.
@@ -70,7 +78,7 @@ const LINEARIZABLE: Stages = &[CHECKED, "auth.authenticate", ROUND, READ];
 
 /// Whether a value is in the buffer or in the file is chance, and whether a read is long and needs
 /// a thread of its own. `traces::gets` checks both. A row that names one of them wants it.
-const BY_CHANCE: [Stage; 2] = [Stage::BackendGet, Stage::ReadThread];
+const BY_CHANCE: [Stage; 3] = [Stage::BackendGet, Stage::ReadThread, Stage::ThreadReturn];
 
 /// Stages that only a member has which asks the leader, or is asked as the leader.
 const BETWEEN: [Stage; 2] = [Stage::LeaseForward, Stage::LeaseServe];
@@ -119,6 +127,15 @@ impl Row {
         Row { leader, ..self }
     }
 
+    /// What is to be told of a call that has failed, or of steps that have.
+    fn failed(&self, asked: usize, id: u64) -> Option<Failed> {
+        let reason = self.within.or(self.reason)?;
+        let rpc = self.reason.map(|_| "rpc");
+        let steps = self.failing.split_whitespace().chain(rpc).collect();
+        let what = format!("{} ({}), m{asked}", self.method, self.what);
+        Some(Failed { what, id, asked, code: self.code, reason: Some(reason), steps })
+    }
+
     /// The stages that member `m{at}` must have.
     fn expected(&self, at: usize, [leader, asked]: [usize; 2]) -> BTreeSet<Stage> {
         let of = |lists: Stages| {
@@ -130,7 +147,7 @@ impl Row {
             return of(if at == leader { self.leader } else { self.third });
         }
         let mut all = of(self.asked);
-        all.extend([Stage::Rpc, Stage::RpcContext]);
+        all.extend([Stage::Rpc, Stage::RpcContext, Stage::RpcConnection]);
         if leader == asked {
             all.extend(of(self.leader));
             all.retain(|stage| !BETWEEN.contains(stage));
@@ -152,10 +169,6 @@ fn txn(operations: impl IntoIterator<Item = Op>) -> TxnRequest {
     TxnRequest { success: operations.into_iter().map(op).collect(), ..TxnRequest::default() }
 }
 
-const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
-const PUT_PATH: &str = "/etcdserverpb.KV/Put";
-const TXN_PATH: &str = "/etcdserverpb.KV/Txn";
-
 fn of_ranges() -> Vec<Row> {
     let refused: Stages = &[CHECKED, "auth.authenticate", ROUND, "mvcc.range"];
     vec![
@@ -171,13 +184,16 @@ fn of_ranges() -> Vec<Row> {
         row("of the past", RANGE_PATH, &RangeRequest { revision: 1, ..range("each/1") })
             .fails(11, Reason::Compacted, "mvcc.range")
             .on(refused),
+        row("sorted in no way", RANGE_PATH, &RangeRequest { sort_order: 9, ..range("each/1") })
+            .fails(3, Reason::InvalidSortOption, "rpc.validate")
+            .on(&[CHECKED]),
     ]
 }
 
 fn of_puts() -> Vec<Row> {
     let keeps = PutRequest { ignore_value: true, ..put("each/none") };
+    let leased = PutRequest { ignore_lease: true, lease: 77, ..put("each/none") };
     let delete = DeleteRangeRequest { key: "each/1".into(), ..DeleteRangeRequest::default() };
-    const DELETE: &str = "/etcdserverpb.KV/DeleteRange";
     vec![
         row("a put", PUT_PATH, &put("each/1"))
             .on(&[CHECKED, ROOM, PROPOSED, APPLIED, PUT])
@@ -196,6 +212,12 @@ fn of_puts() -> Vec<Row> {
             .fails(3, Reason::KeyNotFound, "mvcc.write apply.entry raft.propose")
             .on(&[CHECKED, ROOM, PROPOSED, APPLIED, "mvcc.write", READ])
             .others(&[APPLIED, "mvcc.write", READ]),
+        row("that keeps a value and has one", PUT_PATH, &PutRequest { value: "v".into(), ..keeps })
+            .fails(3, Reason::ValueProvided, "rpc.validate")
+            .on(&[CHECKED]),
+        row("that keeps a lease and has one", PUT_PATH, &leased)
+            .fails(3, Reason::LeaseProvided, "rpc.validate")
+            .on(&[CHECKED]),
         row("a deletion", DELETE, &delete)
             .on(&[CHECKED, PROPOSED, APPLIED, DELETED])
             .others(&[APPLIED, DELETED]),
@@ -206,10 +228,12 @@ fn of_puts() -> Vec<Row> {
 }
 
 fn of_txns() -> Vec<Row> {
-    const COMPACT: &str = "/etcdserverpb.KV/Compact";
     let twice = txn(["each/2"; 2].map(|key| Op::RequestPut(put(key))));
     let future = RangeRequest { revision: 1 << 40, ..range("each/2") };
     let future = txn([Op::RequestPut(put("each/2")), Op::RequestRange(future)]);
+    let past = RangeRequest { revision: 1, ..range("each/2") };
+    let past = txn([Op::RequestRange(past)]);
+    let many = txn((0..129).map(|_| Op::RequestRange(range("each/2"))));
     let at = |revision| CompactionRequest { revision, physical: false };
     vec![
         row("that writes", TXN_PATH, &txn([Op::RequestPut(put("each/2"))]))
@@ -219,6 +243,15 @@ fn of_txns() -> Vec<Row> {
         row("a key twice", TXN_PATH, &twice)
             .fails(3, Reason::DuplicateKey, "rpc.validate")
             .on(&[CHECKED]),
+        row("of too much", TXN_PATH, &many)
+            .fails(3, Reason::TooManyOps, "rpc.validate")
+            .on(&[CHECKED]),
+        row("of the past", TXN_PATH, &past).fails(11, Reason::Compacted, "mvcc.range").on(&[
+            CHECKED,
+            "auth.authenticate",
+            ROUND,
+            "mvcc.range",
+        ]),
         row("of the future", TXN_PATH, &future)
             .fails(11, Reason::FutureRevision, "mvcc.write apply.entry raft.propose")
             .on(&[CHECKED, ROOM, PROPOSED, APPLIED, "mvcc.write"])
@@ -235,8 +268,6 @@ fn of_txns() -> Vec<Row> {
 }
 
 fn of_leases() -> Vec<Row> {
-    const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
-    const REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
     const RENEW: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
     const ASK: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
     const GRANTED: Stages = &[ROOM, PROPOSED, APPLIED, "lease.grant"];
@@ -286,11 +317,13 @@ fn of_members() -> Vec<Row> {
         row("a list of alarms", "/etcdserverpb.Maintenance/Alarm", &AlarmRequest::default())
             .on(&[PROPOSED, ENTRY, "alarm.apply"])
             .others(&[ENTRY, "alarm.apply"]),
-        row("of the keys", HASH, &HashKvRequest::default()).on(&["mvcc.hash"]),
+        row("of the keys", HASH, &HashKvRequest::default())
+            .on(&["read.thread mvcc.hash thread.return"]),
         row("of the future", HASH, &HashKvRequest { revision: 1 << 40 })
             .fails(11, Reason::FutureRevision, "mvcc.hash")
-            .on(&["mvcc.hash"]),
-        row("of the file", "/etcdserverpb.Maintenance/Hash", &HashRequest {}).on(&["backend.hash"]),
+            .on(&["read.thread mvcc.hash thread.return"]),
+        row("of the file", "/etcdserverpb.Maintenance/Hash", &HashRequest {})
+            .on(&["read.thread backend.hash thread.return"]),
         row("of all", MEMBERS, &list(true)).on(&[ROUND, "members.list"]),
         row("as this one knows them", MEMBERS, &list(false)).on(&["members.list"]),
         row("of the member", HEALTH, &HealthCheckRequest::default()),
@@ -381,7 +414,14 @@ fn of_refusals() -> Vec<Row> {
     vec![
         unserved("/etcdserverpb.Maintenance/Defragment"),
         unserved("/etcdserverpb.Maintenance/Snapshot"),
+        unserved("/etcdserverpb.Maintenance/MoveLeader"),
+        unserved("/etcdserverpb.Maintenance/Downgrade"),
         unserved("/etcdserverpb.Cluster/MemberAdd"),
+        unserved("/etcdserverpb.Cluster/MemberRemove"),
+        unserved("/etcdserverpb.Cluster/MemberUpdate"),
+        unserved("/etcdserverpb.Cluster/MemberPromote"),
+        unserved("/etcdserverpb.Auth/AuthEnable"),
+        unserved("/etcdserverpb.Auth/AuthStatus"),
         unserved("/etcdserverpb.Auth/UserAdd"),
         unserved("/etcdserverpb.KV/RangeStream"),
         Row { method: "unknown method", ..unserved("/etcdserverpb.KV/Invented") },
@@ -421,9 +461,13 @@ async fn each_rpc_and_result_leaves_exactly_its_stages_on_each_member() {
     client.kv.compact(compaction).await.unwrap();
     let mut wrong = Vec::new();
     for asked in [leader, follower] {
+        let mut failed = Vec::new();
         for row in rows(&format!("each/{asked}")) {
-            wrong.extend(differences(&scene, &row, [leader, asked]).await);
+            let (seen, id) = differences(&scene, &row, [leader, asked]).await;
+            wrong.extend(seen);
+            failed.extend(id.and_then(|id| row.failed(asked, id)));
         }
+        wrong.extend(untold(&scene, &failed).await);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // More than a window of HTTP/2, so the raw client cannot send it.
@@ -441,8 +485,13 @@ async fn each_rpc_and_result_leaves_exactly_its_stages_on_each_member() {
     scene.listener.until("a put that is too large", of_refused).await;
 }
 
-/// Calls a row, and describes what its story should not have, or should.
-async fn differences(scene: &Scene, row: &Row, [leader, asked]: [usize; 2]) -> Vec<String> {
+/// Calls a row, and describes what its story should not have, or should. Returns also the id of the
+/// call, if it has ended.
+async fn differences(
+    scene: &Scene,
+    row: &Row,
+    [leader, asked]: [usize; 2],
+) -> (Vec<String>, Option<u64>) {
     let begun = scene.listener.recording().events.len();
     let mut raw = Raw::connect(&scene.cluster, asked);
     let (path, body, header) = (row.path, row.body.clone(), row.header);
@@ -463,12 +512,12 @@ async fn differences(scene: &Scene, row: &Row, [leader, asked]: [usize; 2]) -> V
     let polls = std::cell::Cell::new(0);
     let rest = scene.listener.until(&what, |recording| {
         polls.set(polls.get() + 1);
-        let rest = compare(recording, row, (begun, [leader, asked]));
-        if rest.is_empty() || POLLS < polls.get() { Ok(rest) } else { Err(rest.join("; ")) }
+        let (rest, id) = compare(recording, row, (begun, [leader, asked]));
+        if rest.is_empty() || POLLS < polls.get() { Ok((rest, id)) } else { Err(rest.join("; ")) }
     });
-    let rest = rest.await;
+    let (rest, id) = rest.await;
     wrong.extend(rest.into_iter().map(|difference| format!("{what}: {difference}")));
-    wrong
+    (wrong, id)
 }
 
 /// How often the recording is looked at before a difference counts.
@@ -478,7 +527,7 @@ fn compare(
     recording: &Recording,
     row: &Row,
     (begun, [leader, asked]): (usize, [usize; 2]),
-) -> Vec<String> {
+) -> (Vec<String>, Option<u64>) {
     let place = place_of(recording, asked);
     // Calls of the harness have no trace of a client; their records may arrive late.
     let has_context = |id: u64| {
@@ -490,7 +539,7 @@ fn compare(
             && has_context(event.id)
     };
     let Some(end) = recording.events.iter().skip(begun).find(is_end) else {
-        return vec!["no rpc has ended".to_owned()];
+        return (vec!["no rpc has ended".to_owned()], None);
     };
     let mut wrong = Vec::new();
     if (u32::from(end.result), end.reason) != (row.code, row.reason) {
@@ -524,5 +573,5 @@ fn compare(
             wrong.push(format!("m{at} has {}", names.join(" ")));
         }
     }
-    wrong
+    (wrong, Some(end.id))
 }

@@ -44,11 +44,16 @@ impl Listener {
 
     /// Listens to these members only: the others have no records.
     pub(super) async fn start_with(cluster: &Cluster, members: &[usize]) -> Self {
+        Self::start_at(cluster, members, 1000).await
+    }
+
+    /// Listens to these members, each of which keeps at most `per_second` stories a second.
+    pub(super) async fn start_at(cluster: &Cluster, members: &[usize], per_second: u32) -> Self {
         let heard = Arc::<Mutex<Heard>>::default();
         let mut tasks = JoinSet::new();
         for at in members {
             let endpoint = format!("http://{}", cluster.members[*at].client_address());
-            tasks.spawn(listen(endpoint, Arc::clone(&heard)));
+            tasks.spawn(listen(endpoint, Arc::clone(&heard), per_second));
         }
         let listener = Self { heard, _tasks: tasks };
         eventually("a hello of each member", HEARD_WITHIN, || async {
@@ -99,20 +104,24 @@ impl Listener {
     }
 }
 
-async fn listen(endpoint: String, heard: Arc<Mutex<Heard>>) {
+async fn listen(endpoint: String, heard: Arc<Mutex<Heard>>, per_second: u32) {
     loop {
         // The listener retries after any end of the stream: a killed member, a refused connection.
-        let _ = subscribe(&endpoint, &heard).await;
+        let _ = subscribe(&endpoint, &heard, per_second).await;
         tokio::time::sleep(RETRY).await;
     }
 }
 
-async fn subscribe(endpoint: &str, heard: &Mutex<Heard>) -> Result<(), Status> {
+async fn subscribe(
+    endpoint: &str,
+    heard: &Mutex<Heard>,
+    traces_per_second: u32,
+) -> Result<(), Status> {
     let endpoint = Endpoint::from_shared(endpoint.to_owned()).expect("made from a port");
     let channel =
         endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let mut client = ObserveClient::new(channel);
-    let request = ObserveRequest { traces_per_second: 1000, ..ObserveRequest::default() };
+    let request = ObserveRequest { traces_per_second, ..ObserveRequest::default() };
     let mut stream = client.observe(request).await?.into_inner();
     let mut place = None;
     while let Some(response) = stream.message().await? {

@@ -52,6 +52,9 @@ pub(super) async fn a_waiting_lock_names_the_key_before_its_own(scene: &Scene) {
     let waiting = second.lock_later("traces/lock", 9001);
     first.wait_queue("traces/lock", 2).await;
     is_seen_waiting(scene).await;
+    let list = glass(scene, &["trace", "list"]).await;
+    let waits = |line: &&str| line.ends_with("Lock/Lock traces/lock") && line.contains("  open  ");
+    assert_eq!(1, list.lines().filter(waits).count(), "{list}");
     let gives_up = second.lock_later("traces/lock", 9002);
     first.wait_queue("traces/lock", 3).await;
     gives_up.abort();
@@ -211,6 +214,9 @@ pub(super) async fn an_election_names_its_leader(scene: &Scene) {
             }
         })
         .await;
+    let list = glass(scene, &["trace", "list"]).await;
+    let flow = "Election/Observe traces/race  0 messages received, 3 sent, 3 events";
+    assert!(list.lines().any(|line| line.ends_with(flow)), "{list}");
     let answers = told.on(follower, Stage::ObserveLeader);
     let new = answers[0].field("leader.new");
     let olds: Vec<u64> = answers.iter().map(|answer| answer.field("leader.old")).collect();

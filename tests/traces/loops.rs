@@ -31,8 +31,12 @@ const PROPOSED: &[Stage] = &[Stage::RaftPropose, Stage::RaftInbox, Stage::ApplyE
 
 const LOOPS: &[Loop] = &[
     with("member/start.rs", "raft", &[Stage::RaftEntry, Stage::RaftCommit, Stage::RaftRole]),
-    with("member/start.rs", "apply", &[Stage::ApplyEntry]),
-    with("member/compaction.rs", "compaction", &[Stage::CompactIndex, Stage::CompactBatch]),
+    with("member/start.rs", "apply", &[Stage::ApplyEntry, Stage::ApplyBatch]),
+    with(
+        "member/compaction.rs",
+        "compaction",
+        &[Stage::CompactIndex, Stage::CompactPause, Stage::CompactBatch],
+    ),
     with("member/start.rs", "watchers that are behind, and victims", &[Stage::WatchSync]),
     with("member/start.rs", "rounds of ReadIndex", &[Stage::ReadIndexRound]),
     with("member/start.rs", "outcomes: each ends", &[Stage::RaftPropose]),
@@ -54,11 +58,10 @@ const LOOPS: &[Loop] = &[
     without("member/otlp.rs", "sends spans to it: the export is not exported"),
     without("member/otlp/send.rs", "a connection to it: the export is not exported"),
     with("server/lease/expiry.rs", "one revocation", &[Stage::LeaseExpire, Stage::LeaseRevoke]),
-    with("server/kv_server.rs", "the file, before a compaction is answered", &[Stage::CompactWait]),
     with(
-        "server/long_reads.rs",
-        "one long read",
-        &[Stage::ReadThread, Stage::MvccRange, Stage::TreeIndexGet],
+        "server/blocking.rs",
+        "one long read, or the file's commit before a compaction is answered",
+        &[Stage::ReadThread, Stage::CompactCommit, Stage::ThreadReturn],
     ),
     with("server/concurrency.rs", "a call that outlives its client", &[Stage::LockRelease]),
     without("api/front.rs", "accepts connections: no request yet"),
@@ -76,7 +79,7 @@ const LOOPS: &[Loop] = &[
     with(
         "trace/collect.rs",
         "the collector",
-        &[Stage::Keyframe, Stage::Usual, Stage::Lost, Stage::Brief],
+        &[Stage::Keyframe, Stage::Usual, Stage::Lost, Stage::Brief, Stage::Shared],
     ),
 ];
 

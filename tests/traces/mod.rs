@@ -1,11 +1,12 @@
 //! The traces of real members: complete, true, in order, and without values.
 //!
 //! `puts` and `gets` read the stories of single requests, `election` kills leaders and reads how
-//! they are replaced, `truth` slows disks down, `order` checks a whole busy period, and `commands`
-//! and `compared` run `glass trace`. `state` looks up the members' watermarks, `offline` replays
-//! recordings, and `secrets` searches for values and keys. Each cluster serves many checks. At its
-//! end the first test compares the stages that it has seen with the vocabulary, so that a stage
-//! that is no longer recorded is noticed.
+//! they are replaced, `truth` slows disks down, `order` checks a whole busy period, `each_rpc` and
+//! `failures` call every RPC with every error, and `commands` and `compared` run `glass trace`.
+//! `state` looks up the members' watermarks, `offline` replays recordings, and `secrets` searches
+//! for values and keys. Each cluster serves many checks. At its end the first test compares the
+//! stages that it has seen with the vocabulary, so that a stage that is no longer recorded is
+//! noticed.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +22,7 @@ use crate::{
 };
 use listen::Listener;
 
+mod agree;
 mod ahead;
 mod broken;
 mod causes;
@@ -32,10 +34,12 @@ pub(crate) mod coverage;
 mod each_rpc;
 mod election;
 mod export;
+mod failures;
 mod gets;
 mod inside;
 mod kept;
 pub(crate) mod listen;
+mod load;
 mod locks;
 mod loops;
 mod news;
@@ -46,6 +50,7 @@ mod puts;
 mod questions;
 mod reasons;
 mod recorder;
+mod recordings;
 mod secrets;
 mod state;
 mod through;
@@ -57,6 +62,7 @@ mod usual;
 mod vitals;
 mod waiting;
 mod way;
+mod words;
 
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[
@@ -81,8 +87,9 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerEnded, "as above"),
 ];
 
-/// A stage that depends on how busy the machine is.
-const BY_CHANCE: &[Stage] = &[Stage::CpuWait];
+/// Stages that depend on how busy the machine is: whether threads wait for a CPU, and whether a
+/// kept request stands behind others that are not.
+const BY_CHANCE: &[Stage] = &[Stage::CpuWait, Stage::Shared];
 
 /// A cluster of three members and its records.
 struct Scene {

@@ -17,8 +17,10 @@ use tonic::transport::Endpoint;
 use super::{
     Scene,
     commands::glass,
+    listen::HEARD_WITHIN,
     told::{Seen, Told},
 };
+use crate::client::eventually;
 
 /// How long an event may take to reach its watcher.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
@@ -99,6 +101,7 @@ pub(super) async fn a_watcher_is_open_until_it_ends_and_says_why(scene: &Scene) 
     assert!(line.is_some_and(|line| line.contains("  open  ")), "{list}");
     let show = glass(scene, &["trace", "show", &format!("{:016x}", told.story.id)]).await;
     assert!(show.contains("  open for ") && show.contains("watch.send"), "{show}");
+    let stream = stream_of(scene, told.story.id, "open").await;
     // The first ends by its client's wish, the second is refused, and the third ends with all.
     ask.send(create("news/taken", 7)).await.unwrap();
     ask.send(create("news/last", 8)).await.unwrap();
@@ -113,6 +116,35 @@ pub(super) async fn a_watcher_is_open_until_it_ends_and_says_why(scene: &Scene) 
         assert_eq!(why, ended.field("why"), "{key}\n{}", told.text());
         assert_eq!(code, told.one(1, Stage::Rpc).event.result, "{key}\n{}", told.text());
     }
+    let ended = stream_of(scene, told.story.id, "Canceled").await;
+    assert_eq!(stream, ended, "it is one story");
+}
+
+/// Goal: the stream of a watcher is a story of its own, open as long as it lasts, which says how
+/// much has come through it so far, and names the watcher; and the watcher names the stream.
+/// Returns the id of the stream, once its line of the list has this result.
+async fn stream_of(scene: &Scene, watcher: u64, result: &str) -> String {
+    let watcher = format!("{watcher:016x}");
+    let flow = match result {
+        "open" => "2 messages received, 3 sent, 1 event",
+        _ => "5 messages received, 6 sent, 1 event",
+    };
+    let stream = eventually("the line of the stream", HEARD_WITHIN, || async {
+        let show = glass(scene, &["trace", "show", &watcher]).await;
+        let stream = show.split("  on stream ").nth(1).map(|rest| rest[..16].to_owned());
+        let stream = stream.ok_or(show)?;
+        let list = glass(scene, &["trace", "list"]).await;
+        let line = list.lines().find(|line| line.starts_with(&stream)).unwrap_or_default();
+        let has_result = line.contains(&format!("  {result}  "));
+        let is_meant = has_result && line.ends_with(&format!("  Watch/Watch(stream)  {flow}"));
+        if is_meant { Ok(stream) } else { Err(list) }
+    })
+    .await;
+    let show = glass(scene, &["trace", "show", &stream]).await;
+    let named = show.lines().find(|line| line.contains("stream.flow")).unwrap_or_default();
+    assert!(named.contains(&format!("request={watcher} received=1")), "{show}");
+    assert!(show.contains(" events=1 "), "{show}");
+    stream
 }
 
 /// The story of a watcher of this key, once it has these stages on member 1.
@@ -166,6 +198,9 @@ pub(super) async fn leases_are_traced_from_grant_to_end(scene: &Scene) {
         })
         .await;
     an_expiry_is_a_story_of_its_own(scene).await;
+    let list = glass(scene, &["trace", "list"]).await;
+    let flow = "Lease/LeaseKeepAlive(stream)  1 message received, 1 sent, 0 events";
+    assert!(list.lines().any(|line| line.ends_with(flow)), "{list}");
 }
 
 /// No client asked for it, but it is listed, and its story begins with the step that noticed it.

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use glass_etcd::pb::{
     etcdserverpb::{LeaseGrantRequest, PutRequest},
-    otlp::{ExportTraceServiceRequest, Span, any_value::Value},
+    otlp::{ExportTraceServiceRequest, Span, any_value::Value, span::Link},
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
@@ -26,6 +26,7 @@ use tokio::{
 use crate::{
     client::eventually,
     cluster::Cluster,
+    locks::Locks,
     programs::{Kind, left_out},
 };
 
@@ -130,13 +131,19 @@ async fn traced_put(cluster: &Cluster, at: usize, key: &str, value: &str) -> Str
     told.to_str().unwrap().to_owned()
 }
 
-/// The value of a metric at `/metrics`.
-async fn metric(cluster: &Cluster, at: usize, name: &str) -> u64 {
+/// The answer to a GET, with its head.
+async fn get(cluster: &Cluster, at: usize, path: &str) -> String {
     let mut stream = TcpStream::connect(cluster.members[at].client_address()).await.unwrap();
-    let question = "GET /metrics HTTP/1.1\r\nHost: glass\r\nConnection: close\r\n\r\n";
+    let question = format!("GET {path} HTTP/1.1\r\nHost: glass\r\nConnection: close\r\n\r\n");
     stream.write_all(question.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// The value of a metric at `/metrics`.
+async fn metric(cluster: &Cluster, at: usize, name: &str) -> u64 {
+    let answer = get(cluster, at, "/metrics").await;
     let found = answer.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
     found.unwrap_or_else(|| panic!("no {name} in {answer}")).parse().unwrap()
 }
@@ -215,6 +222,73 @@ fn put_is_whole(got: &Got) -> Result<(), String> {
     if receive { Ok(()) } else { Err("no message has arrived".to_owned()) }
 }
 
+fn number(attributes: &[glass_etcd::pb::otlp::KeyValue], key: &str) -> Option<i64> {
+    let found = attributes.iter().find(|attribute| attribute.key == key)?;
+    match found.value.clone()?.value? {
+        Value::IntValue(number) => Some(number),
+        other => panic!("{key} is {other:?}"),
+    }
+}
+
+/// Checks that a span names the ends of a connection to this port of loopback.
+fn names_its_connection(span: &Span, port: u16) {
+    let of = |key| text(&span.attributes, key);
+    let loopback = Some("127.0.0.1".to_owned());
+    assert_eq!([&loopback; 2], [&of("server.address"), &of("network.peer.address")], "{span:?}");
+    assert_eq!(Some(i64::from(port)), number(&span.attributes, "server.port"));
+    let from = number(&span.attributes, "network.peer.port").unwrap();
+    assert!(0 < from && from != i64::from(port), "{span:?}");
+}
+
+/// Goal: each check of a probe is a route of its own, with the attributes of an HTTP server.
+async fn a_check_of_a_probe_is_exported(cluster: &Cluster, at: usize, collector: &Collector) {
+    let path = "/readyz/linearizable_read";
+    assert_eq!("ok\n", get(cluster, at, path).await.rsplit_once("\r\n\r\n").unwrap().1);
+    let look = |got: &Got| {
+        let is_meant = |(span, _): &&(Span, String)| span.name == format!("GET {path}");
+        got.spans.values().find(is_meant).map(|(span, _)| span.clone()).ok_or("none".to_owned())
+    };
+    let span = collector.until("the probe", look).await;
+    for (key, value) in [
+        ("http.request.method", "GET"),
+        ("http.route", path),
+        ("url.path", path),
+        ("url.scheme", "http"),
+        ("client.address", "127.0.0.1"),
+    ] {
+        assert_eq!(Some(value.to_owned()), text(&span.attributes, key), "{key}");
+    }
+    assert_eq!(Some(200), number(&span.attributes, "http.response.status_code"));
+    assert_eq!((2, None), (span.kind, span.status.as_ref().map(|status| status.code)));
+    names_its_connection(&span, cluster.members[at].client_port);
+}
+
+/// Goal: the grant that a lock call makes for itself is a request of its own, whose proposal links
+/// to the step of the call that made it.
+async fn a_lock_and_the_grant_of_its_lease_are_joined(
+    cluster: &Cluster,
+    at: usize,
+    collector: &Collector,
+) {
+    Locks::of(cluster, at).lock("otlp/lock", 0).await.unwrap();
+    let look = |got: &Got| {
+        let all = || got.spans.values().map(|(span, _)| span);
+        let grant = all().find(|span| span.name == "session.grant").ok_or("no grant")?;
+        let request = text(&grant.attributes, "etcd.request").expect("it names its request");
+        let of_request = |span: &&Span| {
+            span.name == "raft.propose"
+                && text(&span.attributes, "etcd.request.id").as_ref() == Some(&request)
+        };
+        let propose = all().find(of_request).ok_or("no proposal of the grant")?;
+        let to = |link: &Link| (link.trace_id.clone(), link.span_id.clone());
+        let place = (grant.trace_id.clone(), grant.span_id.clone());
+        let link = propose.links.iter().find(|link| to(link) == place).ok_or("not joined")?;
+        Ok((text(&link.attributes, "glass.link"), propose.trace_id != grant.trace_id))
+    };
+    let joined = collector.until("the grant of a lock's lease", look).await;
+    assert_eq!((Some("request".to_owned()), true), joined);
+}
+
 /// Goal: three members that export separately produce one trace of a put, the caller's own, even if
 /// the collector is busy at first; no value is exported. Method: a put on a follower, by a caller
 /// with a `traceparent`; the collector refuses five times.
@@ -246,9 +320,12 @@ async fn three_members_export_one_put_into_the_trace_of_its_caller() {
         let (rpc, _) = got.spans.values().find(named).expect("the span of the answer");
         let parent = 0xb7ad_6b71_6920_3331_u64.to_be_bytes();
         assert_eq!(("etcdserverpb.KV/Put", 2), (rpc.name.as_str(), rpc.kind));
+        names_its_connection(rpc, cluster.members[follower].client_port);
         assert_eq!((parent.as_slice(), 0x301), (rpc.parent_span_id.as_ref(), rpc.flags));
         assert_eq!(0, got.twice, "a span was sent again though it had been taken");
     }
+    a_check_of_a_probe_is_exported(&cluster, follower, &collector).await;
+    a_lock_and_the_grant_of_its_lease_are_joined(&cluster, follower, &collector).await;
     let mut sums = [0; 2];
     for at in 0..3 {
         for (sum, name) in sums.iter_mut().zip(["failures", "spans_exported"]) {

@@ -84,8 +84,8 @@ fn leaderless(path: &[Segment]) -> u64 {
     waits * 100 / of(&|_| true).max(1)
 }
 
-/// The words of `glass trace show` about a recording of this moment.
-async fn shown(scene: &Scene, args: &[&str]) -> String {
+/// The words of a command of `glass trace` about a recording of this moment.
+pub(super) async fn shown(scene: &Scene, args: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("all.ndjson");
     recording::write(File::create(&file).unwrap(), &scene.listener.recording()).unwrap();
@@ -105,7 +105,7 @@ async fn show(scene: &Scene, told: &Told) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_request_lived_through_is_what_was_done_to_the_cluster() {
     let Some(mut scene) = Scene::start("what requests live through").await else { return };
-    a_stopped_leader_is_said_to_have_done_nothing(&scene).await;
+    a_stopped_leader_is_said_to_have_stood_still(&scene).await;
     let first = a_killed_leader_is_named_with_its_successor(&mut scene, "through/first").await;
     let second = a_killed_leader_is_named_with_its_successor(&mut scene, "through/second").await;
     assert!(first < second, "terms grow: {first}, {second}");
@@ -116,7 +116,7 @@ async fn what_a_request_lived_through_is_what_was_done_to_the_cluster() {
 }
 
 /// The leader is stopped for 0.7 s, with a put on its way to it.
-async fn a_stopped_leader_is_said_to_have_done_nothing(scene: &Scene) {
+async fn a_stopped_leader_is_said_to_have_stood_still(scene: &Scene) {
     let [leader, follower, _] = scene.parts().await;
     scene.cluster.pause(leader);
     let put = put(scene, follower, "through/stopped");
@@ -126,7 +126,7 @@ async fn a_stopped_leader_is_said_to_have_done_nothing(scene: &Scene) {
     let told = scene.listener.told(("KV/Put", "through/stopped"), Told::is_complete).await;
     let (through, path) = lived(&told);
     let place = place_of(&told.recording, leader);
-    let stall = through.stalls.iter().find(|stall| stall.member == place);
+    let stall = through.stalls.iter().map(|one| one.stall).find(|stall| stall.member == place);
     let stall = stall.unwrap_or_else(|| panic!("{through:?}\n{}", told.text()));
     assert!(stall.is_leader, "{stall:?}");
     let took = Duration::from_nanos(u64::try_from(stall.to - stall.from).unwrap());
@@ -134,7 +134,7 @@ async fn a_stopped_leader_is_said_to_have_done_nothing(scene: &Scene) {
     assert!(STOPPED * 9 / 10 <= took, "{took:?}");
     assert!(80 <= leaderless(&path), "{path:?}");
     let text = show(scene, &told).await;
-    let says = format!("m{leader}, the leader, did nothing for ");
+    let says = format!("the process of m{leader}, the leader, stood still for ");
     // A machine that is slow enough makes the others elect another leader meanwhile.
     assert!(text.contains(&says) || through.without.len() == 1, "{text}");
 }
@@ -175,6 +175,15 @@ async fn a_killed_leader_is_named_with_its_successor(scene: &mut Scene, key: &'s
     let name = &told.recording.members[usize::from(winner)].name;
     assert!(text.contains(&format!("  m{leader} died; {name} led from +")), "{text}");
     assert!(text.contains(&format!("(election:{term})")), "{text}");
+    // A comparison names the same cause.
+    let quick = scene.listener.told(("KV/Put", "through/stopped"), Told::is_complete).await;
+    let ids = [&quick, &told].map(|told| format!("{:016x}", told.story.id));
+    let text = shown(scene, &["diff", &ids[0], &ids[1]]).await;
+    let summary = format!("m{leader} died; {name} led from +");
+    let cost = text.lines().nth(1).unwrap_or_default();
+    assert!(cost.contains(&format!(" B: {summary}")), "{text}");
+    let lines = format!("\nmeanwhile in the cluster of B\n  {summary}");
+    assert!(text.contains(&lines), "{text}");
     restarts_are_told(scene, leader).await;
     term
 }
@@ -275,14 +284,17 @@ async fn a_question_is_lost_with_its_leader(scene: &Scene) {
     scene.cluster.pause(third);
     let mut client = scene.cluster.client(leader);
     client.everything(false).await.unwrap_err();
+    let down_in = |told: &Told| {
+        let place = place_of(&told.recording, leader);
+        let happened = Happened::of(&told.recording, &told.order);
+        happened.step_downs.iter().rfind(|down| down.member == place).copied()
+    };
     let has_lost = |told: &Told| match told.on(leader, Stage::ReadIndexLost).len() {
         0 => Err("no question is lost".to_owned()),
-        _ => Ok(()),
+        _ => down_in(told).map(|_| ()).ok_or_else(|| "no step-down".to_owned()),
     };
     let told = scene.listener.told(("KV/Range", "\\x00"), has_lost).await;
-    let place = place_of(&told.recording, leader);
-    let happened = Happened::of(&told.recording, &told.order);
-    let down = happened.step_downs.iter().rfind(|down| down.member == place).unwrap();
+    let down = down_in(&told).unwrap();
     assert_eq!(Because::NoMajority, down.because, "{down:?}");
     scene.cluster.resume(second);
     scene.cluster.resume(third);
@@ -312,6 +324,9 @@ async fn without_a_quorum_it_is_said_who_is_left(scene: &mut Scene) {
         let text = show(scene, &told).await;
         assert!(text.contains("no leader for "), "{text}");
         assert!(text.contains(", 1 of 3 members alive"), "{text}");
+        let is_put = what.0 == "KV/Put";
+        let said = "Whether the write took effect after the caller gave up is not known";
+        assert_eq!(is_put, text.contains(said), "{text}");
     }
     let told = ended(scene, ("KV/Range", "\\x00")).await;
     let parked = told.steps().filter(|seen| seen.event.stage == Stage::ReadIndexPark);

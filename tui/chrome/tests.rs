@@ -3,8 +3,8 @@
 use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 
 use glass_etcd::{
-    mark, stage,
-    trace::{id, note_peer},
+    mark, past, stage,
+    trace::{self, id, note_peer},
 };
 use serde_json::Value;
 use tracing::subscriber::with_default;
@@ -140,6 +140,66 @@ fn times_are_those_of_the_wall_clock_and_ids_stay_text() {
     let mut loops = json!({ "ph": "b", "id": u64::MAX, "args": { "first": "7" } });
     file.mend(loops.as_object_mut().unwrap());
     assert_eq!(json!({ "local": format!("loop {}", u64::MAX) }), loops["id2"]);
+}
+
+/// An entry about a request, at this time in microseconds.
+fn about(phase: &str, name: &str, time: f64, args: &Value) -> Map<String, Value> {
+    let id2 = json!({ "local": "0000000000001234" });
+    let entry = json!({ "ph": phase, "name": name, "ts": time, "id2": id2, "args": args });
+    entry.as_object().unwrap().clone()
+}
+
+/// Goal: a step that was over before it was told is a pair at the time when it happened, beside the
+/// rpc and not below it, although the rpc's own entries are a little early and late. Method: the
+/// entries of a call, by hand.
+#[test]
+fn a_step_that_is_told_late_is_a_pair_beside_its_rpc() {
+    let mut rpcs = Rpcs::default();
+    let mut told = |phase, name, time, args| rpcs.at_the_edge(about(phase, name, time, &args));
+    let past = |past_ns: u64, took_ns: u64| json!({ "past_ns": past_ns, "took_ns": took_ns });
+    let times = |entries: &[Map<String, Value>]| -> Vec<(String, f64)> {
+        let time = |entry: &Map<String, Value>| {
+            (entry["ph"].as_str().unwrap().to_owned(), entry["ts"].as_f64().unwrap())
+        };
+        entries.iter().map(time).collect()
+    };
+    assert_eq!(1, told("b", "rpc", 1000.0, json!({})).len());
+    // From 900 to 902, from 901 on, as it seems, and up to 1004: the rpc is 4 microseconds earlier
+    // in the file than in its record.
+    let lay = told("n", "socket.queue", 1010.0, past(110_000, 2_000));
+    assert_eq!([("b".to_owned(), 900.0), ("e".to_owned(), 902.0)], times(&lay)[..]);
+    let receive = told("n", "rpc.receive", 1010.0, past(109_000, 101_000));
+    assert_eq!([("b".to_owned(), 902.0), ("e".to_owned(), 999.75)], times(&receive)[..]);
+    let queue = told("n", "rpc.queue", 1010.0, past(8_000, 2_000));
+    assert_eq!([("b".to_owned(), 999.75), ("e".to_owned(), 999.75)], times(&queue)[..]);
+    assert_eq!(None, queue[0].get("args"));
+    assert_eq!(json!({}), queue[1]["args"], "the fields are at the end");
+    told("e", "rpc", 1100.0, json!({}));
+    let flush = told("n", "answer.flush", 1200.0, past(103_000, 102_000));
+    assert_eq!([("b".to_owned(), 1100.25), ("e".to_owned(), 1199.0)], times(&flush)[..]);
+    let instant = told("n", "raft.entry", 1300.0, json!({ "index": 7 }));
+    assert_eq!([("n".to_owned(), 1300.0)], times(&instant)[..]);
+}
+
+#[test]
+fn a_request_s_steps_at_the_edge_are_in_its_row() {
+    let _alone = alone();
+    let (memory, id) = (Memory::default(), request());
+    written(&memory, FILE_MAX, || {
+        let first = trace::Moment::now();
+        let span = stage!(Rpc, id, method = 2_u8);
+        past!(RpcQueue, id, first, span.began());
+    });
+    let entries = entries(&memory.text());
+    let at = |ph: &str, name: &str| {
+        let found = entries.iter().find(|entry| is(entry, ph, name));
+        found.unwrap_or_else(|| panic!("{ph} of {name} in {entries:?}")).clone()
+    };
+    let (begin, end, rpc) = (at("b", "rpc.queue"), at("e", "rpc.queue"), at("b", "rpc"));
+    assert_eq!(rpc["id2"], begin["id2"]);
+    assert_eq!(rpc["id2"], end["id2"]);
+    let time = |entry: &Value| entry["ts"].as_f64().unwrap();
+    assert!(time(&begin) <= time(&end) && time(&end) < time(&rpc), "{entries:?}");
 }
 
 #[test]

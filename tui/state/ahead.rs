@@ -70,6 +70,10 @@ pub(crate) fn work(event: &Event) -> String {
             format!("the commit of {} to the file", entries(old.saturating_add(1), new))
         }
         Stage::ApplyEntry => format!("entry {}, being applied", field!(event, ApplyEntry, index)),
+        Stage::ApplyBatch => {
+            let [first, last] = fields!(event, ApplyBatch: first, last);
+            format!("other entries of {}, being applied", entries(first, last))
+        }
         Stage::ReadIndexRound => {
             let reads = field!(event, ReadIndexRound, reads);
             format!("the round of {reads} {}", if reads == 1 { "read" } else { "reads" })
@@ -86,6 +90,7 @@ pub(crate) fn work(event: &Event) -> String {
         }
         Stage::CompactIndex => "the removal of keys from the index".to_owned(),
         Stage::CompactBatch => "the removal of rows from the file".to_owned(),
+        Stage::CompactPause => "the pauses between its portions".to_owned(),
         stage => stage.name().to_owned(),
     };
     what + at_work

@@ -13,6 +13,10 @@
 //! below some age `p` is dropped. So a story either keeps all its steps, including those that it
 //! shares with other stories, or it loses all but those that other stories keep.
 //!
+//! Events of no story go before every story: the heartbeats of an hour do not push out a request.
+//! The newest of them ([`LOOSE_SHARE`]), and one keyframe a second of each member, stay as long as
+//! the stories of their time.
+//!
 //! Two kinds of events count as younger than every position: the story at the cursor, which is the
 //! open one or the chosen row of the list, with its surroundings (what happened meanwhile, up to
 //! the next keyframe on both sides); and stories that are still running. Neither may fill the
@@ -23,9 +27,9 @@
 //! A single story that is larger than its share cannot be kept whole, so it is dropped, regardless
 //! of its age. If it is open, the step view still has the rows that it shows.
 //!
-//! Left out: the surroundings of other stories. For a long story that is kept, the events that
-//! happened meanwhile may be gone. A member whose events arrive later than the recording reaches
-//! back loses its part of the oldest stories.
+//! Left out: the surroundings of other stories. For an old or a long story that is kept, the
+//! events that happened meanwhile may be gone. A member whose events arrive later than the
+//! recording reaches back loses its part of the oldest stories.
 
 use std::{
     cmp::Reverse,
@@ -58,8 +62,11 @@ const QUARTERS_AFTER: usize = 3;
 /// Divisor for the share of one story, or of the cursor's with its surroundings: half of what
 /// remains.
 const STORY_SHARE: usize = 2;
+/// Divisor for the share of the newest events that stay although no story has them.
+const LOOSE_SHARE: usize = 4;
 /// Divisor for the share of all running stories together: a quarter of what remains.
 const UNDER_WAY_SHARE: usize = 4;
+const SECOND_NS: u64 = 1_000_000_000;
 /// The age of an event that is dropped in any case.
 const GOES: usize = 0;
 
@@ -106,6 +113,7 @@ impl Ages {
         let mut lives = Vec::new();
         let mut under_way_left = bytes / UNDER_WAY_SHARE;
         for mut life in lives_of(recording, &stories) {
+            life.last += count;
             if life.is_under_way && life.bytes <= under_way_left {
                 under_way_left -= life.bytes;
                 life.last += count;
@@ -115,13 +123,16 @@ impl Ages {
         let (too_large, lives): (Vec<Life>, Vec<Life>) =
             lives.into_iter().partition(|life| bytes / STORY_SHARE < life.bytes);
         let mut ages = Ages((1..=count).collect());
+        for at in worth_as_much_as_stories(recording, bytes / LOOSE_SHARE) {
+            ages.0[at] += count;
+        }
         lives.iter().for_each(|life| ages.raise(&life.steps, life.last));
         if let Some(cursor) = cursor {
             let own = own_steps(recording, &stories, cursor);
             let near = with_whole_stories(join::surroundings(recording, &own), &lives);
             let parts = [places(&near), places(&own)];
             let fits = |part: &&Vec<usize>| bytes_of_all(recording, part) <= bytes / STORY_SHARE;
-            parts.iter().find(fits).into_iter().for_each(|part| ages.raise(part, 2 * count));
+            parts.iter().find(fits).into_iter().for_each(|part| ages.raise(part, 3 * count));
         }
         too_large.iter().flat_map(|life| &life.own).for_each(|at| ages.0[*at] = GOES);
         ages
@@ -132,6 +143,26 @@ impl Ages {
             self.0[*at] = self.0[*at].max(age);
         }
     }
+}
+
+/// Events that stay as long as the stories of their time, whether or not these have them: the
+/// newest of this many bytes, and the first keyframe of each member in each second.
+fn worth_as_much_as_stories(recording: &Recording, bytes: usize) -> Vec<usize> {
+    let mut left = bytes;
+    let mut newest = recording.events.len();
+    for (at, event) in recording.events.iter().enumerate().rev() {
+        let Some(rest) = left.checked_sub(bytes_of(event)) else { break };
+        (left, newest) = (rest, at);
+    }
+    let mut seconds = HashSet::new();
+    let mut is_first = |event: &Event| {
+        let second = event.at_ns / SECOND_NS;
+        event.kind == Kind::Keyframe
+            && event.stage != Stage::Usual
+            && seconds.insert((event.member, event.boot, event.stage, second))
+    };
+    let all = recording.events.iter().enumerate();
+    all.filter(|(at, event)| is_first(event) || newest <= *at).map(|(at, _)| at).collect()
 }
 
 /// The chosen events, and all steps of the stories that have a chosen event.

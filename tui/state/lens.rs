@@ -5,11 +5,13 @@
 //! counts that member neither way.
 
 use glass_etcd::{
+    fields,
     story::{Recording, query::address::Address},
     trace::Stage,
 };
 
 use super::{
+    kept::{Kept, Log},
     lanes::Lane,
     steps::{Lens, Steps},
     story::{Moment, Step, Subject},
@@ -24,8 +26,8 @@ pub(crate) type Line = Vec<String>;
 pub(crate) fn lines(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     match steps.lens {
         Lens::Changed => changed(recording, steps, lanes, steps.shows_all),
-        Lens::Durable => durable(recording, steps, lanes),
-        Lens::WhoKnows => who_knows(recording, steps, lanes),
+        Lens::Durable => durable(steps, lanes),
+        Lens::WhoKnows => who_knows(steps, lanes),
         Lens::Cost => cost(steps, lanes),
     }
 }
@@ -51,7 +53,7 @@ pub(crate) fn changed(
     let mut lines = vec![line];
     lines.extend(gap(recording, step).map(|gap| vec![name, gap]));
     if shows_all {
-        lines.extend(all(recording, steps, step, lanes));
+        lines.extend(all(steps, step, lanes));
     }
     lines
 }
@@ -73,8 +75,8 @@ fn change_words(change: &watermarks::Change, lanes: &[Lane]) -> String {
 }
 
 /// All watermarks of the member of the step, at the cursor.
-fn all(recording: &Recording, steps: &Steps, step: &Step, lanes: &[Lane]) -> Option<Line> {
-    let marks = steps.watermarks(recording, &lanes[step.lane])?;
+fn all(steps: &Steps, step: &Step, lanes: &[Lane]) -> Option<Line> {
+    let marks = steps.watermarks(&lanes[step.lane])?;
     let known = Water::ALL.iter().map(|water| {
         let (name, unit) = water.named();
         let value = marks.get(*water).map(|value| words::value(unit, value, lanes));
@@ -83,53 +85,66 @@ fn all(recording: &Recording, steps: &Steps, step: &Step, lanes: &[Lane]) -> Opt
     Some(known.collect())
 }
 
-/// An old value that differs from the previous new one proves that some step was not captured.
+/// An old value that differs from the previous new one proves that some step was not captured: its
+/// records were lost, or belong to a request that was not kept.
 fn gap(recording: &Recording, step: &Step) -> Option<String> {
     let here = watermarks::moment(&step.event);
     let change = watermarks::changes(&step.event).into_iter().find(|c| c.old.is_some())?;
-    let before = recording
-        .events
-        .iter()
-        .filter(|event| event.member == step.event.member && event.stage == step.event.stage)
-        .filter(|event| event.boot == here.0 && watermarks::moment(event) < here)
+    let of_member = || {
+        let events = recording.events.iter();
+        events.filter(|event| (event.member, event.boot) == (step.event.member, here.0))
+    };
+    let before = of_member()
+        .filter(|event| event.stage == step.event.stage && watermarks::moment(event) < here)
+        .filter(|event| watermarks::changes(event).iter().any(|c| c.water == change.water))
         .max_by_key(|event| watermarks::moment(event))?;
+    let since = watermarks::moment(before);
+    let mut between =
+        of_member().filter(|event| (since..here).contains(&watermarks::moment(event)));
+    if between.any(|event| begins_anew(event.stage, change.water)) {
+        return None;
+    }
     let previous = watermarks::changes(before).into_iter().find(|c| c.water == change.water)?.new;
     let old = change.old.filter(|old| *old != previous)?;
-    Some(format!("{} {previous} → {old} was not recorded before this", change.water.named().0))
+    let is_lost = of_member().filter(|event| event.stage == Stage::Lost).any(|event| {
+        let [from, to] = fields!(event, Lost: from, to);
+        from <= here.1 && since.1 <= to
+    });
+    let what = if is_lost { "was lost unread" } else { "was not kept" };
+    Some(format!("{} {previous} → {old} {what} before this", change.water.named().0))
 }
 
-/// The progress of the entry on one member.
-enum Kept {
-    Unknown,
-    No,
-    Written,
-    Synced,
-    InFile,
-}
-
-fn kept(recording: &Recording, steps: &Steps, lane: &Lane, index: u64) -> Kept {
-    let Some(marks) = steps.watermarks(recording, lane) else { return Kept::Unknown };
-    let reaches = |water| marks.reaches(water, index);
-    match (reaches(Water::Stored), reaches(Water::Synced), reaches(Water::Written)) {
-        (Some(true), _, _) => Kept::InFile,
-        (_, Some(true), _) => Kept::Synced,
-        (_, None, _) => Kept::Unknown,
-        (_, Some(false), Some(true)) => Kept::Written,
-        (_, Some(false), _) => Kept::No,
+/// Whether the watermark does not continue from its value before this step: a new leader counts
+/// anew, and the log is cut where another's entries replace it.
+fn begins_anew(stage: Stage, water: Water) -> bool {
+    match water {
+        Water::Match(_) => stage == Stage::RaftRole,
+        Water::Written | Water::Synced => stage == Stage::LogTruncate,
+        _ => false,
     }
 }
 
 /// Once an entry was replaced, its index proves nothing any more.
 const LOST: &str = "this entry is lost: a new leader's replaced it before a majority had it";
+/// What is said of such an entry before that has happened.
+const LOST_LATER: &str = "later a new leader's entry replaced it";
 
-fn durable(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
-    if steps.is_lost {
-        return vec![vec![LOST.to_owned()]];
-    }
-    let Some(index) = steps.indexes().max() else {
+/// Whether the entry is lost, at the cursor; and otherwise whether it will be.
+fn is_lost(steps: &Steps, log: &Log) -> [bool; 2] {
+    let is_lost = steps.is_lost && steps.is_replaced(log);
+    [is_lost, steps.is_lost && !is_lost]
+}
+
+fn durable(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
+    let Some(log) = &steps.log else {
         return vec![vec![nothing_to_keep(steps.subject).to_owned()]];
     };
-    let kept: Vec<Kept> = lanes.iter().map(|lane| kept(recording, steps, lane, index)).collect();
+    let [is_lost, will_be] = is_lost(steps, log);
+    if is_lost {
+        return vec![vec![LOST.to_owned()]];
+    }
+    let kept: Vec<Kept> = lanes.iter().map(|lane| steps.kept(log, lane)).collect();
+    let is_committed = !will_be && lanes.iter().any(|lane| steps.knows(log, lane) == Some(true));
     let states = lanes.iter().zip(&kept).map(|(lane, kept)| {
         let state = match kept {
             Kept::Unknown => "? unknown",
@@ -140,8 +155,9 @@ fn durable(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
         };
         format!("{} {state}", lane.name)
     });
-    let states = [format!("entry {index}:")].into_iter().chain(states).collect();
-    vec![vec![verdict(&kept)], states]
+    let states = [format!("entry {}:", log.entry.1)].into_iter().chain(states).collect();
+    let verdict = [verdict(&kept, is_committed)].into_iter();
+    vec![verdict.chain(will_be.then(|| LOST_LATER.to_owned())).collect(), states]
 }
 
 fn nothing_to_keep(subject: Subject) -> &'static str {
@@ -152,14 +168,20 @@ fn nothing_to_keep(subject: Subject) -> &'static str {
     }
 }
 
-fn verdict(kept: &[Kept]) -> String {
+/// Whether a majority of the disks has the entry. Once it is committed, one has, even if not all of
+/// its records were captured.
+fn verdict(kept: &[Kept], is_committed: bool) -> String {
     let members = kept.len();
     let needed = members / 2 + 1;
-    let safe = kept.iter().filter(|kept| matches!(kept, Kept::Synced | Kept::InFile)).count();
+    let safe = kept.iter().filter(|kept| kept.is_safe()).count();
     let unknown = kept.iter().filter(|kept| matches!(kept, Kept::Unknown)).count();
     let of = format!("synced on {safe} of {members}, {needed} needed");
     if needed <= safe {
         format!("power cut now: the write SURVIVES ({of})")
+    } else if is_committed {
+        format!(
+            "power cut now: the write SURVIVES (committed, so a majority has it; captured of {safe})"
+        )
     } else if needed <= safe + unknown {
         format!("power cut now: UNKNOWN ({of}, {unknown} unknown)")
     } else {
@@ -167,27 +189,32 @@ fn verdict(kept: &[Kept]) -> String {
     }
 }
 
-fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
-    if steps.is_lost {
-        return vec![vec![LOST.to_owned()]];
-    }
-    let Some(index) = steps.indexes().max() else {
+fn who_knows(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
+    let Some(log) = &steps.log else {
         return vec![vec!["no log entry: there is no commit to know of".to_owned()]];
     };
+    let [is_lost, will_be] = is_lost(steps, log);
+    if is_lost {
+        return vec![vec![LOST.to_owned()]];
+    }
     let knows = lanes.iter().map(|lane| {
-        let marks = steps.watermarks(recording, lane);
-        let word = match marks.and_then(|marks| marks.reaches(Water::Commit, index)) {
+        let word = match steps.knows(log, lane) {
             None => "? unknown",
+            Some(true) if will_be => "? unknown",
             Some(true) => "✔ knows",
             Some(false) => "✘ not yet",
         };
         format!("{} {word}", lane.name)
     });
-    let knows = [format!("{index} committed:")].into_iter().chain(knows).collect();
-    let mut happened = steps.steps.iter().take(steps.now + 1);
-    let answer = happened.rfind(|step| is_answer(step));
+    let knows = [format!("{} committed:", log.entry.1)].into_iter().chain(knows).collect();
+    let answer = steps.happened().iter().rfind(|step| is_answer(steps, step));
+    // Without a record of the rpc, a client may well have asked.
+    let is_internal = |step: &Step| steps.is_request(step) && !steps.is_of_client(step);
+    let is_of_member = steps.steps.iter().any(is_internal);
     let client = match answer.map(|step| step.event.result) {
-        _ if matches!(steps.subject, Subject::Cluster(_)) => "no client asked for this",
+        _ if is_of_member || matches!(steps.subject, Subject::Cluster(_)) => {
+            "no client asked for this"
+        }
         None => "client ✘ has no answer yet",
         Some(0) => "client ✔ received ok",
         Some(_) => "client ✘ received an error",
@@ -195,21 +222,20 @@ fn who_knows(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> 
     vec![knows, vec![client.to_owned()]]
 }
 
-fn is_answer(step: &Step) -> bool {
-    step.is_own && step.event.stage == Stage::Rpc && step.moment == Moment::Done
+fn is_answer(steps: &Steps, step: &Step) -> bool {
+    steps.is_request(step) && step.moment == Moment::Done
 }
 
 fn cost(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     let Some(step) = steps.steps.get(steps.look) else { return Vec::new() };
     let own = || steps.steps.iter().filter(|step| step.is_own);
-    let start = own().map(|step| step.wall_ns).min().unwrap_or(0);
     let took = match step.moment {
         Moment::Begin => "this step begins".to_owned(),
         Moment::Done => format!("this step {}", words::duration(step.event.took_ns)),
     };
-    let after = words::duration(step.wall_ns.saturating_sub(start));
-    let mut line = vec![took, format!("{after} after the first")];
-    if let Some(whole) = own().find(|step| is_answer(step)) {
+    let after = words::offset(step.wall_ns, steps.zero_ns);
+    let mut line = vec![took, format!("{after} since it began")];
+    if let Some(whole) = own().find(|step| is_answer(steps, step)) {
         line.push(format!("whole request {}", words::duration(whole.event.took_ns)));
     }
     let waits = [Stage::Rpc, Stage::RaftPropose, Stage::ReadIndexWait, Stage::ReadIndexRound];

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io::BufRead};
 use glass_etcd::{
     story::{
         Event, Recording,
+        order::Order,
         recording::{self, ReadError},
     },
     trace::{Grain, Stage},
@@ -14,6 +15,7 @@ pub(crate) use super::alive::Heard;
 use super::{
     alive::{SILENT_NS, Signs},
     figures::Figures,
+    find::Find,
     forget,
     lanes::{self, Lane},
     list::List,
@@ -81,7 +83,13 @@ pub(crate) enum Action {
     Prompt,
     /// A digit of that number.
     Digit(u8),
-    /// Take back a digit.
+    /// Start typing what the list is narrowed to.
+    Find,
+    /// A character of that.
+    Type(char),
+    /// Narrow the list to what was typed.
+    Narrow,
+    /// Take back a digit, or a character.
     Erase,
     /// Go to the step with that number.
     GoTo,
@@ -113,6 +121,8 @@ pub(crate) enum Screen {
     Leaving,
     /// The list of requests.
     List,
+    /// The list, while the user types what it is narrowed to.
+    Find,
     Steps,
     /// The step view, while a number is typed.
     Prompt,
@@ -139,6 +149,8 @@ pub(crate) struct State {
     pub(crate) room: Room,
     /// The list of requests.
     pub(crate) list: List,
+    /// What the list is narrowed to.
+    pub(crate) find: Find,
     /// The story in the step view; `None` in the list.
     pub(crate) steps: Option<Steps>,
     /// Whether the list of keys covers the screen.
@@ -192,6 +204,7 @@ impl State {
             lanes: Vec::new(),
             room: Room::default(),
             list: List::default(),
+            find: Find::default(),
             steps: None,
             is_helping: false,
             is_closed: false,
@@ -319,7 +332,10 @@ impl State {
     pub(crate) fn refresh(&mut self) {
         (self.is_dirty, self.refreshed_ns) = (false, self.now_ns);
         self.version += 1;
-        self.list.replace(story::requests(self.memory.recording()));
+        let recording = self.memory.recording();
+        let order = Order::of(recording);
+        let found = self.find.wanted.clone().find(recording);
+        self.list.replace(story::requests((recording, &order), &found));
         self.compare_clocks();
         let (recording, clocks) = (self.memory.recording(), &self.clocks.0);
         self.signs = Signs::of(recording, clocks);
@@ -339,6 +355,7 @@ impl State {
             _ => {}
         }
         match &self.steps {
+            None if self.find.typed.is_some() => Screen::Find,
             None => Screen::List,
             Some(steps) if steps.prompt.is_some() => Screen::Prompt,
             Some(steps) if steps.is_zoomed => Screen::Why,
@@ -358,8 +375,8 @@ impl State {
             let (marks, heard) = match (steps, lane.place) {
                 (_, None) => (Watermarks::default(), Heard::Never),
                 (Some(steps), Some(place)) => {
-                    let marks = steps.watermarks(self.recording(), lane).unwrap_or_default();
-                    let heard = self.heard_at(place, self.cursor_ns(steps), &marks);
+                    let marks = steps.watermarks(lane).unwrap_or_default();
+                    let heard = self.heard_at(place, steps.now_wall_ns(), marks.heard_wall_ns);
                     (marks, heard)
                 }
                 (None, Some(place)) => {
@@ -373,7 +390,7 @@ impl State {
         self.lanes.iter().map(head).collect()
     }
 
-    /// Live members are timed by the arrival of their messages, recorded ones by their own clocks.
+    /// Live members are timed by the arrival of their messages, recorded ones by their clocks.
     fn heard_last(&self, place: u8, newest_ns: u64, marks: &Watermarks) -> Heard {
         let heard = match self.heard_ns.get(&place) {
             Some(_) if marks.newest.is_none() => Heard::Never,
@@ -384,7 +401,7 @@ impl State {
                 0..=SILENT_NS => Heard::Fresh,
                 ago => Heard::Silent(ago),
             },
-            None => self.heard_at(place, newest_ns, marks),
+            None => self.heard_at(place, newest_ns, self.common_ns(place, marks)),
         };
         match self.process_at(place) {
             Some((process, since_ns)) => room::heard_of_process(&process.state, since_ns, heard),
@@ -398,10 +415,10 @@ impl State {
         heard.filter_map(|(marks, place)| self.common_ns(place, marks)).max().unwrap_or(0)
     }
 
-    /// Whether a member runs at a moment of the recording.
-    fn heard_at(&self, place: u8, at_ns: u64, marks: &Watermarks) -> Heard {
+    /// Whether a member runs at a moment of the recording, if its last record is from `heard`.
+    fn heard_at(&self, place: u8, at_ns: u64, heard: Option<u64>) -> Heard {
         match self.signs.get(usize::from(place)) {
-            Some(signs) => signs.heard(at_ns, self.common_ns(place, marks)),
+            Some(signs) => signs.heard(at_ns, heard),
             None => Heard::Never,
         }
     }
@@ -449,6 +466,8 @@ impl State {
             | Action::ToggleNow
             | Action::Ask(_)
             | Action::Confirm => return self.update_room(action),
+            Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
+            Action::Erase if self.steps.is_none() => self.update_find(action),
             Action::Back if self.is_above_steps() => self.back(),
             Action::Back
             | Action::Step(..)
@@ -474,6 +493,18 @@ impl State {
             self.list.is_following = false;
             self.steps = Some(Steps::open(self.memory.recording(), subject));
         }
+    }
+
+    /// The part of [`State::update`] that narrows the list.
+    fn update_find(&mut self, action: Action) {
+        match action {
+            Action::Find => self.find.begin(),
+            Action::Type(character) => self.find.append(character),
+            Action::Erase => self.find.erase(),
+            Action::Narrow => self.find.apply(self.memory.recording()),
+            _ => {}
+        }
+        self.refresh();
     }
 
     /// The part of [`State::update`] that needs an open story.
@@ -514,6 +545,9 @@ impl State {
             | Action::Ask(_)
             | Action::Confirm
             | Action::Help
+            | Action::Find
+            | Action::Type(_)
+            | Action::Narrow
             | Action::Choose(_)
             | Action::ChooseFirst
             | Action::ChooseLast

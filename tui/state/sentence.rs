@@ -6,6 +6,8 @@
 //! record's fields, and the member's role and vote at that moment, as far as they are known.
 //! Unknown parts are left out.
 
+use std::collections::BTreeMap;
+
 use glass_etcd::{
     change, field, fields,
     story::Event,
@@ -31,6 +33,8 @@ pub(crate) struct Around<'a> {
     pub(crate) own_id: u64,
     /// The member's watermarks just before the step.
     pub(crate) before: &'a Watermarks,
+    /// The index of the first entry of each term, which is empty, as far as captured.
+    pub(crate) openings: &'a BTreeMap<u64, u64>,
 }
 
 /// The sentence for a step, or the stage's meaning if the record says no more than that.
@@ -150,17 +154,42 @@ fn sent(event: &Event, around: Around<'_>) -> Option<String> {
 }
 
 fn received(event: &Event, around: Around<'_>) -> Option<String> {
-    let peer = name_of(around.lanes, field!(event, RaftReceive, peer));
-    Content::of(event).words(&peer, around.own)
+    let peer = field!(event, RaftReceive, peer);
+    let content = Content::of(event);
+    let said = content.words(&name_of(around.lanes, peer), around.own)?;
+    match disks(&content, peer, around) {
+        Some(disks) => Some(format!("{said} {disks}")),
+        None => Some(said),
+    }
+}
+
+/// How many disks have an entry, as far as the leader knows when a member acknowledges it.
+fn disks(content: &Content, peer: u64, around: Around<'_>) -> Option<String> {
+    let index = content.index;
+    let is_ack = content.number == message::APP_RESP && !content.is_rejection && index != 0;
+    let is_leader = around.before.get(Water::Role) == Some(LEADER)
+        && around.before.get(Water::Term) == Some(content.term);
+    if !is_ack || !is_leader {
+        return None;
+    }
+    let is_own = around.before.reaches(Water::Synced, index)?;
+    let has = |lane: &&Lane| {
+        let id = lane.member_id;
+        id == peer
+            || (id == around.own_id && is_own)
+            || around.before.reaches(Water::Match(id), index) == Some(true)
+    };
+    let (known, of) = (around.lanes.iter().filter(has).count(), around.lanes.len());
+    let own = if is_own { "With the leader's own disk" } else { "Without the leader's own disk" };
+    Some(format!("{own}, that is {known} of {of}, as far as {} knows.", around.own))
 }
 
 /// Only a leader decides what is committed; other members learn it.
 fn committed(event: &Event, around: Around<'_>) -> String {
     let [old, new] = change!(event, RaftCommit, commit);
-    let [term, by, from] = fields!(event, RaftCommit: term, completed_by, learned_from);
+    let [by, from] = fields!(event, RaftCommit: completed_by, learned_from);
     let what = entries(old + 1, new);
-    let is_one = old + 1 == new;
-    let verb = if is_one { "is" } else { "are" };
+    let verb = if old + 1 == new { "is" } else { "are" };
     let name = name_of(around.lanes, by);
     if from != 0 {
         let from = name_of(around.lanes, from);
@@ -170,11 +199,11 @@ fn committed(event: &Event, around: Around<'_>) -> String {
     match around.before.get(Water::Role) {
         Some(LEADER) if by == around.own_id || by == 0 => format!(
             "With the leader's own disk, a majority of the disks has {what}{}",
-            of_term(is_one, term)
+            of_term(event, around)
         ),
         Some(LEADER) => format!(
             "The acknowledgement of {name} completed a majority of the disks for {what}{}",
-            of_term(is_one, term)
+            of_term(event, around)
         ),
         Some(_) if by != 0 && by != around.own_id => {
             format!("{} learns from {name} that {what} {verb} committed.", around.own)
@@ -183,13 +212,34 @@ fn committed(event: &Event, around: Around<'_>) -> String {
     }
 }
 
-/// A leader commits only up to an entry of its own term (Raft thesis 3.6.2).
-fn of_term(is_one: bool, term: u64) -> String {
-    if is_one {
-        format!(", which is of the leader's own term {term}, so it is committed.")
-    } else {
-        format!(". The last of them is of the leader's own term {term}, so they are committed.")
+/// A leader commits only up to an entry of its own term (Raft thesis 3.6.2), so it begins its term
+/// with an empty one.
+fn of_term(event: &Event, around: Around<'_>) -> String {
+    let [old, new] = change!(event, RaftCommit, commit);
+    let term = field!(event, RaftCommit, term);
+    match around.openings.get(&term).copied() {
+        Some(empty) if empty == old + 1 && empty == new => format!(
+            ", the empty one with which the leader began its term {term}, so it is committed."
+        ),
+        Some(empty) if old + 1 < empty && empty <= new => format!(
+            ". Those before entry {empty} are of earlier terms, and {}.",
+            needed(empty, term)
+        ),
+        _ if old + 1 == new => {
+            format!(", which is of the leader's own term {term}, so it is committed.")
+        }
+        _ => {
+            format!(". The last of them is of the leader's own term {term}, so they are committed.")
+        }
     }
+}
+
+/// Why an entry of an earlier term is committed only with the first of this one.
+pub(crate) fn needed(empty: u64, term: u64) -> String {
+    format!(
+        "no count of disks may commit them: entry {empty} was needed for that, the empty one with \
+         which the leader began its term {term}"
+    )
 }
 
 fn waited_for_apply(event: &Event, around: Around<'_>) -> String {

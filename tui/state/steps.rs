@@ -9,16 +9,22 @@
 //! Cursors are kept by event, not by row: when live members add records, rows move and the cursor
 //! stays on its event.
 
+use std::collections::BTreeMap;
+
 use glass_etcd::{
-    field,
-    story::{Event, Recording, query::usual::Usuals},
+    story::{
+        Event, Recording,
+        query::{method_of, through::Through, usual::Usuals},
+    },
     trace::{FLAG_NOISE, Grain, Kind, Stage},
 };
 
 use super::{
+    axis::Axis,
+    kept::{Kept, Log},
     lanes::Lane,
     story::{self, Moment, Step, Subject, Told, Unknown},
-    watermarks::{self, States, Watermarks},
+    watermarks::{self, States, Water, Watermarks},
 };
 
 /// Time between two steps while playing, in nanoseconds, at speed x1.
@@ -95,6 +101,15 @@ pub(crate) struct Steps {
     pub(crate) unknown: Vec<Unknown>,
     /// Whether another entry replaced the request's before it was committed.
     pub(crate) is_lost: bool,
+    /// Its log entry, if it has one.
+    pub(crate) log: Option<Log>,
+    /// What happened to the cluster while the request ran.
+    pub(crate) through: Through,
+    /// When the request began, or the first event that is no message of the old leader happened, in
+    /// nanoseconds since 1970.
+    pub(crate) zero_ns: u64,
+    /// The index of the first entry of each term, as far as captured.
+    pub(crate) openings: BTreeMap<u64, u64>,
     /// The time cursor: everything up to and including this step has happened.
     pub(crate) now: usize,
     /// The look cursor: the step that is explained.
@@ -119,6 +134,8 @@ pub(crate) struct Steps {
     pub(crate) usuals: Usuals,
     /// The watermarks of each member at each of its moments.
     states: States,
+    /// The times of all events.
+    axis: Axis,
     speed: usize,
     due_ns: u64,
 }
@@ -126,12 +143,16 @@ pub(crate) struct Steps {
 impl Steps {
     /// Opens a story at its first step.
     pub(crate) fn open(recording: &Recording, subject: Subject) -> Steps {
-        let Told { steps, unknown, is_lost } = story::story(recording, subject);
+        let told = story::story(recording, subject);
         let mut steps = Steps {
             subject,
-            steps,
-            unknown,
-            is_lost,
+            steps: told.steps,
+            unknown: told.unknown,
+            is_lost: told.is_lost,
+            log: told.log,
+            through: told.through,
+            zero_ns: told.zero_ns,
+            openings: told.openings,
             now: 0,
             look: 0,
             grain: Grain::Story,
@@ -144,6 +165,7 @@ impl Steps {
             notice: None,
             usuals: Usuals::of(recording),
             states: watermarks::states(recording),
+            axis: told.axis,
             speed: 2,
             due_ns: 0,
         };
@@ -154,7 +176,8 @@ impl Steps {
     /// Adds records that arrived since. A story whose beginning has been dropped meanwhile stays as
     /// it was, with its lanes. Returns whether it is up to date.
     pub(crate) fn refresh(&mut self, recording: &Recording) -> bool {
-        let Told { steps, unknown, is_lost } = story::story(recording, self.subject);
+        let Told { steps, unknown, is_lost, log, through, axis, openings, zero_ns } =
+            story::story(recording, self.subject);
         if steps.len() < self.steps.len() {
             return false;
         }
@@ -165,7 +188,9 @@ impl Steps {
         let now = find(self.steps.get(self.now)).unwrap_or(self.now);
         let look = find(self.steps.get(self.look)).unwrap_or(now);
         (self.now, self.look, self.steps) = (now, look, steps);
-        (self.unknown, self.is_lost) = (unknown, is_lost);
+        (self.unknown, self.is_lost, self.log) = (unknown, is_lost, log);
+        (self.through, self.axis, self.openings) = (through, axis, openings);
+        self.zero_ns = zero_ns;
         self.states = watermarks::states(recording);
         self.usuals = Usuals::of(recording);
         true
@@ -290,23 +315,66 @@ impl Steps {
         rows
     }
 
-    /// How far a member had come at the cursor, on its own clock; `None` if it sent no records.
-    fn cut(&self, recording: &Recording, place: u8) -> Option<watermarks::Moment> {
+    /// How far a member had come at the cursor, on its own clock; `None` if it sent no records
+    /// until then. Its own steps of the story bound that, and the time of the cursor says the rest.
+    pub(crate) fn cut(&self, place: u8) -> Option<watermarks::Moment> {
         let is_here = |step: &&Step| step.is_captured && step.event.member == place;
-        let happened = &self.steps[..self.steps.len().min(self.now + 1)];
-        if let Some(last) = happened.iter().rev().find(is_here) {
-            return Some(watermarks::moment(&last.event));
+        let (happened, to_come) = self.steps.split_at(self.steps.len().min(self.now + 1));
+        let last =
+            happened.iter().filter(is_here).map(|step| watermarks::moment(&step.event)).max();
+        let next = to_come.iter().filter(is_here).map(|step| watermarks::moment(&step.event)).min();
+        let reached = last.max(self.axis.reached(place, self.now_wall_ns()));
+        match next.map(|(boot, clock)| (boot, clock.saturating_sub(1))) {
+            Some(before) if reached.is_none_or(|reached| before < reached) => Some(before),
+            _ => reached,
         }
-        if let Some(next) = self.steps.iter().find(is_here) {
-            let (boot, clock) = watermarks::moment(&next.event);
-            return Some((boot, clock.saturating_sub(1)));
+    }
+
+    /// How far the entry has come on the member of a lane, at the cursor.
+    pub(crate) fn kept(&self, log: &Log, lane: &Lane) -> Kept {
+        let Some(place) = lane.place else { return Kept::Unknown };
+        let Some(cut) = self.cut(place) else { return Kept::Unknown };
+        let marks = |moment| self.marks_at(place, moment);
+        log.kept((place, cut), marks, self.knows(log, lane) == Some(true))
+    }
+
+    /// Whether the member of a lane knows at the cursor that the entry is committed, if that is
+    /// known. One that has applied it, or has answered its client, does, even if nothing else was
+    /// captured.
+    pub(crate) fn knows(&self, log: &Log, lane: &Lane) -> Option<bool> {
+        let proves = |step: &Step| {
+            let is_answer = self.is_request(step) && step.event.result == 0;
+            step.is_own
+                && step.moment == Moment::Done
+                && lane.place == Some(step.event.member)
+                && (is_answer || log.is_applied_by(&step.event))
+        };
+        if self.happened().iter().any(proves) {
+            return Some(true);
         }
-        let now_ns = self.now_wall_ns();
-        let events = recording.events.iter().filter(|event| event.member == place);
-        events
-            .filter(|event| watermarks::wall(recording, event) <= now_ns)
-            .map(watermarks::moment)
-            .max()
+        self.watermarks(lane)?.reaches(Water::Commit, log.entry.1)
+    }
+
+    /// Whether a later leader's entry has replaced the story's, at the cursor.
+    pub(crate) fn is_replaced(&self, log: &Log) -> bool {
+        log.is_replaced(|place| self.cut(place))
+    }
+
+    /// The steps that have happened at the cursor.
+    pub(crate) fn happened(&self) -> &[Step] {
+        &self.steps[..self.steps.len().min(self.now + 1)]
+    }
+
+    /// Whether the step is the story's own rpc, and not that of a part of it.
+    pub(crate) fn is_request(&self, step: &Step) -> bool {
+        step.is_own
+            && step.event.stage == Stage::Rpc
+            && self.subject == Subject::Request(step.event.id)
+    }
+
+    /// Whether the step is an rpc that a client has sent, and not one of the member itself.
+    pub(crate) fn is_of_client(&self, step: &Step) -> bool {
+        self.is_request(step) && !method_of(&step.event).starts_with("internal/")
     }
 
     /// When the step at the cursor took effect, in nanoseconds since 1970.
@@ -315,23 +383,20 @@ impl Steps {
     }
 
     /// The watermarks of a lane's member at the cursor.
-    pub(crate) fn watermarks(&self, recording: &Recording, lane: &Lane) -> Option<Watermarks> {
+    pub(crate) fn watermarks(&self, lane: &Lane) -> Option<Watermarks> {
         let place = lane.place?;
-        let cut = self.cut(recording, place)?;
-        Some(watermarks::at(&self.states, place, cut))
+        Some(self.marks_at(place, self.cut(place)?))
+    }
+
+    /// The watermarks of a member at a moment of its own.
+    pub(crate) fn marks_at(&self, place: u8, cut: watermarks::Moment) -> Watermarks {
+        watermarks::at(&self.states, place, cut, self.axis.heard_ns(place, cut))
     }
 
     /// The watermarks of the step's member just before the step.
     pub(crate) fn before(&self, step: &Step) -> Watermarks {
         let (boot, clock) = watermarks::moment(&step.event);
-        watermarks::at(&self.states, step.event.member, (boot, clock.saturating_sub(1)))
-    }
-
-    /// The log indexes of the request's entries; for an election, of the term's first entry.
-    pub(crate) fn indexes(&self) -> impl Iterator<Item = u64> {
-        let entries = self.steps.iter().filter(|step| step.is_own).map(|step| &step.event);
-        let entries = entries.filter(|event| event.stage == Stage::RaftEntry);
-        entries.map(|event| field!(event, RaftEntry, index))
+        self.marks_at(step.event.member, (boot, clock.saturating_sub(1)))
     }
 }
 

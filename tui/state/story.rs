@@ -12,26 +12,33 @@
 use std::collections::{BTreeMap, HashMap};
 
 use glass_etcd::{
-    field, set,
+    field, fields, set,
     story::{
         Event, KeyText, Recording,
         order::Order,
         query::{
-            self, Stories, Summary,
+            self, Flow, Stories, Summary,
             address::Address,
+            afterwards::Afterwards,
             ahead,
+            find::Found,
+            graph::Graph,
             incidents::{Incident, Outcome, incidents},
             path::critical_path,
+            through::Through,
         },
     },
     trace::{FLAG_CANCELLED, Grain, Kind, Stage},
 };
 
 use super::{
+    afterwards,
     ahead::{Titles, sentences},
+    axis::{Axis, clipped},
     join,
+    kept::Log,
     lanes::{self, Lane},
-    watermarks::wall,
+    watermarks::moment,
 };
 
 /// The subject of a story.
@@ -56,12 +63,16 @@ pub(crate) struct RequestSummary {
     pub(crate) method: &'static str,
     /// The key that it names, if it was captured.
     pub(crate) key: Option<KeyText>,
+    /// What has come through it so far, if it is a stream.
+    pub(crate) flow: Option<Flow>,
     /// The revision in its answer.
     pub(crate) revision: Option<u64>,
     /// Its duration in nanoseconds; `None` while it is running.
     pub(crate) took_ns: Option<u64>,
     /// Its gRPC code; `None` while it is running.
     pub(crate) result: Option<u8>,
+    /// Whether it is still under way, as far as is known.
+    pub(crate) is_open: bool,
     /// How it ended, if it is no request.
     pub(crate) outcome: Option<Outcome>,
     /// Whether the client disconnected before the answer.
@@ -116,9 +127,10 @@ pub(crate) struct Step {
     pub(crate) lane: usize,
     /// The other end, if it is a message.
     pub(crate) arrow: Option<Arrow>,
-    /// What the wait that ends with this step stood behind, in sentences; `None` for no such wait.
+    /// What the wait that ends with this step stood behind, or what became of the failed call that
+    /// ends with it, in sentences; `None` for any other.
     pub(crate) ahead: Option<String>,
-    /// When it took effect, in nanoseconds since 1970, by its member's clock.
+    /// When it took effect, in nanoseconds since 1970, with the members' clocks aligned.
     pub(crate) wall_ns: u64,
 }
 
@@ -132,7 +144,7 @@ pub(crate) struct Unknown {
 }
 
 /// A story, ready for display.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
     /// Its rows in playback order, with everything that happened meanwhile.
     pub(crate) steps: Vec<Step>,
@@ -140,26 +152,44 @@ pub(crate) struct Told {
     pub(crate) unknown: Vec<Unknown>,
     /// Whether another entry replaced the request's before a majority had it.
     pub(crate) is_lost: bool,
+    /// Its log entry, if it has one: that of the request, or the first of the new term.
+    pub(crate) log: Option<Log>,
+    /// What happened to the cluster while the request ran.
+    pub(crate) through: Through,
+    /// When it began, in nanoseconds since 1970: the times of its steps count from here.
+    pub(crate) zero_ns: u64,
+    /// The times of all events.
+    pub(crate) axis: Axis,
+    /// The index of the first entry of each term, which is empty, as far as captured.
+    pub(crate) openings: BTreeMap<u64, u64>,
 }
 
 /// All requests and elections of the recording, oldest first.
-pub(crate) fn requests(recording: &Recording) -> Vec<RequestSummary> {
+pub(crate) fn requests(
+    (recording, order): (&Recording, &Order),
+    found: &Found,
+) -> Vec<RequestSummary> {
     let mut records: HashMap<u64, usize> = HashMap::new();
     for event in &recording.events {
         *records.entry(event.id).or_default() += 1;
     }
-    let requests = query::requests(recording).into_iter();
+    let requests = query::requests(recording).into_iter().filter(|known| found.has(known));
     let requests = requests.map(|known| {
         let records = records.get(&known.id).copied().unwrap_or(0);
-        summary_of(recording, known, records)
+        summary_of((recording, order), known, records)
     });
-    let mut all: Vec<RequestSummary> = requests.chain(of_cluster(recording)).collect();
+    let others = of_cluster((recording, order), found);
+    let mut all: Vec<RequestSummary> = requests.chain(others).collect();
     all.sort_by_key(|summary| (summary.wall_ns, subject_number(summary.subject)));
     all
 }
 
 /// A line of the list for a request.
-fn summary_of(recording: &Recording, known: Summary, records: usize) -> RequestSummary {
+fn summary_of(
+    (recording, order): (&Recording, &Order),
+    known: Summary,
+    records: usize,
+) -> RequestSummary {
     let first = &recording.events[known.event];
     let ran_ns = if first.kind == Kind::Begin { 0 } else { first.took_ns };
     let end = known.end.map(|at| &recording.events[at]);
@@ -167,12 +197,14 @@ fn summary_of(recording: &Recording, known: Summary, records: usize) -> RequestS
     RequestSummary {
         subject: Subject::Request(known.id),
         member: known.member,
-        wall_ns: wall(recording, first).saturating_sub(ran_ns),
+        wall_ns: clipped(order.times[known.event]).saturating_sub(ran_ns),
         method: known.method,
         key: known.key,
+        flow: known.flow,
         revision: revision.filter(|revision| *revision != 0),
         took_ns: known.took_ns,
         result: known.code,
+        is_open: known.is_open,
         outcome: None,
         is_cancelled: end.is_some_and(|end| end.flags & FLAG_CANCELLED != 0),
         records,
@@ -188,17 +220,17 @@ fn subject_number(subject: Subject) -> u64 {
 }
 
 /// One summary for each election, step-down and start.
-fn of_cluster(recording: &Recording) -> Vec<RequestSummary> {
+fn of_cluster((recording, order): (&Recording, &Order), found: &Found) -> Vec<RequestSummary> {
     let happens = |event: &Event| {
         matches!(event.stage, Stage::RaftRole | Stage::ElectionCampaign | Stage::MemberStart)
     };
     if !recording.events.iter().any(happens) {
         return Vec::new();
     }
-    let order = Order::of(recording);
-    let stories = Stories::new(recording, &order);
+    let stories = Stories::new(recording, order);
     incidents(&stories)
         .into_iter()
+        .filter(|one| found.has_incident(&stories, one))
         .map(|one| summary_of_incident(&stories, recording, &one))
         .collect()
 }
@@ -208,7 +240,7 @@ fn summary_of_incident(
     recording: &Recording,
     incident: &Incident,
 ) -> RequestSummary {
-    let wall_at = |at: usize| wall(recording, &recording.events[at]);
+    let wall_at = |at: usize| clipped(stories.order().times[at]);
     let first = &recording.events[incident.first];
     let ran_ns = if first.kind == Kind::Span { first.took_ns } else { 0 };
     let wall_ns = wall_at(incident.first).saturating_sub(ran_ns);
@@ -223,9 +255,11 @@ fn summary_of_incident(
             Address::Start { .. } => "start",
         },
         key: None,
+        flow: None,
         revision: None,
         took_ns: incident.end.map(|at| wall_at(at).saturating_sub(wall_ns)),
         result: incident.end.map(|_| 0),
+        is_open: incident.end.is_none(),
         outcome: Some(incident.outcome),
         is_cancelled: false,
         records: story.map_or(0, |story| story.steps.len()),
@@ -236,26 +270,30 @@ fn summary_of_incident(
 pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
     let lanes = lanes::lanes(recording);
     let order = Order::of(recording);
-    let mut told = Told::default();
+    let stories = Stories::new(recording, &order);
+    let mut told = Told { axis: Axis::of(recording, &order), ..Told::default() };
+    told.openings = openings(recording);
     let mut ahead = HashMap::new();
     let mut own = vec![false; recording.events.len()];
-    if let Subject::Cluster(address) = subject
-        && let Some(known) = Stories::new(recording, &order).incident(address)
-    {
+    let known = match subject {
+        Subject::Cluster(address) => stories.incident(address),
+        Subject::Request(id) => stories.of(id),
+    };
+    if let Some(known) = known {
         known.steps.iter().for_each(|step| own[step.event] = true);
-    }
-    if let Subject::Request(id) = subject
-        && let stories = Stories::new(recording, &order)
-        && let Some(known) = stories.of(id)
-    {
-        ahead = stood_behind(recording, &stories, &known);
-        known.steps.iter().for_each(|step| own[step.event] = true);
-        told.unknown = unknown(&known, &lanes);
-        told.is_lost = known.is_lost;
+        told.zero_ns = began(&stories, recording, subject, &known);
+        told.log = known.entry.map(|entry| Log::of(recording, entry));
+        if matches!(subject, Subject::Request(_)) {
+            let graph = stories.graph(&known);
+            ahead = stood_behind(recording, &stories, (&known, &graph));
+            told.through = graph.through;
+            told.unknown = unknown(&known, &lanes);
+            told.is_lost = known.is_lost;
+        }
     }
     join::mark_losses(recording, &mut own);
     let part = Part::of(recording, &own, &order, &lanes, &ahead);
-    for at in Order::of(&part.recording).rows {
+    for at in 0..part.recording.events.len() {
         let step = part.step(at, &lanes);
         told.steps.extend(uncaptured(&step, &lanes));
         told.steps.push(step);
@@ -263,20 +301,62 @@ pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
     told
 }
 
-/// What the waits of a request stood behind, in sentences, by the event that ends the wait.
+/// When the request's rpc began or, without one, its first step; for an election, its first event
+/// that is no message of the old leader.
+fn began(
+    stories: &Stories<'_>,
+    recording: &Recording,
+    subject: Subject,
+    story: &query::Story,
+) -> u64 {
+    let steps = || story.steps.iter().map(|step| step.event);
+    let first = match subject {
+        Subject::Cluster(address) => {
+            let mut all = incidents(stories).into_iter();
+            all.find(|one| one.address == address).map(|one| one.first)
+        }
+        Subject::Request(id) => steps().find(|at| {
+            let event = &recording.events[*at];
+            (event.stage, event.id) == (Stage::Rpc, id)
+        }),
+    };
+    let began = |at| stories.life(at)[0];
+    first.map(began).or_else(|| steps().map(began).min()).map_or(0, clipped)
+}
+
+/// The first entry of each term that was captured with its leader, which is empty.
+pub(crate) fn openings(recording: &Recording) -> BTreeMap<u64, u64> {
+    let mut openings = BTreeMap::new();
+    for event in recording.events.iter().filter(|event| event.stage == Stage::RaftEntry) {
+        let [term, index, bytes] = fields!(event, RaftEntry: term, index, bytes);
+        if (event.id, bytes) == (0, 0) {
+            let first = openings.entry(term).or_insert(index);
+            *first = index.min(*first);
+        }
+    }
+    openings
+}
+
+/// What the waits of a request stood behind, in sentences, by the event that ends the wait; and by
+/// the end of a failed call, what became of its write.
 fn stood_behind(
     recording: &Recording,
     stories: &Stories<'_>,
-    story: &query::Story,
+    (story, graph): (&query::Story, &Graph),
 ) -> HashMap<usize, String> {
-    let graph = stories.graph(story);
-    let path = critical_path(recording, stories.order(), story, &graph).unwrap_or_default();
+    let path = critical_path(recording, stories.order(), story, graph).unwrap_or_default();
     let stood = ahead::ahead(stories, story, &path);
-    if stood.is_empty() {
-        return HashMap::new();
+    let mut said = HashMap::new();
+    if !stood.is_empty() {
+        let titles = Titles::of(recording);
+        said.extend(stood.iter().map(|one| (one.event, sentences(recording, one, &titles))));
     }
-    let titles = Titles::of(recording);
-    stood.iter().map(|one| (one.event, sentences(recording, one, &titles))).collect()
+    if let Some(rpc) = graph.rpc
+        && let Some(known) = Afterwards::of(recording, stories.order(), story, graph)
+    {
+        said.insert(rpc, afterwards::sentence(&recording.members, known));
+    }
+    said
 }
 
 /// The missing steps of a request, by lane.
@@ -296,15 +376,17 @@ fn unknown(story: &query::Story, lanes: &[Lane]) -> Vec<Unknown> {
 }
 
 /// The part of a recording that one story shows: its own events, with the beginnings that were not
-/// recorded, and the other events of its period.
+/// recorded, and the other events of its period, in playback order.
 struct Part {
     recording: Recording,
+    /// For each event, when it happened.
+    times: Vec<u64>,
     /// For each event, whether it is the story's own.
     is_own: Vec<bool>,
     /// For each event, whether it is a message with both ends captured.
     is_matched: Vec<bool>,
-    /// What the waits that end with these events stood behind.
-    ahead: HashMap<usize, String>,
+    /// For each event, what the wait that ends with it stood behind.
+    ahead: Vec<Option<String>>,
     /// The key that the request names.
     key: Option<KeyText>,
 }
@@ -321,30 +403,53 @@ impl Part {
         let members = recording.members.clone();
         let mut part = Part {
             recording: Recording { members, ..Recording::default() },
+            times: Vec::new(),
             is_own: Vec::new(),
             is_matched: Vec::new(),
-            ahead: HashMap::new(),
+            ahead: Vec::new(),
             key: None,
         };
-        for ((at, event), own) in recording.events.iter().enumerate().zip(own) {
+        for at in order.rows.iter().copied() {
+            let event = &recording.events[at];
             let is_known = lanes::lane_of_place(lanes, event.member).is_some();
-            if is_known && (*own || window.contains(event)) {
-                if let Some(said) = ahead.get(&at) {
-                    part.ahead.insert(part.recording.events.len(), said.clone());
-                }
+            if is_known && (own[at] || window.contains(event)) {
                 part.recording.events.push(event.clone());
-                part.is_own.push(*own);
+                part.times.push(clipped(order.times[at]));
+                part.is_own.push(own[at]);
                 part.is_matched.push(order.partner.contains_key(&at));
+                part.ahead.push(ahead.get(&at).cloned());
             }
         }
         let events = || part.recording.events.iter().zip(&part.is_own);
         let own: Vec<&Event> = events().filter(|(_, own)| **own).map(|(event, _)| event).collect();
         part.key = own.iter().find_map(|event| event.key.clone());
-        let begins = join::missing_beginnings(&own);
-        part.is_own.resize(part.is_own.len() + begins.len(), true);
-        part.is_matched.resize(part.is_own.len(), false);
-        part.recording.events.extend(begins);
+        for begin in join::missing_beginnings(&own) {
+            part.insert(begin);
+        }
         part
+    }
+
+    /// Inserts the beginning of a step where its member's clock has it and, as far as that leaves a
+    /// choice, at its time.
+    fn insert(&mut self, begin: Event) {
+        let here = moment(&begin);
+        let is_same = |event: &Event| event.member == begin.member;
+        let events = || self.recording.events.iter().enumerate().filter(|(_, one)| is_same(one));
+        let after = events().filter(|(_, one)| moment(one) <= here).map(|(at, _)| at + 1).max();
+        let before = events().filter(|(_, one)| here < moment(one)).map(|(at, _)| at).min();
+        let (after, before) = (after.unwrap_or(0), before.unwrap_or(self.times.len()));
+        // The end of the step is one of those after it.
+        let end = events().find(|(_, one)| {
+            (one.boot, one.clock, one.stage) == (begin.boot, begin.clock, begin.stage)
+        });
+        let time = end.map_or(0, |(at, one)| self.times[at].saturating_sub(one.took_ns));
+        let between = self.times.get(after..before).unwrap_or_default();
+        let at = after + between.iter().take_while(|other| **other <= time).count();
+        self.recording.events.insert(at, begin);
+        self.times.insert(at, time);
+        self.is_own.insert(at, true);
+        self.is_matched.insert(at, false);
+        self.ahead.insert(at, None);
     }
 
     /// The row of an event.
@@ -362,8 +467,7 @@ impl Part {
         let is_out = event.stage == Stage::RaftSend;
         let arrow = peer.map(|peer| Arrow { peer, is_out, other_end });
         let grain = if is_own { grain(event.stage, moment) } else { Grain::Raw };
-        let wall_ns = wall(&self.recording, &event);
-        let ahead = self.ahead.get(&at).cloned();
+        let (wall_ns, ahead) = (self.times[at], self.ahead[at].clone());
         Step { event, moment, grain, is_own, is_captured: true, lane, arrow, ahead, wall_ns }
     }
 }
@@ -381,7 +485,9 @@ fn grain(stage: Stage, moment: Moment) -> Grain {
             | Stage::RaftPropose
             | Stage::ReadIndexWait
             | Stage::ReadIndexRound
-            | Stage::LockWait,
+            | Stage::LockWait
+            // The answer comes between the two.
+            | Stage::LeaseForward,
             Moment::Begin,
         ) => true,
         (_, Moment::Begin) => false,
@@ -401,4 +507,37 @@ fn uncaptured(step: &Step, lanes: &[Lane]) -> Option<Step> {
     let out = Arrow { peer: step.lane, is_out: true, other_end: OtherEnd::Captured };
     let (lane, arrow, ahead) = (arrow.peer, Some(out), None);
     Some(Step { event, lane, arrow, ahead, is_captured: false, ..step.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::story::recording;
+
+    use super::*;
+
+    /// A question about a lease that etcd-01 forwards, and the answer of etcd-02, which leads.
+    const QUESTION: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"etcd-01","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]},{"id":"02","cluster":"09","name":"etcd-02","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]}]}
+{"member":1,"boot":1,"stage":"lease.serve","kind":"begin","clock":1,"end":1,"at":2000000,"took":0,"id":"0203","link":"07","fields":{"lease":"05","from":"01"}}
+{"member":1,"boot":1,"stage":"lease.serve","kind":"span","clock":1,"end":2,"at":2000000,"took":1000000,"id":"0203","link":"07","fields":{"lease":"05","from":"01","ttl":9}}
+{"member":0,"boot":1,"stage":"rpc","kind":"begin","clock":1,"end":1,"at":3000000,"took":0,"id":"0203","fields":{"method":"Lease/LeaseTimeToLive"}}
+{"member":0,"boot":1,"stage":"lease.forward","kind":"begin","clock":2,"end":2,"at":4000000,"took":0,"id":"0203","link":"07","fields":{"lease":"05","leader":"02"}}
+{"member":0,"boot":1,"stage":"lease.forward","kind":"span","clock":2,"end":3,"at":4000000,"took":2000000,"id":"0203","link":"07","fields":{"lease":"05","leader":"02","ttl":9}}
+{"member":0,"boot":1,"stage":"rpc","kind":"span","clock":1,"end":4,"at":3000000,"took":4000000,"id":"0203","fields":{"method":"Lease/LeaseTimeToLive"}}
+"#;
+
+    #[test]
+    fn a_question_about_a_lease_comes_before_its_answer_whatever_the_clocks_say() {
+        let recording = recording::read(QUESTION.as_bytes()).unwrap().recording;
+        let told = story(&recording, Subject::Request(0x203));
+        let shown: Vec<(&str, Moment)> = (told.steps.iter())
+            .filter(|step| step.grain == Grain::Story && step.event.stage != Stage::Rpc)
+            .map(|step| (step.event.stage.name(), step.moment))
+            .collect();
+        let expected = [
+            ("lease.forward", Moment::Begin),
+            ("lease.serve", Moment::Done),
+            ("lease.forward", Moment::Done),
+        ];
+        assert_eq!(expected, shown[..]);
+    }
 }

@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use glass_etcd::{
     pb::glasspb::Batch,
     story::{BootInfo, Event, Recording, order::Order, query::address::Address},
-    trace::{Grain, Hello, Kind, METHODS, Record, Stage, record::Head},
+    trace::{FLAG_CANCELLED, FLAG_ERROR, Grain, Hello, Kind, METHODS, Record, Stage, record::Head},
 };
 
 use super::{
@@ -50,6 +50,42 @@ pub(crate) fn press(state: &mut State, keys: &str) {
         };
         assert!(handle(state, Input::Key(KeyEvent::from(code))), "{key} left the player");
     }
+}
+
+/// Goal: the list shows only the stories that are found, until Esc; what means nothing is said, and
+/// can be corrected.
+#[test]
+fn the_list_is_narrowed_to_what_was_found() {
+    let mut state = State::of_recording(scenes::put().recording);
+    let all = state.list.rows.len();
+    let key = state.list.rows.iter().find_map(|row| row.key.clone()).unwrap().display();
+    let type_in = |state: &mut State, text: &str| {
+        for character in text.chars() {
+            let code = KeyEvent::from(KeyCode::Char(character));
+            assert!(handle(state, Input::Key(code)), "{character} left the player");
+        }
+    };
+    press(&mut state, "/");
+    type_in(&mut state, &format!("{key} m:nobody"));
+    press(&mut state, "enter");
+    let mistake = state.find.mistake.clone().unwrap();
+    assert!(mistake.starts_with("no member \"nobody\" has sent records"), "{mistake}");
+    assert_eq!(all, state.list.rows.len());
+    for _ in "m:nobody".chars() {
+        handle(&mut state, Input::Key(KeyEvent::from(KeyCode::Backspace)));
+    }
+    press(&mut state, "enter");
+    assert!(state.find.typed.is_none() && state.find.is_narrow());
+    assert!(!state.list.rows.is_empty());
+    assert!(state.list.rows.iter().all(|row| row.key.as_ref().unwrap().display() == key));
+    press(&mut state, "/");
+    type_in(&mut state, "?q");
+    press(&mut state, "enter");
+    assert!(state.list.rows.is_empty(), "{key}?q is another key");
+    press(&mut state, "esc");
+    assert_eq!((all, false), (state.list.rows.len(), state.find.is_narrow()));
+    press(&mut state, "/ esc");
+    assert_eq!(all, state.list.rows.len());
 }
 
 #[test]
@@ -146,7 +182,7 @@ fn steps_forward_and_as_many_back_lead_home() {
         let (home, left) = (steps.now, total - steps.position().0);
         let marks = |steps: &Steps| -> Vec<Option<Watermarks>> {
             let lanes = super::lanes::lanes(&scene.recording);
-            lanes.iter().map(|lane| steps.watermarks(&scene.recording, lane)).collect()
+            lanes.iter().map(|lane| steps.watermarks(lane)).collect()
         };
         let before = marks(&steps);
         let count = random.index(left + 1);
@@ -167,7 +203,7 @@ fn the_first_old_value_holds_before_the_first_record() {
     scene.recording.events.retain(|e| !matches!(e.kind, Kind::Keyframe));
     let steps = story_of(&scene, Subject::Request(PUT));
     let lanes = super::lanes::lanes(&scene.recording);
-    let marks = steps.watermarks(&scene.recording, &lanes[0]).unwrap();
+    let marks = steps.watermarks(&lanes[0]).unwrap();
     assert_eq!(marks.get(Water::Commit), Some(41));
     assert_eq!(marks.get(Water::Applied), Some(41));
     assert_eq!(marks.get(Water::Role), None, "nothing tells the role");
@@ -262,11 +298,14 @@ fn an_entry_that_another_has_replaced_is_lost_and_survives_nothing() {
     let mut steps = story_of(&scene, Subject::Request(PUT));
     assert!(steps.is_lost);
     assert_eq!(steps.unknown, []);
-    for lens in [Lens::Durable, Lens::WhoKnows] {
-        steps.lens = lens;
-        let lines = lens::lines(&scene.recording, &steps, &lanes).concat().concat();
-        assert!(lines.contains("is lost"), "{lines}");
-    }
+    // The others replace it when the story is over, so it is not lost yet at its last step.
+    steps.jump(Direction::Forward);
+    steps.lens = Lens::Durable;
+    let lines = lens::lines(&scene.recording, &steps, &lanes).concat().concat();
+    assert!(lines.contains("later a new leader's entry replaced it"), "{lines}");
+    steps.lens = Lens::WhoKnows;
+    let lines = lens::lines(&scene.recording, &steps, &lanes).concat().concat();
+    assert!(!lines.contains("✔ knows"), "{lines}");
 }
 
 #[test]
@@ -283,19 +322,113 @@ fn records_lost_during_a_story_are_part_of_it() {
     assert_eq!((lost[0].lane, lost[0].grain), (2, Grain::Story));
 }
 
-#[test]
-fn an_old_value_that_was_never_new_proves_a_gap() {
+/// What the lens says was missing before the last step of a put, of which the scene makes more.
+fn missing_before_the_last(change: impl FnOnce(&mut Scene)) -> Option<String> {
     let mut scene = scenes::put();
-    scene.at(200_000).mark(0, Stage::RaftCommit, 0, &[3, 45, 46, IDS[0]]);
-    let lanes = super::lanes::lanes(&scene.recording);
+    scene.at(200_000);
+    change(&mut scene);
     scene.recording.events.last_mut().unwrap().id = PUT;
+    let lanes = super::lanes::lanes(&scene.recording);
     let mut steps = story_of(&scene, Subject::Request(PUT));
+    steps.grain = Grain::Raw;
     steps.jump(Direction::Forward);
-    let lines = lens::lines(&scene.recording, &steps, &lanes);
-    assert!(
-        lines.concat().iter().any(|piece| piece.contains("commit 42 → 45 was not recorded")),
-        "{lines:?}"
+    let pieces = lens::lines(&scene.recording, &steps, &lanes).concat();
+    pieces.into_iter().find(|piece| piece.ends_with(" before this"))
+}
+
+#[test]
+fn an_old_value_that_was_never_new_proves_a_gap_and_a_mark_of_lost_records_a_loss() {
+    let jump = [3, 45, 46, IDS[0]];
+    let thinned = missing_before_the_last(|scene| {
+        scene.mark(0, Stage::RaftCommit, 0, &jump);
+    });
+    assert_eq!(Some("commit 42 → 45 was not kept before this"), thinned.as_deref());
+    let lost = missing_before_the_last(|scene| {
+        let clock = scene.recording.events.iter().map(|event| event.clock_end).max().unwrap();
+        scene.mark(0, Stage::Lost, 0, &[1, clock, 7]);
+        scene.mark(0, Stage::RaftCommit, 0, &jump);
+    });
+    assert_eq!(Some("commit 42 → 45 was lost unread before this"), lost.as_deref());
+}
+
+#[test]
+fn what_a_new_leader_counts_anew_is_no_gap() {
+    let counted = |is_new: bool| {
+        missing_before_the_last(|scene| {
+            if is_new {
+                scene.mark(0, Stage::RaftRole, 0, &[0, 2, 3, 4, 0, IDS[0], 0, IDS[0]]);
+            }
+            scene.mark(0, Stage::RaftProgress, 0, &[IDS[1], 0, 43]);
+        })
+    };
+    assert_eq!(None, counted(true));
+    assert_eq!(Some("match 42 → 0 was not kept before this"), counted(false).as_deref());
+}
+
+/// Goal: how a step ends is not said where it begins. Method: a put whose client went away.
+#[test]
+fn the_beginning_of_a_cancelled_step_is_not_cancelled() {
+    let mut scene = scenes::put();
+    let is_end = |event: &&mut Event| event.id == PUT && event.kind == Kind::Span;
+    for event in scene.recording.events.iter_mut().filter(is_end) {
+        if matches!(event.stage, Stage::Rpc | Stage::RaftPropose) {
+            (event.flags, event.result) = (event.flags | FLAG_CANCELLED | FLAG_ERROR, 1);
+        }
+    }
+    // The beginning of the rpc is not captured: the player makes it from the end.
+    let is_begin = |event: &Event| (event.stage, event.kind) == (Stage::Rpc, Kind::Begin);
+    scene.recording.events.retain(|event| !is_begin(event));
+    let lanes = lanes(&scene.recording);
+    let steps = story_of(&scene, Subject::Request(PUT)).steps;
+    let said = |moment: Moment| {
+        let is_meant = |step: &&super::story::Step| {
+            (step.event.stage, step.moment, step.is_own) == (Stage::Rpc, moment, true)
+        };
+        let step = steps.iter().find(is_meant).unwrap();
+        (words::step(step, &lanes).join(" "), step.event.flags & FLAG_CANCELLED != 0)
+    };
+    assert_eq!(("rpc KV/Put".to_owned(), false), said(Moment::Begin));
+    assert_eq!(("rpc fails Canceled 14.4 ms".to_owned(), true), said(Moment::Done));
+}
+
+/// Goal: nobody is said to have asked for what a member has sent itself.
+#[test]
+fn a_request_of_the_member_itself_has_no_client() {
+    let publish = METHODS.iter().position(|name| *name == "internal/Publish").unwrap() as u64;
+    let mut scene = scenes::put();
+    for event in scene.recording.events.iter_mut().filter(|event| event.stage == Stage::Rpc) {
+        event.fields[0] = publish;
+    }
+    let lanes = lanes(&scene.recording);
+    let client = |scene: &Scene| {
+        let mut steps = story_of(scene, Subject::Request(PUT));
+        steps.jump(Direction::Forward);
+        steps.lens = Lens::WhoKnows;
+        lens::lines(&scene.recording, &steps, &lanes)[1].concat()
+    };
+    assert_eq!("no client asked for this", client(&scene));
+    assert_eq!("client ✔ received ok", client(&scenes::put()));
+}
+
+/// Goal: an index proves nothing of an entry, if another one has it. Method: etcd-03 has an entry
+/// of an earlier term at the put's index on its disk, which the put's replaces later.
+#[test]
+fn another_entry_at_the_same_index_does_not_count_as_this_one() {
+    let mut scene = Scene::three_members();
+    scene.at(1_000).mark(2, Stage::RaftEntry, 0, &[2, 42, 0]);
+    scene.short(2, Stage::WalFsync, 0, 10, &[42, 42, 41, 42, 64, 2, 0]);
+    scene.recording.events.extend(later(scenes::put().recording.events));
+    let lanes = lanes(&scene.recording);
+    let mut steps = story_of(&scene, Subject::Request(PUT));
+    steps.lens = Lens::Durable;
+    let states = lens::lines(&scene.recording, &steps, &lanes)[1].clone();
+    assert_eq!(
+        ["entry 42:", "etcd-01 ✘ not yet", "etcd-02 ✘ not yet", "etcd-03 ✘ not yet"],
+        *states
     );
+    steps.jump(Direction::Forward);
+    let states = lens::lines(&scene.recording, &steps, &lanes)[1].clone();
+    assert!(states[1..].iter().all(|state| state.contains('✔')), "{states:?}");
 }
 
 #[test]

@@ -57,13 +57,13 @@ impl Watermarks {
     }
 }
 
-/// The watermarks of one member once everything up to `cut` had happened.
-pub(crate) fn at(states: &States, member: u8, cut: Moment) -> Watermarks {
+/// The watermarks of one member once everything up to `cut` had happened, at this time.
+pub(crate) fn at(states: &States, member: u8, cut: Moment, heard: Option<u64>) -> Watermarks {
     let told = states.told_of(member, cut.0).into_iter();
     Watermarks {
         values: told.map(|water| (water, (cut, states.at_moment(member, cut, water)))).collect(),
         newest: Some(cut),
-        heard_wall_ns: states.heard_ns(member, cut),
+        heard_wall_ns: heard,
     }
 }
 

@@ -4,9 +4,14 @@
 //! replaces them in ASCII mode. Text from the network (names, keys) is escaped first, so that a
 //! client cannot send escape sequences to the reader's terminal.
 
+use std::net::SocketAddr;
+
 use glass_etcd::{
     change, field, fields,
-    story::{Event, KeyText, query::method_of},
+    story::{
+        Event, KeyText,
+        query::{callers, method_of},
+    },
     trace::{
         FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
@@ -15,6 +20,12 @@ use glass_etcd::{
 };
 
 pub(crate) use super::text::duration;
+
+/// A time before or after another, both in nanoseconds since 1970: `+1.2 ms`, `-40 µs`.
+pub(crate) fn offset(at_ns: u64, zero_ns: u64) -> String {
+    let sign = if at_ns < zero_ns { '-' } else { '+' };
+    format!("{sign}{}", duration(at_ns.abs_diff(zero_ns)))
+}
 use super::{
     lanes::{Lane, name_of},
     story::{Moment, Step},
@@ -23,22 +34,22 @@ use super::{
 /// gRPC's codes in words, by number.
 const CODES: &[&str] = &[
     "ok",
-    "cancelled",
-    "unknown error",
-    "invalid argument",
-    "deadline exceeded",
-    "not found",
-    "already exists",
-    "permission denied",
-    "resource exhausted",
-    "failed precondition",
-    "aborted",
-    "out of range",
-    "unimplemented",
-    "internal",
-    "unavailable",
-    "data loss",
-    "unauthenticated",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
 ];
 
 /// The raft message with this number.
@@ -51,9 +62,9 @@ fn method(number: u64) -> &'static str {
     pick(METHODS, number, "unknown")
 }
 
-/// The gRPC code with this number, in words.
+/// The name of the gRPC code with this number.
 pub(crate) fn code(number: u64) -> &'static str {
-    pick(CODES, number, "unknown error")
+    pick(CODES, number, "unknown code")
 }
 
 /// The word for a role. The leader's is in capitals, so that it stands out without colour.
@@ -141,6 +152,9 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
 /// All fields of an event as `name value`, with `x.old` and `x.new` as one change. For a beginning,
 /// only the fields that are set by then.
 pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
+    if let Some(ends) = ends(event) {
+        return ends.map(|(name, socket)| format!("{name} {socket}")).to_vec();
+    }
     let is_begin = event.kind == Kind::Begin;
     let mut words = Vec::new();
     let mut before = None;
@@ -164,6 +178,11 @@ pub(crate) fn fields(event: &Event, lanes: &[Lane]) -> Vec<String> {
     words
 }
 
+/// The ends of a connection, which are six numbers in its record, by their names.
+pub(crate) fn ends(event: &Event) -> Option<[(&'static str, SocketAddr); 2]> {
+    callers::connection(event).map(|ends| [("from", ends.from()), ("to", ends.to())])
+}
+
 /// Whether 0 means that the field is absent: all types of raft messages share one record format, of
 /// which each uses a part; a commit is either counted or learned; most fsyncs write neither term
 /// nor vote; most ranges ask for the newest revision and have no limit; and a wait of 0 was not
@@ -181,6 +200,14 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
         Stage::TreeIndexGet => ["visited", "again"].contains(&field),
         Stage::BufferGet | Stage::TxnBranch => field == "again",
         Stage::WatchQueue => ["created_by", "of_call"].contains(&field),
+        // A record is about the one or the other, or about neither.
+        Stage::StreamFlow => ["request", "write"].contains(&field),
+        Stage::WatchCancel => ["watcher", "compacted"].contains(&field),
+        // Earlier versions did not number the passes, or tell the sizes.
+        Stage::WatchSync => field == "pass",
+        Stage::QuotaCheck => ["adds", "in_use", "file"].contains(&field),
+        Stage::LeaseGrant if field == "asked" => field!(event, LeaseGrant, raised) == 0,
+        Stage::LeaseGrant => field == "raised",
         Stage::TxnCompare if field == "again" => true,
         // Values are not recorded.
         Stage::TxnCompare => {
@@ -242,6 +269,7 @@ fn other_member(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::ElectionVote => {
             Some(format!("for {}", name_of(lanes, field!(event, ElectionVote, candidate))))
         }
+        Stage::RaftDrop => Some(format!("peer {}", name_of(lanes, field!(event, RaftDrop, peer)))),
         _ => None,
     }
 }
@@ -337,6 +365,7 @@ fn log_detail(event: &Event, lanes: &[Lane]) -> Option<String> {
             format!("{term}/{index}")
         }
         Stage::RaftSend | Stage::RaftReceive => return message_detail(event),
+        Stage::RaftDrop => message_name(field!(event, RaftDrop, type)).to_owned(),
         Stage::WalWrite => match field!(event, WalWrite, last) {
             0 => return None,
             last => format!("≤{last}"),
@@ -504,6 +533,6 @@ mod tests {
     fn numbers_out_of_the_tables_are_named_unknown() {
         assert_eq!(message_name(99), "Msg?");
         assert_eq!(role(9), "unknown");
-        assert_eq!(code(u64::MAX), "unknown error");
+        assert_eq!(code(u64::MAX), "unknown code");
     }
 }

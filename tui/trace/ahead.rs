@@ -3,12 +3,15 @@
 
 use std::io::{self, Write};
 
-use glass_etcd::story::{
-    Recording,
-    query::{
-        ahead::{Ahead, Behind},
-        slow::Blocker,
+use glass_etcd::{
+    story::{
+        Recording,
+        query::{
+            ahead::{Ahead, Behind},
+            slow::Blocker,
+        },
     },
+    trace::Stage,
 };
 use serde_json::{Value, json};
 
@@ -21,10 +24,20 @@ pub(super) fn section(
     recording: &Recording,
     ahead: &[Ahead],
 ) -> io::Result<()> {
+    lines(out, recording, ahead, "what stood ahead")
+}
+
+/// The same below another title.
+pub(super) fn lines(
+    out: &mut impl Write,
+    recording: &Recording,
+    ahead: &[Ahead],
+    title: &str,
+) -> io::Result<()> {
     if ahead.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\nwhat stood ahead")?;
+    writeln!(out, "\n{title}")?;
     let titles = Titles::of(recording);
     for one in ahead {
         let name = words::name(one.member, &recording.members);
@@ -75,6 +88,11 @@ pub(super) fn json(recording: &Recording, ahead: &[Ahead]) -> Vec<Value> {
     ahead.iter().map(line).collect()
 }
 
+/// The stage of work that requests stood behind.
+pub(super) fn stage_name(stage: Option<Stage>) -> &'static str {
+    stage.map_or("not captured", Stage::name)
+}
+
 /// Writes the table of what many requests stood behind; nothing if nothing is known.
 pub(super) fn table(
     out: &mut impl Write,
@@ -91,7 +109,7 @@ pub(super) fn table(
         "SHARE", "TIME", "REQUESTS", "STOOD IN THE QUEUE FOR", "BEHIND"
     )?;
     for one in blockers {
-        let behind = one.stage.map_or("not captured", |stage| stage.name());
+        let behind = stage_name(one.stage);
         let worst = match one.worst_event {
             Some(at) => format!(", behind {}", work(&recording.events[at])),
             None => String::new(),

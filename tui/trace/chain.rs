@@ -14,6 +14,7 @@ use glass_etcd::{
         query::{
             Summary,
             chain::{Delivery, KeepAlives, Link, Target, What, Why, chains},
+            find::is_redacted,
             requests,
         },
     },
@@ -21,7 +22,13 @@ use glass_etcd::{
 };
 use serde_json::{Value, json};
 
-use super::{Error, Form, From, Gathered, asked::Asked, explain::times, heard, plain, words};
+use super::{
+    Error, Form, From, Gathered,
+    asked::Asked,
+    explain::times,
+    find::{parse_lease, redacted},
+    heard, plain, words,
+};
 
 /// The command line of `glass trace chain`.
 #[derive(Debug, Args)]
@@ -62,7 +69,7 @@ pub(super) async fn run(args: &ChainArgs) -> Result<(), Error> {
     if links.is_empty() {
         return Err(match (asked, &args.key) {
             (Some(asked), _) => asked.not_captured(),
-            (None, Some(key)) => Error::Usage(no_key(&recording, key)),
+            (None, Some(key)) => no_key(&recording, key),
             (None, None) => {
                 Error::Usage(format!("nothing of lease {:016x} was captured", lease.unwrap_or(0)))
             }
@@ -78,19 +85,10 @@ pub(super) async fn run(args: &ChainArgs) -> Result<(), Error> {
     Ok(())
 }
 
-fn parse_lease(text: &str) -> Result<u64, Error> {
-    let number = u64::from_str_radix(text.trim_start_matches("0x"), 16);
-    number.map_err(|_| Error::Usage(format!("{text:?} is not a lease id in hex")))
-}
-
-fn no_key(recording: &Recording, key: &str) -> String {
-    let is_redacted = recording
-        .events
-        .iter()
-        .any(|event| event.key.as_ref().is_some_and(|key| key.bytes.is_empty() && key.length != 0));
-    match is_redacted {
-        true => "the members leave out the text of keys (--trace-redact-keys)".to_owned(),
-        false => format!("no write of key {key:?} was captured"),
+fn no_key(recording: &Recording, key: &str) -> Error {
+    match is_redacted(recording) {
+        true => redacted(),
+        false => Error::Usage(format!("no write of key {key:?} was captured")),
     }
 }
 
@@ -397,9 +395,9 @@ mod tests {
     #[test]
     fn a_key_that_is_not_found_may_have_been_left_out() {
         let mut recording = recorded();
-        assert!(no_key(&recording, "gone").contains("no write of key \"gone\""));
+        assert!(no_key(&recording, "gone").to_string().contains("no write of key \"gone\""));
         let key = Some(KeyText { bytes: Vec::new(), length: 3 });
         recording.events.push(Event { key, ..Event::mark(0, Stage::TreeIndexPut, 1) });
-        assert!(no_key(&recording, "gone").contains("--trace-redact-keys"));
+        assert!(no_key(&recording, "gone").to_string().contains("--trace-redact-keys"));
     }
 }

@@ -1,23 +1,29 @@
 //! `glass trace diff`: two requests side by side, in words and figures.
 //!
 //! `query::diff` of the library does the comparison; this module puts it into words. The first line
-//! is a sentence on the most important difference, the second on its cost; then come the facts that
-//! differ, the steps of both, and what each of them waited for.
+//! is a sentence on the most important difference, the second on its cost and its cause; then come
+//! the facts that differ, the steps of both, what each of them waited for, what it stood behind
+//! meanwhile, and what happened to the cluster.
 
 use std::io::{self, Write};
 
 use glass_etcd::{
     story::{
         MemberInfo,
-        query::diff::{
-            Completed, Consistency, Diff, Difference, Facts, Found, Pair, Part, Side, Taken, What,
+        query::{
+            diff::{
+                Causes, Completed, Consistency, Diff, Difference, Facts, Found, Pair, Part, Side,
+                Taken, What,
+            },
+            path::Wait,
         },
     },
     trace::message::MESSAGES,
 };
 use serde_json::{Value, json};
 
-use super::{explain, words};
+use super::{ahead, explain, through, words};
+use crate::state::ahead::{Titles, work};
 
 /// Names of the two requests, in order.
 const NAMES: [&str; 2] = ["A", "B"];
@@ -26,13 +32,19 @@ const NAMES: [&str; 2] = ["A", "B"];
 pub(super) fn plain(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
     let diff = Diff::of(sides[0], sides[1]);
     writeln!(out, "{}", summary(&diff))?;
-    writeln!(out, "{}", cost(&diff))?;
+    writeln!(out, "{}", cost(sides, &diff))?;
     for (name, (side, facts)) in NAMES.iter().zip(sides.iter().zip(&diff.facts)) {
         writeln!(out, "{name}  {}", headline(side, facts))?;
     }
     facts(out, sides, &diff)?;
     steps(out, &diff)?;
     waited(out, &diff)?;
+    blocked(out, &diff)?;
+    for ((name, side), causes) in NAMES.iter().zip(sides).zip(&diff.causes) {
+        ahead::lines(out, side.recording, &causes.ahead, &format!("what stood ahead of {name}"))?;
+        let title = format!("meanwhile in the cluster of {name}");
+        through::titled(out, side.recording, &causes.through, &title)?;
+    }
     unknown(out, sides)
 }
 
@@ -130,7 +142,7 @@ fn round<'a>(a: &Facts, b: &Facts, which: impl Fn(bool) -> (&'a str, &'a str)) -
 }
 
 /// A sentence on the difference of the durations, and its main cause.
-fn cost(diff: &Diff) -> String {
+fn cost(sides: [Side<'_>; 2], diff: &Diff) -> String {
     let [Some(a), Some(b)] = [diff.facts[0].took_ns, diff.facts[1].took_ns] else {
         return "The difference between their durations is unknown.".to_owned();
     };
@@ -138,18 +150,36 @@ fn cost(diff: &Diff) -> String {
     if by == 0 {
         return "They took equally long.".to_owned();
     }
-    let who = if by < 0 { "A" } else { "B" };
-    let longer = format!("{who} took {} longer", words::millis(by.abs()));
+    let slower = usize::from(0 < by);
+    let longer = format!("{} took {} longer", NAMES[slower], words::millis(by.abs()));
     // The slower request need not have waited longer for everything.
     let most =
         diff.waited.iter().flatten().find(|waited| waited.difference().signum() == by.signum());
     match most {
         Some(waited) => {
             let ns = words::millis(waited.difference().abs());
-            format!("{longer}; the largest part is {}, {ns}.", waited.wait)
+            let why = because(sides[slower], &diff.causes[slower], waited.wait);
+            let why = why.map_or(String::new(), |why| format!(" {}: {why}.", NAMES[slower]));
+            format!("{longer}; the largest part is {}, {ns}.{why}", waited.wait)
         }
         None => format!("{longer}."),
     }
+}
+
+/// Why a request waited like this, as far as it is known: what became of the leader, or what it
+/// stood behind longest.
+fn because(side: Side<'_>, causes: &Causes, wait: Wait) -> Option<String> {
+    let recording = side.recording;
+    if matches!(wait, Wait::NoLeader | Wait::SilentLeader) {
+        return through::summary(&recording.members, &causes.through);
+    }
+    let behind = causes.of_wait(wait).flat_map(|one| one.behind.iter().map(move |it| (one, it)));
+    let (one, it) = behind.max_by_key(|(_, it)| it.overlap_ns)?;
+    let served = Titles::of(recording).served(it);
+    let served = served.map_or(String::new(), |served| format!(" ({served})"));
+    let [part, all] = [it.overlap_ns, one.ns].map(|ns| words::millis(i128::from(ns)));
+    let work = work(&recording.events[it.event]);
+    Some(format!("{part} of {all} behind {work}{served}"))
 }
 
 /// The facts that differ, one per line.
@@ -281,11 +311,33 @@ fn waited(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
     writeln!(out, "  {:>12}  {:>12}  {:>13}  WAITED FOR", "A", "B", "B - A")?;
     for waited in list {
         let [a, b] = waited.ns.map(|ns| words::millis(i128::from(ns)));
-        let by = words::millis(waited.difference());
-        let by = if 0 < waited.difference() { format!("+{by}") } else { by };
+        let by = signed(waited.difference());
         writeln!(out, "  {a:>12}  {b:>12}  {by:>13}  {}", waited.wait)?;
     }
     Ok(())
+}
+
+/// What they stood behind; nothing if nothing is known.
+fn blocked(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
+    if diff.blocked.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nstood behind, while it waited")?;
+    let queue = "STOOD IN THE QUEUE FOR";
+    writeln!(out, "  {:>12}  {:>12}  {:>13}  {queue:<23}  BEHIND", "A", "B", "B - A")?;
+    for one in &diff.blocked {
+        let [a, b] = one.ns.map(|ns| words::millis(i128::from(ns)));
+        let by = signed(one.difference());
+        let (queue, behind) = (one.resource.name(), ahead::stage_name(one.stage));
+        writeln!(out, "  {a:>12}  {b:>12}  {by:>13}  {queue:<23}  {behind}")?;
+    }
+    Ok(())
+}
+
+/// A difference, with a sign.
+fn signed(by: i128) -> String {
+    let text = words::millis(by);
+    if 0 < by { format!("+{text}") } else { text }
 }
 
 /// The steps of either that are unknown, so that they do not look like differences.
@@ -312,8 +364,8 @@ fn unknown(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
 /// Writes the comparison as JSON: a line about both, a line per step, and a line per wait.
 pub(super) fn json(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
     let diff = Diff::of(sides[0], sides[1]);
-    let [a, b] = [0, 1].map(|at| side_json(&sides[at], &diff.facts[at]));
-    let summary = format!("{} {}", summary(&diff), cost(&diff));
+    let [a, b] = [0, 1].map(|at| side_json(&sides[at], &diff.facts[at], &diff.causes[at]));
+    let summary = format!("{} {}", summary(&diff), cost(sides, &diff));
     writeln!(out, "{}", json!({"summary": summary, "a": a, "b": b}))?;
     for pair in &diff.pairs {
         let (step, by) = step_words(pair.what);
@@ -324,6 +376,13 @@ pub(super) fn json(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()>
         let [a, b] = waited.ns;
         writeln!(out, "{}", json!({"wait": waited.wait.to_string(), "a_ns": a, "b_ns": b}))?;
     }
+    for one in &diff.blocked {
+        let (queue, stage) = (one.resource.name(), one.stage.map(|stage| stage.name()));
+        // Not the names of the waits' lines: these add up to the durations, and this does not.
+        let [a, b] = one.ns;
+        let line = json!({"for": queue, "behind": stage, "a_behind_ns": a, "b_behind_ns": b});
+        writeln!(out, "{line}")?;
+    }
     Ok(())
 }
 
@@ -331,7 +390,7 @@ fn taken_json(taken: Taken) -> Value {
     json!({"count": taken.count, "ns": taken.ns, "estimated": taken.is_estimated})
 }
 
-fn side_json(side: &Side<'_>, facts: &Facts) -> Value {
+fn side_json(side: &Side<'_>, facts: &Facts, causes: &Causes) -> Value {
     let members = &side.recording.members;
     let missing: Vec<Value> = (side.story.missing.iter())
         .map(|missing| {
@@ -364,6 +423,8 @@ fn side_json(side: &Side<'_>, facts: &Facts) -> Value {
         "watchers": facts.watchers,
         "missing": missing,
         "unheard": unheard,
+        "ahead": ahead::json(side.recording, &causes.ahead),
+        "through": through::json(side.recording, &causes.through),
     })
 }
 

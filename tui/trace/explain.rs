@@ -14,8 +14,10 @@ use glass_etcd::{
         order::Order,
         query::{
             Stories, Story,
+            afterwards::Afterwards,
             ahead::{Ahead, ahead as of_path},
             brief::brief,
+            callers,
             diff::{Consistency, Facts, Side},
             graph::{GaveUp, Graph, Verdict},
             method_of,
@@ -28,10 +30,12 @@ use glass_etcd::{
 };
 use serde_json::{Value, json};
 
-mod stalls;
+mod cpu;
+mod passes;
 mod stored;
 
 use super::{ahead, gather::Gathered, through, usual, words};
+use crate::state::{afterwards, sentence::needed, story::openings};
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -45,14 +49,19 @@ pub(super) fn sections(
     let usuals = Usuals::of(recording);
     time(out, recording, &usuals, path.as_deref())?;
     through::section(out, recording, &graph.through)?;
-    stalls::write(out, Side { recording, order, story }, &graph)?;
+    if let Some(known) = Afterwards::of(recording, order, story, &graph) {
+        writeln!(out, "\nafterwards\n  {}", afterwards::sentence(&recording.members, known))?;
+    }
+    cpu::write(out, Side { recording, order, story })?;
     let stories = Stories::new(recording, order);
     ahead::section(out, recording, &stood_behind(&stories, story, path.as_deref()))?;
+    passes::write(out, &stories, story)?;
     cost(out, recording, &graph)?;
     parts(out, recording, story)?;
     read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
         quorum(out, recording, order, &graph)?;
+        inherited(out, recording, story, &graph)?;
         stored::write(out, recording, story, &graph)?;
         heard(out, recording, &graph, story)?;
     }
@@ -82,7 +91,7 @@ fn time(
             out,
             "  {:>5} %  {took:>11}{}  {:<10}  {}{usual}",
             format!("{}.{}", share / 10, share % 10),
-            if segment.is_estimated { "~" } else { " " },
+            if segment.is_estimated() { "~" } else { " " },
             words::name(segment.member, &recording.members),
             segment.wait,
         )?;
@@ -245,6 +254,25 @@ fn quorum(
     Ok(())
 }
 
+/// For an entry of an earlier term than the one in which it was committed.
+fn inherited(
+    out: &mut impl Write,
+    recording: &Recording,
+    story: &Story,
+    graph: &Graph,
+) -> io::Result<()> {
+    let Some((commit, (entry_term, _))) = graph.quorum.commit.zip(story.entry) else {
+        return Ok(());
+    };
+    let term = field!(recording.events[commit], RaftCommit, term);
+    match openings(recording).get(&term) {
+        Some(empty) if entry_term < term => {
+            writeln!(out, "  entries of term {entry_term}: {}", needed(*empty, term))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn heard(
     out: &mut impl Write,
     recording: &Recording,
@@ -316,6 +344,8 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         .map(|silent| json!({"endpoint": silent.endpoint, "reason": silent.reason}))
         .collect();
     let unheard: Vec<String> = story.unheard.iter().map(|id| format!("{id:016x}")).collect();
+    let known = Afterwards::of(recording, order, story, &graph);
+    let known = known.map(|known| afterwards::sentence(&recording.members, known));
     let stories = Stories::new(recording, order);
     let stood = stood_behind(&stories, story, path.as_deref());
     let usuals = Usuals::of(recording);
@@ -332,9 +362,21 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         "gaps": gaps_json(recording, story),
         "path": path,
         "through": through::json(recording, &graph.through),
+        "afterwards": known,
+        "passes": passes::json(&stories, story),
         "ahead": ahead::json(recording, &stood),
         "usual": usual::json_of(rpc),
+        "connection": connection_json(recording, story),
     })
+}
+
+/// The ends of the connection on which the request came; null if they were not captured.
+fn connection_json(recording: &Recording, story: &Story) -> Value {
+    let ends = callers::connections(recording).get(&story.id).copied();
+    ends.map_or(
+        Value::Null,
+        |ends| json!({"from": ends.from().to_string(), "to": ends.to().to_string()}),
+    )
 }
 
 fn segment_json((segment, usual): (&Segment, Option<Usual>)) -> Value {
@@ -342,7 +384,7 @@ fn segment_json((segment, usual): (&Segment, Option<Usual>)) -> Value {
         "wait": segment.wait.to_string(),
         "member": segment.member,
         "ns": segment.ns,
-        "estimated": segment.is_estimated,
+        "estimated": segment.is_estimated(),
         "usual": usual::json_of(usual),
     })
 }

@@ -23,7 +23,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// An endpoint that sent no records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Silent {
+pub(crate) struct Silent {
     /// As given on the command line.
     pub(super) endpoint: String,
     /// The reason, if known.
@@ -32,11 +32,11 @@ pub(super) struct Silent {
 
 /// The records, and the endpoints without any.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(crate) struct Gathered {
     /// The records of all members that answered.
-    pub(super) recording: Recording,
+    pub(crate) recording: Recording,
     /// The endpoints without records.
-    pub(super) silent: Vec<Silent>,
+    pub(crate) silent: Vec<Silent>,
 }
 
 /// Listens until all members that answer have sent their history, and `is_enough` holds.

@@ -27,10 +27,9 @@ fn took(incident: &Incident, recording: &Recording, order: &Order) -> Option<i12
     Some(order.times[incident.end?] - began(incident, recording, order))
 }
 
-/// The rows of the list, each with the time at which it began.
-pub(super) fn rows(recording: &Recording, order: &Order) -> Vec<(i128, String)> {
-    let all = incidents(&Stories::new(recording, order)).into_iter();
-    all.map(|one| (began(&one, recording, order), row(recording, order, &one))).collect()
+/// The rows of these in the list, each with the time at which it began.
+pub(super) fn rows(recording: &Recording, order: &Order, all: &[Incident]) -> Vec<(i128, String)> {
+    all.iter().map(|one| (began(one, recording, order), row(recording, order, one))).collect()
 }
 
 fn row(recording: &Recording, order: &Order, incident: &Incident) -> String {

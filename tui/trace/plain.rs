@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use glass_etcd::{
+    field,
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, brief::brief, requests, usual::Usuals},
+        query::{Story, Summary, brief::brief, callers, find::Found, requests, usual::Usuals},
     },
     trace::{Kind, Stage},
 };
@@ -23,14 +24,16 @@ const STAGE: usize = 20;
 /// Width of a step's usual duration.
 const USUAL: usize = 24;
 
-/// Writes the list of requests, the newest last, with these other rows at their times.
+/// Writes the list of the requests that are wanted, the newest last, with these other rows at their
+/// times.
 pub(crate) fn list(
     out: &mut impl Write,
     recording: &Recording,
     order: &Order,
+    found: &Found,
     others: Vec<(i128, String)>,
 ) -> io::Result<()> {
-    rows(out, recording, order, |_| true, others)?;
+    rows(out, recording, order, |request| found.has(request), others)?;
     reach(out, recording, order)?;
     losses(out, recording)
 }
@@ -71,10 +74,11 @@ fn rows(
         }
         let key = request.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
         let trace = request.trace.map(|trace| format!("  trace {trace:032x}")).unwrap_or_default();
+        let flow = request.flow.map(|flow| format!("  {}", words::flow(flow))).unwrap_or_default();
         let took = took(&request, recording, order).map(words::millis);
         writeln!(
             out,
-            "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}{trace}",
+            "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}{flow}{trace}",
             request.id,
             words::time_of_day(began),
             words::name(request.member, &recording.members),
@@ -114,6 +118,9 @@ pub(super) fn list_json(request: &Summary, recording: &Recording) -> Value {
         "code": request.code,
         "took_ns": request.took_ns,
         "trace": request.trace.map(|trace| format!("{trace:032x}")),
+        "flow": request.flow.map(|flow| {
+            json!({"received": flow.received, "sent": flow.sent, "events": flow.events})
+        }),
     })
 }
 
@@ -183,7 +190,7 @@ pub(super) fn story(
         let name = words::name(member, &recording.members);
         writeln!(
             out,
-            "{:>14}  {name:<10}  quick checks and look-ups, which were left out under load",
+            "{:>14}  {name:<10}  quick steps, which were left out under load",
             "unknown"
         )?;
     }
@@ -219,6 +226,9 @@ fn header(
     match request {
         Some(request) => {
             facts.push(format!("served by {}", words::name(request.member, &recording.members)));
+            if let Some(ends) = callers::connections(recording).get(&request.id) {
+                facts.push(format!("called from {}", ends.from()));
+            }
             facts.push(match request.took_ns {
                 Some(ns) => format!("took {}", words::millis(i128::from(ns))),
                 None => match took(&request, recording, order) {
@@ -230,12 +240,21 @@ fn header(
         }
         None => facts.push("served by unknown".to_owned()),
     }
+    if let Some(stream) = stream_of(recording, story.id) {
+        facts.push(format!("on stream {stream:016x}"));
+    }
     if let Some((term, index)) = story.entry {
         let fate = if story.is_lost { ", replaced before it was committed" } else { "" };
         facts.push(format!("entry {term}/{index}{fate}"));
     }
     writeln!(out, "{}", facts.join("  "))?;
     writeln!(out, "each line: time since the request began, member, step, how long it took, fields")
+}
+
+/// The stream of which a request was a message, as far as its story says.
+fn stream_of(recording: &Recording, request: u64) -> Option<u64> {
+    let flows = recording.events.iter().filter(|event| event.stage == Stage::StreamFlow);
+    flows.filter(|event| field!(event, StreamFlow, request) == request).map(|event| event.id).next()
 }
 
 /// A step: member, stage, duration, fields, and what is unknown about it.
@@ -350,8 +369,25 @@ mod tests {
     }
 
     #[test]
+    fn a_story_says_from_where_it_was_called() {
+        let connection = r#"{"member":1,"boot":1,"stage":"rpc.connection","kind":"mark","clock":2,"end":2,"at":1000100,"took":0,"id":"0203","fields":{"from.low":"0000ffff0a010250","from.port":40312,"to.high":"20010db800000000","to.low":"0000000000000007","to.port":2379}}"#;
+        let recording = PUT.replace("{\"dropped\"", &format!("{connection}\n{{\"dropped\""));
+        let recording = recording::read(recording.as_bytes()).unwrap().recording;
+        let order = Order::of(&recording);
+        let put = Story::of(&recording, &order, 0x203).unwrap();
+        let mut out = Vec::new();
+        story(&mut out, &Gathered { recording, silent: Vec::new() }, &order, &put).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let facts = "served by etcd-02  called from 10.1.2.80:40312  took 2.000 ms";
+        let step = "rpc.connection                     from=10.1.2.80:40312 to=[2001:db8::7]:2379";
+        assert!(text.contains(facts) && text.contains(step), "{text}");
+    }
+
+    #[test]
     fn the_list_names_method_key_and_result() {
-        let lines = lines(|out, recording, order| list(out, recording, order, Vec::new()).unwrap());
+        let lines = lines(|out, recording, order| {
+            list(out, recording, order, &Found::default(), Vec::new()).unwrap();
+        });
         let line = &lines[1];
         assert!(line.starts_with("0000000000000203  "), "{line}");
         assert!(line.ends_with("etcd-02         2.000 ms  ok            KV/Put foo"), "{line}");

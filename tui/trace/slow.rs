@@ -8,7 +8,10 @@ use std::{
 use glass_etcd::story::{
     Recording,
     order::Order,
-    query::slow::{Blocker, Cause, Causes, Window},
+    query::{
+        find::Found,
+        slow::{Blocker, Cause, Causes, Window},
+    },
 };
 use serde_json::json;
 
@@ -41,8 +44,13 @@ pub(super) fn parse_last(text: &str) -> Result<Duration, String> {
 }
 
 /// Writes the causes, the largest first.
-pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window) -> io::Result<()> {
-    let causes = Causes::of(recording, &Order::of(recording), window);
+pub(super) fn plain(
+    out: &mut impl Write,
+    recording: &Recording,
+    found: &Found,
+    window: Window,
+) -> io::Result<()> {
+    let causes = Causes::of_found(recording, &Order::of(recording), found, window);
     let took = words::millis(i128::from(causes.total_ns));
     let (looked_at, ended) = (causes.looked_at, causes.ended);
     writeln!(out, "{looked_at} of {ended} requests, the slowest first, took {took} in all")?;
@@ -87,8 +95,13 @@ pub(super) fn plain(out: &mut impl Write, recording: &Recording, window: Window)
 
 /// Writes the causes as JSON: a line about all, a line per cause, and a line per kind of work that
 /// requests stood behind.
-pub(super) fn json(out: &mut impl Write, recording: &Recording, window: Window) -> io::Result<()> {
-    let causes = Causes::of(recording, &Order::of(recording), window);
+pub(super) fn json(
+    out: &mut impl Write,
+    recording: &Recording,
+    found: &Found,
+    window: Window,
+) -> io::Result<()> {
+    let causes = Causes::of_found(recording, &Order::of(recording), found, window);
     let all = json!({
         "ended": causes.ended,
         "looked_at": causes.looked_at,
@@ -146,13 +159,14 @@ mod tests {
     #[test]
     fn the_causes_of_all_requests_are_ranked() {
         let mut out = Vec::new();
-        plain(&mut out, &recorded(), Window::default()).unwrap();
+        plain(&mut out, &recorded(), &Found::default(), Window::default()).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
         let mut out = Vec::new();
-        plain(&mut out, &recorded(), window(Some(Duration::ZERO), false)).unwrap();
+        plain(&mut out, &recorded(), &Found::default(), window(Some(Duration::ZERO), false))
+            .unwrap();
         assert!(out.starts_with(b"0 of 0 requests"));
         let mut out = Vec::new();
-        plain(&mut out, &recorded(), window(None, true)).unwrap();
+        plain(&mut out, &recorded(), &Found::default(), window(None, true)).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("\n1 left out: ended just now"), "{text}");
     }
@@ -160,7 +174,7 @@ mod tests {
     #[test]
     fn programs_read_the_same_figures() {
         let mut out = Vec::new();
-        json(&mut out, &recorded(), Window::default()).unwrap();
+        json(&mut out, &recorded(), &Found::default(), Window::default()).unwrap();
         let lines: Vec<serde_json::Value> = out
             .split(|c| *c == b'\n')
             .filter_map(|line| serde_json::from_slice(line).ok())
@@ -174,7 +188,7 @@ mod tests {
             (Some(5), Some(sum)),
             (lines[0]["ended"].as_u64(), lines[0]["total_ns"].as_u64())
         );
-        assert_eq!(Some("in transit"), lines[1]["wait"].as_str());
+        assert_eq!(Some("in transit, raft.send to raft.receive"), lines[1]["wait"].as_str());
     }
 
     #[test]

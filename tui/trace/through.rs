@@ -9,8 +9,8 @@ use glass_etcd::{
     story::{
         MemberInfo, Recording,
         query::{
-            cluster::{Because, Stall},
-            through::{Fate, Through, Without},
+            cluster::Because,
+            through::{Fate, StoodStill, Through, Without},
         },
     },
     trace::message::MESSAGES,
@@ -25,10 +25,20 @@ pub(super) fn section(
     recording: &Recording,
     through: &Through,
 ) -> io::Result<()> {
+    titled(out, recording, through, "meanwhile in the cluster")
+}
+
+/// The same below another title.
+pub(super) fn titled(
+    out: &mut impl Write,
+    recording: &Recording,
+    through: &Through,
+    title: &str,
+) -> io::Result<()> {
     if through.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\nmeanwhile in the cluster")?;
+    writeln!(out, "\n{title}")?;
     for line in lines(recording, through) {
         writeln!(out, "  {line}")?;
     }
@@ -87,16 +97,27 @@ pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<Strin
     Some(format!("{lost}no leader for {}, {alive}", words::millis(without)))
 }
 
-/// `etcd-03, the leader, stood still for 700 ms`: the longest of such times, the leader's first.
+/// The longest standstill, a leader's before all others.
 fn stalled(members: &[MemberInfo], through: &Through) -> Option<String> {
-    let longest = through.stalls.iter().max_by_key(|one| (one.is_leader, one.to - one.from))?;
-    Some(stall(members, longest))
+    let length = |one: &&StoodStill| (one.stall.is_leader, one.stall.to - one.stall.from);
+    Some(stall(members, through.stalls.iter().max_by_key(length)?))
 }
 
-fn stall(members: &[MemberInfo], one: &Stall) -> String {
-    let name = words::name(one.member, members);
-    let what = if one.is_leader { format!("{name}, the leader,") } else { name.to_owned() };
-    format!("{what} did nothing for {}", words::millis(one.to - one.from))
+/// How long a process stood still, and how much of that was before the rpc, within it, after it.
+fn stall(members: &[MemberInfo], one: &StoodStill) -> String {
+    let StoodStill { stall, before_ns, during_ns, after_ns } = *one;
+    let name = words::name(stall.member, members);
+    let leader = if stall.is_leader { ", the leader," } else { "" };
+    let parts =
+        [(before_ns, "before `rpc`"), (during_ns, "during the rpc"), (after_ns, "after it")];
+    let told = parts.into_iter().filter(|(ns, _)| *ns != 0);
+    let parts: Vec<String> =
+        told.map(|(ns, when)| format!("{} of it {when}", words::millis(i128::from(ns)))).collect();
+    format!(
+        "the process of {name}{leader} stood still for {}: {}",
+        words::millis(stall.to - stall.from),
+        parts.join(", ")
+    )
 }
 
 /// What became of the leader before: `etcd-03 died`.
@@ -144,7 +165,7 @@ fn lost(members: &[MemberInfo], through: &Through, without: &Without) -> Vec<Str
             gap.term
         ));
     }
-    if let Some(asked) = gap.asked {
+    if let Some(asked) = without.asked {
         let election = without.election.map(|election| election.text(members));
         let of = election.map_or_else(String::new, |election| format!(" ({election})"));
         lines.push(format!("an election began at {}{of}", offset(asked)));
@@ -188,4 +209,37 @@ pub(super) fn json(recording: &Recording, through: &Through) -> Value {
         "members": through.members,
         "lines": lines(recording, through),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::story::{
+        order::Order,
+        query::{Story, graph::Graph},
+        recording,
+    };
+
+    use super::*;
+
+    /// A put that lay in its socket for 90 ms, while its process stood still, and again for a
+    /// millisecond of its rpc.
+    const PUT: &str = r#"{"glass":1,"members":[{"id":"01","cluster":"09","name":"etcd-01","version":"0.1.0","boots":[{"boot":1,"wall_ns":1000000000}]}]}
+{"member":0,"boot":1,"stage":"process.stalled","kind":"span","clock":1,"end":2,"at":5000000,"took":85000000,"fields":{"cpu":10,"margin":25000000}}
+{"member":0,"boot":1,"stage":"socket.queue","kind":"span","clock":3,"end":3,"at":10000000,"took":90000000,"id":"0203","fields":{}}
+{"member":0,"boot":1,"stage":"process.stalled","kind":"span","clock":4,"end":6,"at":100500000,"took":1000000,"fields":{"cpu":10,"margin":25000000}}
+{"member":0,"boot":1,"stage":"rpc","kind":"span","clock":5,"end":9,"at":100000000,"took":2000000,"id":"0203","fields":{"method":"KV/Put"}}
+"#;
+
+    #[test]
+    fn a_standstill_names_its_part_of_the_wait() {
+        let recording = recording::read(PUT.as_bytes()).unwrap().recording;
+        let order = Order::of(&recording);
+        let story = Story::of(&recording, &order, 0x203).unwrap();
+        let graph = Graph::of(&recording, &order, &story);
+        let expected = [
+            "the process of etcd-01 stood still for 85.000 ms: 80.000 ms of it before `rpc`",
+            "the process of etcd-01 stood still for 1.000 ms: 1.000 ms of it during the rpc",
+        ];
+        assert_eq!(expected, lines(&recording, &graph.through)[..]);
+    }
 }

@@ -96,18 +96,18 @@ fn sentence(recording: &Recording, piece: Piece) -> String {
         Wait::Step(stage) => format!("{member}'s {}", stage.name()),
         Wait::Between(from, to) => format!("from {from} to {to} on {member}"),
         Wait::HandOver(_) => format!("{} on {member}", piece.segment.wait),
-        Wait::Network => format!("in transit to {member}"),
+        Wait::Network(..) => format!("{} on {member}", piece.segment.wait),
         Wait::SilentLeader => "the leader's silence".to_owned(),
         Wait::NoLeader => "the time without a leader".to_owned(),
-        Wait::NotInTime => "the wait for what did not come in time".to_owned(),
+        Wait::NotInTime(what) => format!("the wait for {what}, which did not come in time"),
         Wait::Unknown => "not captured".to_owned(),
     };
     let usual = match (piece.usual, piece.segment.wait) {
         (Some(usual), _) => format!(", which is normally {}", millis(usual.p50_ns)),
-        (None, Wait::SilentLeader | Wait::NoLeader | Wait::NotInTime | Wait::Unknown) => {
+        (None, Wait::SilentLeader | Wait::NoLeader | Wait::NotInTime(_) | Wait::Unknown) => {
             String::new()
         }
-        (None, Wait::Step(_) | Wait::Between(..) | Wait::HandOver(_) | Wait::Network) => {
+        (None, Wait::Step(_) | Wait::Between(..) | Wait::HandOver(_) | Wait::Network(..)) => {
             ", whose usual duration is not known".to_owned()
         }
     };

@@ -1,8 +1,8 @@
 //! Numbers for readers: fields by name, with their units, old and new value together.
 
-use crate::state::words::is_absent_at_zero;
+use crate::state::words::{code as name_of_code, ends, is_absent_at_zero};
 use glass_etcd::{
-    story::{Event, MemberInfo},
+    story::{Event, MemberInfo, query::Flow},
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
@@ -13,6 +13,9 @@ use glass_etcd::{
 /// The event's fields, as `commit 41→42 peer=etcd-02`. For a beginning, only those known already;
 /// for a message, only those that its type uses.
 pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
+    if let Some(ends) = ends(event) {
+        return ends.map(|(name, socket)| format!("{name}={socket}")).join(" ");
+    }
     let is_begin = event.kind == glass_etcd::trace::Kind::Begin;
     let mut words = Vec::new();
     let mut before = None;
@@ -42,6 +45,13 @@ pub(crate) fn fields(event: &Event, members: &[MemberInfo]) -> String {
 /// `1 message`, `2 messages`.
 pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// What has come through a stream: `3 messages received, 20 sent, 17 events`.
+pub(crate) fn flow(flow: Flow) -> String {
+    let received = count(flow.received, "message", "messages");
+    let events = count(flow.events, "event", "events");
+    format!("{received} received, {} sent, {events}", flow.sent)
 }
 
 /// One value in its unit.
@@ -119,31 +129,8 @@ pub(crate) fn failure(event: &Event) -> Option<String> {
 
 /// A request's outcome: `ok`, the name of its gRPC code, or `not finished`.
 pub(crate) fn code(code: Option<u8>) -> String {
-    const CODES: &[&str] = &[
-        "ok",
-        "Canceled",
-        "Unknown",
-        "InvalidArgument",
-        "DeadlineExceeded",
-        "NotFound",
-        "AlreadyExists",
-        "PermissionDenied",
-        "ResourceExhausted",
-        "FailedPrecondition",
-        "Aborted",
-        "OutOfRange",
-        "Unimplemented",
-        "Internal",
-        "Unavailable",
-        "DataLoss",
-        "Unauthenticated",
-    ];
-    match code {
-        None => "not finished".to_owned(),
-        Some(code) => CODES
-            .get(usize::from(code))
-            .map_or_else(|| format!("code {code}"), |name| (*name).to_owned()),
-    }
+    let name = code.map_or("not finished", |code| name_of_code(u64::from(code)));
+    name.to_owned()
 }
 
 #[cfg(test)]

@@ -16,6 +16,10 @@ use super::{
 /// Runs until SIGTERM, and then writes to a file.
 const POLITE: &str = "trap 'echo bye >> NAME.out; exit 0' TERM; echo up >> NAME.out; \
                       while true; do sleep 0.05; done";
+/// As [`POLITE`], without starting a program after "up". A shell that has called vfork stops for
+/// SIGSTOP only once its child runs a program, and never if the child is stopped before that.
+const CALM: &str = "trap 'echo bye >> NAME.out; exit 0' TERM; mkfifo NAME.pipe; \
+                    exec 3<> NAME.pipe; echo up >> NAME.out; while true; do read -r line <&3; done";
 /// Runs until it is killed.
 const STUBBORN: &str = "trap '' TERM; echo up >> NAME.out; while true; do sleep 0.05; done";
 /// Far longer than any of these steps takes, on any machine.
@@ -142,7 +146,7 @@ fn a_kill_is_a_kill() {
 
 #[test]
 fn a_paused_process_holds_still_and_can_still_be_stopped() {
-    let cluster = Cluster::of(&[("a", POLITE)]);
+    let cluster = Cluster::of(&[("a", CALM)]);
     let up = cluster.start();
     cluster.wait_until_said("a", "up\n");
     let paused = only(up.command(command(Action::Pause, "a")));

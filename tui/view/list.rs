@@ -1,6 +1,6 @@
 //! The first screen: the members, and the requests as they come.
 
-use glass_etcd::story::query::{address::Address, cluster::Because, incidents::Outcome};
+use glass_etcd::story::query::{Flow, address::Address, cluster::Because, incidents::Outcome};
 use ratatui::layout::Rect;
 
 use super::pen::{Pen, Tone};
@@ -45,7 +45,11 @@ fn title(state: &State) -> String {
     let follow = if state.list.is_following { "   following" } else { "" };
     let closed = if state.is_closed { "   source closed" } else { "" };
     let forgotten = if state.forgotten() == 0 { "" } else { "   oldest forgotten" };
-    format!(" Glass etcd   {requests}{follow}{lost}{forgotten}{closed}")
+    let narrow = match state.find.is_narrow() {
+        true => format!("   only /{}", text::clean(&state.find.words)),
+        false => String::new(),
+    };
+    format!(" Glass etcd   {requests}{narrow}{follow}{lost}{forgotten}{closed}")
 }
 
 fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
@@ -134,6 +138,10 @@ fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
     );
     pen.text(area, 1, &head, Tone::Dim);
     let rows = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..area };
+    if state.list.rows.is_empty() && state.find.is_narrow() {
+        pen.text(rows, 0, "   No captured request is about that. Esc shows all.", Tone::Plain);
+        return;
+    }
     if state.list.rows.is_empty() {
         return draw_nothing(pen, rows);
     }
@@ -208,13 +216,18 @@ pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
             (row.method.to_owned(), format!("boot {boot}"))
         }
         Subject::Request(_) => {
-            let key = row.key.as_ref().map_or_else(String::new, |key| words::key(key, key_width));
-            (row.method.to_owned(), key)
+            let flow = || match row.flow {
+                Some(Flow { received, sent, .. }) => format!("in {received}, out {sent}"),
+                None => String::new(),
+            };
+            let key = row.key.as_ref().map_or_else(flow, |key| words::key(key, key_width));
+            (row.method.to_owned(), words::cut(&key, key_width))
         }
     }
 }
 
-/// The outcome of a request: `ok`, the name of its gRPC code, `cancelled` or `under way`.
+/// The outcome of a request: `ok`, the name of its gRPC code, `cancelled`, `under way` or
+/// `not finished`.
 pub(crate) fn result(row: &RequestSummary) -> &'static str {
     match row.outcome {
         Some(Outcome::Won(_)) => return "won",
@@ -226,7 +239,9 @@ pub(crate) fn result(row: &RequestSummary) -> &'static str {
     }
     match row.result {
         _ if row.is_cancelled => "cancelled",
-        None => "under way",
+        None if row.is_open => "under way",
+        // Its member has started again since.
+        None => "not finished",
         Some(code) => words::code(u64::from(code)),
     }
 }

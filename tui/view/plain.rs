@@ -17,7 +17,6 @@ use crate::state::{
     watermarks::Water,
     words,
 };
-use glass_etcd::trace::Stage;
 
 /// Width of a line of the list, in columns.
 const WIDTH: usize = 100;
@@ -58,8 +57,6 @@ fn member(head: &Head) -> String {
 
 /// The rows of a story, one per line, after a line about its subject.
 pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
-    let start = steps.steps.iter().filter(|step| step.is_own).map(|step| step.wall_ns).min();
-    let start = start.unwrap_or(0);
     let mut lines = vec![format!("  {}", subject(state, steps))];
     let mut number = 0;
     for row in steps.rows() {
@@ -73,14 +70,14 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
             Row::Step(at) => {
                 let step = &steps.steps[at];
                 number += 1;
-                let after = words::duration(step.wall_ns.saturating_sub(start));
+                let after = words::offset(step.wall_ns, steps.zero_ns);
                 let name = &state.lanes[step.lane].name;
                 let text = match step.arrow {
                     Some(arrow) => message_words(step, arrow, &state.lanes[arrow.peer].name, state),
                     None => words::step(step, &state.lanes).join(" "),
                 };
-                let client = client(step);
-                lines.push(format!("  {number:>3}  +{after:<8} {name:<12} {text}{client}"));
+                let client = client(steps, step);
+                lines.push(format!("  {number:>3}  {after:<9} {name:<12} {text}{client}"));
             }
         }
     }
@@ -88,10 +85,10 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
 }
 
 /// The step as the client sees it, whose own actions are inferred.
-fn client(step: &Step) -> &'static str {
-    match (step.event.stage, step.moment) {
-        (Stage::Rpc, Moment::Begin) if step.is_own => "   ◄ client asks (inferred)",
-        (Stage::Rpc, Moment::Done) if step.is_own => "   ► client has its answer (inferred)",
-        _ => "",
+fn client(steps: &Steps, step: &Step) -> &'static str {
+    match step.moment {
+        _ if !steps.is_of_client(step) => "",
+        Moment::Begin => "   ◄ client asks (inferred)",
+        Moment::Done => "   ► client has its answer (inferred)",
     }
 }

@@ -15,15 +15,18 @@ use super::{
     pen::{Pen, Tone, pack_words},
     why,
 };
-use crate::state::{
-    State, lens,
-    player::{Head, Heard},
-    steps::{Lens, Row, Steps},
-    story::{Arrow, Moment, OtherEnd, Step, Subject, Unknown},
-    watermarks::Water,
-    words,
+use crate::{
+    state::{
+        State, lens,
+        player::{Head, Heard},
+        steps::{Lens, Row, Steps},
+        story::{Arrow, Moment, OtherEnd, Step, Subject, Unknown},
+        watermarks::Water,
+        words,
+    },
+    trace::through,
 };
-use glass_etcd::trace::{Grain, Stage};
+use glass_etcd::trace::Grain;
 
 /// Narrowest readable lane, in columns.
 const LANE_MIN: u16 = 21;
@@ -119,7 +122,9 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
     let member = member.map_or("unknown", |lane| &lane.name);
     let revision = row.revision.map_or_else(String::new, |revision| format!("   rev {revision}"));
     let lost = if steps.is_lost { "   its entry is lost" } else { "" };
-    format!("{rpc} {key} on {member}{revision}   {}{lost}", result(row))
+    let through = through::summary(&state.recording().members, &steps.through);
+    let through = through.map_or_else(String::new, |through| format!("   {through}"));
+    format!("{rpc} {key} on {member}{revision}   {}{lost}{through}", result(row))
 }
 
 fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
@@ -243,7 +248,10 @@ fn draw_step(
         _ => Tone::Plain,
     };
     let client = Rect { width: CLIENT, ..line };
-    let is_client_free = !draw_client(pen, client, step, tone);
+    let is_client_free = !steps.is_of_client(step);
+    if !is_client_free {
+        draw_client(pen, client, step, tone);
+    }
     draw_arrow(pen, line, step, columns);
     if let Some(cell) = columns.lane(line, step.lane) {
         let mark = if step.is_own { "" } else { "· " };
@@ -313,12 +321,8 @@ fn short_message_words(step: &Step, arrow: Arrow, state: &State) -> String {
     }
 }
 
-/// The client's column is inferred: a client must have sent what the member received. Returns
-/// whether there is anything to show.
-fn draw_client(pen: &mut Pen<'_>, cell: Rect, step: &Step, tone: Tone) -> bool {
-    if step.event.stage != Stage::Rpc || !step.is_own {
-        return false;
-    }
+/// The client's column is inferred: a client must have sent what the member received.
+fn draw_client(pen: &mut Pen<'_>, cell: Rect, step: &Step, tone: Tone) {
     let words = match (step.moment, step.event.result) {
         (Moment::Begin, _) => " ask ──►",
         (Moment::Done, 0) => "◄── ok",
@@ -326,7 +330,6 @@ fn draw_client(pen: &mut Pen<'_>, cell: Rect, step: &Step, tone: Tone) -> bool {
     };
     let inner = Rect { x: cell.x + 1, width: cell.width - 1, ..cell };
     pen.text(inner, 0, words.trim_start(), tone);
-    true
 }
 
 /// The line of a message, from its sender's lane to the receiver's.

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+mod sentences;
+mod walk;
+
 const SIZES: [(u16, u16); 3] = [(80, 24), (100, 30), (140, 40)];
 const UNICODE: Look = Look { has_color: true, is_ascii: false };
 const ASCII: Look = Look { has_color: false, is_ascii: true };
@@ -213,6 +216,23 @@ fn live_members_and_their_recording_draw_the_same_screens() {
                 let (live, file) = (screen(&live, SIZES[0], ASCII), screen(&file, SIZES[0], ASCII));
                 assert_eq!(live, file, "after {keys}, in pieces of {piece}");
             }
+        }
+    }
+}
+
+/// Goal: the live player is no other than that of the file, for elections and deaths too. Method:
+/// recordings of real clusters, told as live members would, and the last story of each.
+#[test]
+fn real_clusters_draw_the_same_steps_live_and_from_their_recording() {
+    for (name, recording) in walk::recordings() {
+        let recording = as_told(&recording);
+        let mut live = live(&recording, 64);
+        let mut file = State::of_recording(recording);
+        for keys in ["enter", "right", "x", "] ]", "G", "x"] {
+            press(&mut live, keys);
+            press(&mut file, keys);
+            let (live, file) = (screen(&live, SIZES[1], ASCII), screen(&file, SIZES[1], ASCII));
+            assert_eq!(live, file, "{name}, after {keys}");
         }
     }
 }

@@ -3,16 +3,19 @@
 use ratatui::layout::Rect;
 
 use super::pen::{Pen, Tone, pack_words, wrap};
-use crate::state::{
-    State, lens,
-    sentence::{Around, sentence},
-    steps::Steps,
-    story::{Moment, OtherEnd, Step},
-    words,
+use crate::{
+    state::{
+        State, lens,
+        sentence::{Around, sentence},
+        steps::Steps,
+        story::{Moment, OtherEnd, Step},
+        words,
+    },
+    trace::through,
 };
 use glass_etcd::{
     story::query::usual::Usual,
-    trace::{FLAG_CANCELLED, FLAG_ERROR, FLAG_REPLAY, THREADS},
+    trace::{FLAG_CANCELLED, FLAG_ERROR, FLAG_REPLAY, Stage, THREADS},
 };
 
 /// Draws the panel below the lens.
@@ -72,22 +75,32 @@ fn name(step: &Step) -> String {
     }
 }
 
-/// What this step says. A step that was not recorded has a sentence of its own.
-fn meaning(step: &Step, state: &State, steps: &Steps) -> String {
+/// What this step says, what its wait stood behind, and what the request lived through. A step that
+/// was not recorded has a sentence of its own.
+pub(crate) fn meaning(step: &Step, state: &State, steps: &Steps) -> String {
     if step.is_captured {
         let lane = &state.lanes[step.lane];
         let before = steps.before(step);
         let (own, own_id) = (&*lane.name, lane.member_id);
-        let around = Around { lanes: &state.lanes, own, own_id, before: &before };
+        let openings = &steps.openings;
+        let around = Around { lanes: &state.lanes, own, own_id, before: &before, openings };
         let said = sentence(&step.event, around);
-        return match &step.ahead {
-            Some(ahead) => format!("{said} {ahead}"),
-            None => said,
-        };
+        let more = [step.ahead.clone(), lived_through(step, state, steps)];
+        let said = [Some(said)].into_iter().chain(more).flatten();
+        return said.collect::<Vec<_>>().join(" ");
     }
     "Unknown. The message was received, so it must have been sent before this point, but no record \
      of the send was received. The numbers are those of the receiver."
         .to_owned()
+}
+
+/// What the request lived through, where its answer is explained.
+fn lived_through(step: &Step, state: &State, steps: &Steps) -> Option<String> {
+    if !step.is_own || (step.event.stage, step.moment) != (Stage::Rpc, Moment::Done) {
+        return None;
+    }
+    let summary = through::summary(&state.recording().members, &steps.through)?;
+    Some(format!("Meanwhile in the cluster: {summary}."))
 }
 
 /// Draws everything that is known of the step, over the whole screen.

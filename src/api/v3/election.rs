@@ -10,8 +10,9 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::{
     api::{
         answers::{self, client},
+        flow::Flow,
         header,
-        interceptor::{Call, Method, begin},
+        interceptor::{Method, begin},
         leader::LeaderCheck,
     },
     pb::v3electionpb::{
@@ -91,8 +92,7 @@ impl Election for ElectionService {
             observation: Observation::new(concurrency, client, call.id(), name),
             leader: LeaderCheck::new(&server, request.metadata()),
             server,
-            call,
-            bytes: 0,
+            flow: Flow::of(call),
             revision: 0,
         };
         Ok(Response::new(Box::pin(unfold(Some(observer), Observer::next))))
@@ -113,11 +113,10 @@ impl Election for ElectionService {
 /// One Observe call: its rpc lasts as long as its stream.
 struct Observer {
     server: Arc<Server>,
-    call: Call,
+    /// The story of the stream.
+    flow: Flow,
     observation: Observation,
     leader: LeaderCheck,
-    /// Bytes sent so far.
-    bytes: usize,
     /// Revision in the last answer's header.
     revision: i64,
 }
@@ -128,23 +127,28 @@ impl Observer {
         observer: Option<Observer>,
     ) -> Option<(Result<LeaderResponse, Status>, Option<Observer>)> {
         let mut observer = observer?;
-        let answer = tokio::select! {
-            biased;
-            () = observer.leader.lost(&observer.server) => Err(Error::NoLeader),
-            answer = observer.observation.next() => answer,
+        let Observer { server, flow, observation, leader, .. } = &mut observer;
+        let answer = loop {
+            tokio::select! {
+                biased;
+                () = leader.lost(server) => break Err(Error::NoLeader),
+                answer = observation.next() => break answer,
+                () = flow.due() => flow.tell_rest(),
+            }
         };
         match answer {
             Ok(mut response) => {
                 header::fill(&mut response.header, &observer.server);
                 observer.revision = response.header.as_ref().map_or(0, |header| header.revision);
-                observer.bytes += response.encoded_len();
+                observer.flow.sent(response.encoded_len());
+                observer.flow.delivers(0, 1);
                 Some((Ok(response), Some(observer)))
             }
             // etcd's own client does the same with an error: the stream ends without a status.
             Err(error) => {
-                let Observer { call, bytes, revision, .. } = observer;
+                let revision = observer.revision;
                 let end = if error == Error::NoLeader { Err(error) } else { Ok(()) };
-                call.finish(end, bytes, revision).err().map(|status| (Err(status), None))
+                observer.flow.end(end, revision).err().map(|status| (Err(status), None))
             }
         }
     }

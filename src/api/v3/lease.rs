@@ -8,10 +8,11 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use crate::{
     api::{
         answers::{self, client},
+        flow::Flow,
         header,
-        interceptor::{self, Call, Method, begin, check, refuse_stream},
+        interceptor::{Call, Method, begin, check, refuse_stream},
         leader::LeaderCheck,
-        status::status,
+        origin::Origin,
     },
     pb::etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
@@ -19,7 +20,6 @@ use crate::{
         LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server::Lease,
     },
     server::{Error, Server},
-    trace::context::Context,
 };
 
 /// The TTL in the answer for a lease that is gone.
@@ -71,24 +71,14 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let caller = interceptor::caller(request.metadata());
+        let origin = Origin::of(request.metadata());
         check(&self.server, request.metadata())
-            .map_err(|error| refuse_stream(&self.server, Method::LeaseKeepAlive, caller, error))?;
+            .map_err(|error| refuse_stream(&self.server, Method::LeaseKeepAlive, origin, error))?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
-        let open = Some((Arc::clone(&self.server), leader, request.into_inner()));
-        let answers = stream::unfold(open, move |open| async move {
-            let (server, mut leader, mut messages) = open?;
-            let answer = tokio::select! {
-                biased;
-                () = leader.lost(&server) => Err(status(Error::NoLeader)),
-                answer = answer(&server, &mut messages, caller) => answer.transpose()?,
-            };
-            match answer {
-                Ok(response) => Some((Ok(response), Some((server, leader, messages)))),
-                Err(status) => Some((Err(status), None)),
-            }
-        });
-        Ok(Response::new(Box::pin(answers)))
+        let flow = Flow::open(&self.server, Method::LeaseKeepAliveStream, origin);
+        let (server, messages) = (Arc::clone(&self.server), request.into_inner());
+        let renewals = Renewals { server, leader, messages, flow, origin };
+        Ok(Response::new(Box::pin(stream::unfold(Some(renewals), Renewals::next))))
     }
 
     async fn lease_time_to_live(
@@ -132,16 +122,66 @@ impl Lease for LeaseService {
     }
 }
 
-/// The answer to the next message; `None` after the last.
+/// A stream of renewals.
+struct Renewals {
+    server: Arc<Server>,
+    leader: LeaderCheck,
+    messages: Streaming<LeaseKeepAliveRequest>,
+    /// The story of the stream.
+    flow: Flow,
+    /// From where the stream was opened.
+    origin: Origin,
+}
+
+impl Renewals {
+    /// The answer to the next message; `None` after the last.
+    async fn next(
+        open: Option<Renewals>,
+    ) -> Option<(Result<LeaseKeepAliveResponse, Status>, Option<Renewals>)> {
+        let mut open = open?;
+        let Renewals { server, leader, messages, flow, origin } = &mut open;
+        let answer = tokio::select! {
+            biased;
+            () = leader.lost(server) => Err(Error::NoLeader),
+            answer = answer(server, messages, flow, *origin) => match answer {
+                // The client has gone, and the story of the stream says so when it is dropped.
+                Err(status) => return Some((Err(status), None)),
+                Ok(answer) => answer,
+            },
+        };
+        let revision = server.store.revision();
+        match answer {
+            Ok(Some(response)) => Some((Ok(response), Some(open))),
+            Ok(None) => flow.end(Ok(()), revision).err().map(|status| (Err(status), None)),
+            Err(error) => flow.end(Err(error), revision).err().map(|status| (Err(status), None)),
+        }
+    }
+}
+
+/// The answer to the next message, or why there is none; `None` after the last. Fails if the client
+/// ends the stream midway.
 async fn answer(
     server: &Server,
     messages: &mut Streaming<LeaseKeepAliveRequest>,
-    caller: Option<Context>,
-) -> Result<Option<LeaseKeepAliveResponse>, Status> {
-    match messages.message().await? {
-        Some(message) => renew(server, &message, caller).await.map(Some),
-        None => Ok(None),
+    flow: &mut Flow,
+    origin: Origin,
+) -> Result<Result<Option<LeaseKeepAliveResponse>, Error>, Status> {
+    let message = loop {
+        tokio::select! {
+            biased;
+            message = messages.message() => break message?,
+            () = flow.due() => flow.tell_rest(),
+        }
+    };
+    let Some(message) = message else { return Ok(Ok(None)) };
+    let bytes = prost::Message::encoded_len(&message);
+    let call = Call::open(server, Method::LeaseKeepAlive, bytes, b"", origin);
+    flow.received(call.id());
+    let answer = renew(server, &message, call).await;
+    if let Ok(response) = &answer {
+        flow.sent(prost::Message::encoded_len(response));
     }
+    Ok(answer.map(Some))
 }
 
 /// The header is filled before the renewal, so that its revision is not newer than the renewal: a
@@ -149,15 +189,15 @@ async fn answer(
 async fn renew(
     server: &Server,
     message: &LeaseKeepAliveRequest,
-    caller: Option<Context>,
-) -> Result<LeaseKeepAliveResponse, Status> {
-    let bytes = prost::Message::encoded_len(message);
-    let call = Call::open(server, Method::LeaseKeepAlive, bytes, b"", caller);
+    call: Call,
+) -> Result<LeaseKeepAliveResponse, Error> {
     let mut header = None;
     header::fill(&mut header, server);
     let revision = header.as_ref().map_or(0, |header| header.revision);
     let ttl = server.leases.renew(call.id(), message.id).await;
     let id = message.id;
     let result = ttl.map(|ttl| LeaseKeepAliveResponse { header, id, ttl: ttl.unwrap_or(0) });
-    call.respond(result, revision).map(Response::into_inner)
+    let error = result.as_ref().err().copied();
+    let answer = call.respond(result, revision).map(Response::into_inner);
+    answer.map_err(|_| error.unwrap_or(Error::Canceled))
 }

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Each message of the client has an id and an `rpc` of its own. That of a watcher lasts as long as
-//! the watcher does, so its story stays open and grows; its end says why (`watch.cancel`).
+//! the watcher does, so its story stays open and grows; its end says why (`watch.cancel`). The
+//! stream itself has an `rpc` too, whose story names them ([`Flow`]).
 //! `watch.send` carries the id of the write whose events it sends, or, if the watcher caught up, of
 //! the message that created the watcher.
 
@@ -25,8 +26,10 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use self::session::Session;
 use crate::{
     api::{
+        flow::Flow,
         interceptor::{self, Method, refuse_stream},
         leader::LeaderCheck,
+        origin::Origin,
     },
     pb::etcdserverpb::{WatchRequest, WatchResponse, watch_server::Watch},
     server::Server,
@@ -52,12 +55,13 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let caller = interceptor::caller(request.metadata());
+        let origin = Origin::of(request.metadata());
         interceptor::check(&self.server, request.metadata())
-            .map_err(|error| refuse_stream(&self.server, Method::Watch, caller, error))?;
+            .map_err(|error| refuse_stream(&self.server, Method::Watch, origin, error))?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
+        let flow = Flow::open(&self.server, Method::WatchStream, origin);
         let requests = request.into_inner();
-        let session = Session::new(Arc::clone(&self.server), requests, leader, caller);
+        let session = Session::new(Arc::clone(&self.server), requests, leader, (flow, origin));
         Ok(Response::new(Box::pin(unfold(session, Session::next))))
     }
 }

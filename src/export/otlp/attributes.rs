@@ -3,15 +3,22 @@
 //! A field `x` of the vocabulary is the attribute `etcd.x`; the parts that every record has are
 //! `glass.…`. Names that OpenTelemetry itself defines are used where the meaning is the same:
 //! `service.name`, `thread.name`, and for an rpc those of its conventions for gRPC servers (as of
-//! 2026, version 1.40). Nothing describes the machine.
+//! 2026, version 1.40). Nothing describes the machine, beyond the address at which the client has
+//! reached the member.
+
+use std::net::IpAddr;
 
 use serde_json::Value as Json;
 
-use super::{Attribute, HTTP_ATTRIBUTES, RPC_ATTRIBUTES, SERVER_ERRORS, Value, is_request};
+use super::{
+    Attribute, CONNECTION_ATTRIBUTES, HTTP_ATTRIBUTES, REASON, RPC_ATTRIBUTES, SERVER_ERRORS,
+    Value, is_request,
+};
 use crate::{
     story::{Event, MemberInfo, query::method_of, recording::json::key_value},
     trace::{
         FLAG_CANCELLED, FLAG_ERROR, Reason, THREADS,
+        ends::Ends,
         stage::{Stage, Unit},
         value::{hex, value_of},
     },
@@ -62,7 +69,11 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
     if event.stage == Stage::Rpc {
         of_rpc(event).into_iter().for_each(|(name, value)| add(name, value));
     } else if event.flags & FLAG_ERROR != 0 {
-        add("error.type", Json::from(event.reason.map_or("_OTHER", Reason::text)));
+        let code = if event.result == 0 { "_OTHER" } else { code_name(event.result) };
+        add("error.type", Json::from(event.reason.map_or(code, Reason::text)));
+    }
+    if let Some(reason) = event.reason {
+        add(REASON, Json::from(reason.text()));
     }
     if event.flags & FLAG_CANCELLED != 0 {
         add("glass.cancelled", Json::from(true));
@@ -82,20 +93,20 @@ pub(super) fn of_step(event: &Event, member_id: u64) -> Vec<Attribute> {
 fn of_rpc(event: &Event) -> Vec<(&'static str, Json)> {
     let method = method_of(event);
     if let Some(method) = grpc_method(method) {
-        let code = CODES.get(usize::from(event.result)).unwrap_or(&"UNKNOWN");
+        let code = code_name(event.result);
         let [system, name, status, error] = RPC_ATTRIBUTES;
         let mut all = vec![
             (system, Json::from("grpc")),
             (name, Json::from(method)),
-            (status, Json::from(*code)),
+            (status, Json::from(code)),
         ];
         if SERVER_ERRORS.contains(&event.result) {
-            all.push((error, Json::from(*code)));
+            all.push((error, Json::from(code)));
         }
         return all;
     }
     let Some((verb, path)) = method.split_once(' ') else { return Vec::new() };
-    let [verb_name, route, path_name, scheme, status_name] = HTTP_ATTRIBUTES;
+    let [verb_name, route, path_name, scheme, status_name, _] = HTTP_ATTRIBUTES;
     let mut all = vec![
         (verb_name, Json::from(verb)),
         (route, Json::from(path)),
@@ -111,12 +122,33 @@ fn of_rpc(event: &Event) -> Vec<(&'static str, Json)> {
     all
 }
 
+/// The ends of the connection of an rpc. Over HTTP the client's address has a second name, which
+/// is to be that behind all proxies, if it is known; here it is not.
+pub(super) fn of_connection(event: &Event, ends: Ends) -> Vec<Attribute> {
+    let [server, server_port, peer, peer_port] = CONNECTION_ATTRIBUTES;
+    let text = |name: &str, ip: IpAddr| (name.to_owned(), Value::Text(ip.to_string()));
+    let port = |name: &str, port: u16| (name.to_owned(), Value::Number(i64::from(port)));
+    let mut all = vec![
+        text(server, ends.to().ip()),
+        port(server_port, ends.to().port()),
+        text(peer, ends.from().ip()),
+        port(peer_port, ends.from().port()),
+    ];
+    if is_http(event) {
+        all.push(text(HTTP_ATTRIBUTES[5], ends.from().ip()));
+    }
+    all
+}
+
+fn is_http(event: &Event) -> bool {
+    method_of(event).contains(' ')
+}
+
 /// The status of an answer over HTTP: the handlers answer with 503 if anything fails. `None` if the
 /// client left before there was one, and for gRPC.
 pub(super) fn http_status(event: &Event) -> Option<u16> {
-    let is_http = method_of(event).contains(' ');
     let is_answered = event.flags & FLAG_CANCELLED == 0;
-    (is_http && is_answered).then_some(if event.result == 0 { 200 } else { 503 })
+    (is_http(event) && is_answered).then_some(if event.result == 0 { 200 } else { 503 })
 }
 
 /// The full name of a gRPC method, by its name in [`METHODS`](crate::trace::METHODS); `None` for
@@ -126,6 +158,7 @@ pub(super) fn grpc_method(method: &str) -> Option<String> {
         // The conventions' word for a method that the server does not know.
         return Some("_OTHER".to_owned());
     }
+    let method = method.trim_end_matches("(stream)");
     let package = match method.split_once('/')?.0 {
         "KV" | "Maintenance" | "Cluster" | "Watch" | "Lease" | "Auth" => "etcdserverpb",
         "Lock" => "v3lockpb",
@@ -134,6 +167,11 @@ pub(super) fn grpc_method(method: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!("{package}.{method}"))
+}
+
+/// The name of a gRPC code.
+pub(super) fn code_name(code: u8) -> &'static str {
+    CODES.get(usize::from(code)).unwrap_or(&"UNKNOWN")
 }
 
 /// The names of gRPC's codes, by number.
@@ -179,6 +217,8 @@ mod tests {
             assert_eq!(is_other, grpc_method(method).is_none(), "{method}");
         }
         assert_eq!(Some("etcdserverpb.KV/Put"), grpc_method("KV/Put").as_deref());
+        let stream = grpc_method("Watch/Watch(stream)");
+        assert_eq!(Some("etcdserverpb.Watch/Watch"), stream.as_deref());
         assert_eq!(Some("grpc.health.v1.Health/Check"), grpc_method("Health/Check").as_deref());
     }
 }

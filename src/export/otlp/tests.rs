@@ -35,6 +35,9 @@ const LINES: &str = r#"{"member":1,"boot":1,"stage":"rpc","kind":"begin","clock"
 "#;
 const CONTEXT: &str = r#"{"member":1,"boot":1,"stage":"rpc.context","kind":"mark","clock":2,"end":2,"at":1000100,"took":0,"thread":"grpc","id":"2000000000203","fields":{"trace.high":"0af7651916cd43dd","trace.low":"8448eb211c80319c","parent":"b7ad6b7169203331","sampled":true}}
 "#;
+/// From 10.1.2.80:40312 to [2001:db8::7]:2379.
+const CONNECTION: &str = r#"{"member":1,"boot":1,"stage":"rpc.connection","kind":"mark","clock":2,"end":2,"at":1000100,"took":0,"thread":"grpc","id":"2000000000203","fields":{"from.high":"0000000000000000","from.low":"0000ffff0a010250","from.port":40312,"to.high":"20010db800000000","to.low":"0000000000000007","to.port":2379}}
+"#;
 const PUT: u64 = 0x0002_0000_0000_0203;
 const CALLERS: u128 = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
 
@@ -92,7 +95,7 @@ fn a_request_is_one_trace_and_its_steps_are_children_of_enclosing_steps() {
     assert!(write.attributes.contains(&key));
     let method = ("etcd.method".to_owned(), Value::Text("KV/Put".to_owned()));
     assert!(rpc.attributes.contains(&method));
-    assert_eq!(Some("gRPC code 14"), one(&spans, "etcdserverpb.KV/Range", "01").failure.as_deref());
+    assert_eq!(Some("UNAVAILABLE"), one(&spans, "etcdserverpb.KV/Range", "01").failure.as_deref());
 }
 
 #[test]
@@ -222,6 +225,61 @@ fn http_and_failed_steps_follow_the_conventions() {
     assert_eq!([None, text("503")], [of(well, "error.type"), of(ill, "error.type")]);
     assert_eq!(text("requested lease not found"), of(failed, "error.type"));
     assert_eq!(Some("requested lease not found"), failed.failure.as_deref());
+    assert_eq!(text("requested lease not found"), of(failed, "glass.reason"));
+}
+
+/// Goal: the reason is there even if the client alone is to blame, and a step without a reason has
+/// the name of its code.
+#[test]
+fn a_failure_names_its_reason_or_its_code() {
+    let step = |stage, id, result| Event {
+        id,
+        result,
+        flags: FLAG_ERROR,
+        kind: Kind::Span,
+        ..Event::mark(0, stage, 9)
+    };
+    let mut recording = scene("");
+    let put = step(Stage::Rpc, 4, 5).with(&[("method", 2)]);
+    let reason = Some(crate::trace::Reason::LeaseNotFound);
+    recording.events = vec![Event { reason, ..put }, step(Stage::RaftPropose, 5, 4)];
+    let spans = exported(&recording, Scope::Cluster);
+    let [put, late] = &spans[..] else { panic!("{spans:?}") };
+    let told = ("glass.reason".to_owned(), Value::Text("requested lease not found".to_owned()));
+    assert!(put.attributes.contains(&told) && put.failure.is_none(), "{put:?}");
+    let error = ("error.type".to_owned(), Value::Text("DEADLINE_EXCEEDED".to_owned()));
+    assert!(late.attributes.contains(&error), "{late:?}");
+    assert_eq!(Some("DEADLINE_EXCEEDED"), late.failure.as_deref());
+}
+
+/// Goal: an rpc names the ends of its connection, in both its spans, and only an rpc does; the
+/// record of the connection is no span of its own.
+#[test]
+fn an_rpc_names_the_ends_of_its_connection() {
+    let whole = scene(&format!("{CONTEXT}{CONNECTION}"));
+    let of_put = |spans: Vec<Span>| -> Vec<Span> {
+        assert!(spans.iter().all(|span| span.name != "rpc.connection"));
+        let has_one = |span: &Span| {
+            span.attributes.iter().any(|(name, _)| CONNECTION_ATTRIBUTES.contains(&name.as_str()))
+        };
+        spans.into_iter().filter(has_one).collect()
+    };
+    let expected = [
+        ("server.address", Value::Text("2001:db8::7".to_owned())),
+        ("server.port", Value::Number(2379)),
+        ("network.peer.address", Value::Text("10.1.2.80".to_owned())),
+        ("network.peer.port", Value::Number(40312)),
+    ];
+    let named = of_put(exported(&whole, Scope::Cluster));
+    let both = of_put(exported(&alone(&whole, 1), Scope::Member));
+    assert_eq!((1, 2), (named.len(), both.len()));
+    for span in named.iter().chain(&both) {
+        assert_eq!("etcdserverpb.KV/Put", span.name);
+        for (name, value) in &expected {
+            assert!(span.attributes.contains(&((*name).to_owned(), value.clone())), "{span:?}");
+        }
+        assert!(span.attributes.iter().all(|(name, _)| name != "client.address"), "{span:?}");
+    }
 }
 
 /// Goal: the grant that a lock call makes for itself leads back to the call.
@@ -296,7 +354,7 @@ fn a_line_of_json_follows_the_rules_of_otlp() {
     let failed = &lines[0]["resourceSpans"][0]["scopeSpans"][0]["spans"];
     let failed =
         failed.as_array().unwrap().iter().find(|span| span["name"] == "etcdserverpb.KV/Range");
-    assert_eq!(r#"{"code":2,"message":"gRPC code 14"}"#, failed.unwrap()["status"].to_string());
+    assert_eq!(r#"{"code":2,"message":"UNAVAILABLE"}"#, failed.unwrap()["status"].to_string());
 }
 
 #[test]

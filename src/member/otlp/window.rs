@@ -8,7 +8,8 @@
 //!
 //! A step is exported once, when it is a second old; until it is three seconds old it helps to find
 //! the parents and links of others. Of a request that runs longer, such as a watch or a lock that
-//! waits, the beginning and the client's context stay, so that later steps become its children.
+//! waits, the beginning and the client's context and connection stay, so that later steps become
+//! its children.
 //!
 //! If there are more steps than the window holds, the oldest half is dropped, except for those
 //! beginnings and contexts. Steps that would have become spans and had not yet are counted as lost.
@@ -32,9 +33,9 @@ const KEEP_NS: u64 = 3 * SETTLE_NS;
 const EVENTS_MAX: usize = 60_000;
 /// The most unfinished steps that are kept beyond the window; the latest stay.
 const OPEN_MAX: usize = 4096;
-/// The most clients' contexts that are kept beyond the window: of requests that run or ended
-/// lately.
-const CONTEXTS_MAX: usize = 2 * OPEN_MAX;
+/// The most records of callers, their contexts and connections, that are kept beyond the window: of
+/// requests that run or ended lately.
+const CONTEXTS_MAX: usize = 4 * OPEN_MAX;
 
 /// A step of this member: stage and clock.
 type Step = (Stage, u64);
@@ -132,7 +133,7 @@ impl Window {
 }
 
 /// Which events to keep, by place: those that are meant, and of requests that run what they began
-/// and their callers' contexts.
+/// and their callers' contexts and connections.
 fn kept(events: &[Event], is_meant: impl Fn(usize) -> bool) -> Vec<bool> {
     let mut kept: Vec<bool> = (0..events.len()).map(is_meant).collect();
     let is_begin = |event: &Event| {
@@ -147,7 +148,8 @@ fn kept(events: &[Event], is_meant: impl Fn(usize) -> bool) -> Vec<bool> {
     let rpcs = events.iter().zip(&kept).filter(|(event, is_kept)| **is_kept && is_rpc(event));
     let running: HashSet<u64> = rpcs.map(|(event, _)| event.id).collect();
     spare(&mut kept, events, CONTEXTS_MAX, |event| {
-        event.stage == Stage::RpcContext && running.contains(&event.id)
+        let is_of_caller = matches!(event.stage, Stage::RpcContext | Stage::RpcConnection);
+        is_of_caller && running.contains(&event.id)
     });
     kept
 }

@@ -36,6 +36,7 @@ use crate::{
     clock,
     server::{Error, wait_step::WaitStep},
     stage,
+    trace::ends::Ends,
 };
 
 const MIB: usize = 1 << 20;
@@ -101,6 +102,8 @@ struct Waiter {
 pub struct Connection {
     room: Arc<Room>,
     number: u64,
+    /// Both its ends, for the records of its calls.
+    ends: Option<Ends>,
     /// Bytes of small answers that are not written yet.
     unread: AtomicUsize,
     /// Notified when some of them are written.
@@ -133,13 +136,19 @@ impl Room {
         Arc::new(Room { state: Mutex::new(state), limits, unread, queue })
     }
 
-    /// Registers a connection; its drop takes it out again.
+    /// Registers a connection whose ends are not known; its drop takes it out again.
     pub fn connect(self: &Arc<Room>) -> Arc<Connection> {
+        self.connect_from(None)
+    }
+
+    /// Registers a connection with these ends; its drop takes it out again.
+    pub fn connect_from(self: &Arc<Room>, ends: Option<Ends>) -> Arc<Connection> {
         let mut state = self.lock();
         state.last += 1;
         let connection = Arc::new(Connection {
             room: Arc::clone(self),
             number: state.last,
+            ends,
             unread: AtomicUsize::new(0),
             read: Notify::new(),
             pieces: AtomicUsize::new(0),
@@ -227,6 +236,11 @@ fn hand_out(woken: Vec<Woken>) {
 }
 
 impl Connection {
+    /// Both its ends; `None` for one that is not over TCP, and for a call of the member itself.
+    pub fn ends(&self) -> Option<Ends> {
+        self.ends
+    }
+
     /// Resolves when the connection must be closed, because its client reads nothing and others
     /// wait for the memory.
     pub async fn closed(&self) {

@@ -128,6 +128,8 @@ impl Applier {
 
     /// Applies entries under the locks, which are taken once, then sends the outcomes.
     fn apply_batch(&self, entries: &[Entry], since: u64) {
+        let [first, last] = [entries.first(), entries.last()].map(|it| it.map_or(0, |it| it.index));
+        let _span = stage!(ApplyBatch, 0, first = first, last = last);
         let mut outcomes = Vec::new();
         let mut batch = self.store.batch();
         for entry in entries {

@@ -28,6 +28,9 @@ impl Batch<'_> {
         let ttl = request.ttl.max(min_ttl);
         let lease = request.id.cast_unsigned();
         let mut span = stage!(LeaseGrant, id, lease = lease, ttl = ttl);
+        if ttl != request.ttl {
+            set!(span, LeaseGrant, raised = true, asked = request.ttl.cast_unsigned());
+        }
         let lessor = self.lessor();
         let granted = lessor.grant(request.id, ttl, clock::now(), self.backend());
         note(&mut span, granted)?;

@@ -25,6 +25,7 @@ use crate::{
     clock,
     server::Error,
     storage::backend::{Backend, Bucket, WriteGuard},
+    trace::Moment,
 };
 
 /// The meta row with the revision of the newest compaction that was applied.
@@ -59,6 +60,8 @@ struct Running {
     /// The revisions up to the compacted one whose rows stay; complete after the first phase.
     keep: HashSet<Revision>,
     phase: Phase,
+    /// The end of the last portion, for the trace; `None` before the first.
+    paused: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -117,6 +120,7 @@ impl Store {
                 since: clock::now(),
                 keep: HashSet::new(),
                 phase: Phase::Index(None),
+                paused: None,
             },
         };
         worker.running = self.step(running, batch_limit.max(1));
@@ -136,6 +140,9 @@ impl Store {
     }
 
     fn step(&self, mut running: Running, limit: usize) -> Option<Running> {
+        if let Some(paused) = running.paused.take() {
+            crate::past!(CompactPause, 0, paused, Moment::now(), revision = running.revision);
+        }
         running.phase = match std::mem::replace(&mut running.phase, Phase::Index(None)) {
             Phase::Index(after) => {
                 let portion = Portion { after: after.as_ref(), limit };
@@ -146,7 +153,7 @@ impl Store {
             }
             Phase::Rows(from) => {
                 fail::fail_point!("compact-before-batch");
-                let next = self.delete_rows(running.revision, &running.keep, &from, limit);
+                let next = self.delete_rows(&running, &from, limit);
                 fail::fail_point!("compact-after-batch");
                 let Some(next) = next else {
                     let (took, revision) = (running.since.elapsed(), running.revision);
@@ -160,6 +167,7 @@ impl Store {
                 Phase::Rows(next)
             }
         };
+        running.paused = Some(Moment::now());
         Some(running)
     }
 
@@ -178,13 +186,8 @@ impl Store {
 
     /// Deletes the rows among the next `limit` that are not kept. Returns the key of the row after
     /// them; `None` at the end.
-    fn delete_rows(
-        &self,
-        revision: i64,
-        keep: &HashSet<Revision>,
-        from: &[u8],
-        limit: usize,
-    ) -> Option<Bytes> {
+    fn delete_rows(&self, running: &Running, from: &[u8], limit: usize) -> Option<Bytes> {
+        let Running { revision, ref keep, .. } = *running;
         let mut span = crate::stage!(CompactBatch, 0, revision = revision);
         let end = Revision::new(revision.saturating_add(1), 0).row_key();
         let rows = self.backend.range(Bucket::Key, from, Some(&end), limit);

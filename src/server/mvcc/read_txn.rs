@@ -198,7 +198,14 @@ impl Store {
         let succeeded;
         (succeeded, pinned) = choose_in_portions(pinned, request)?;
         let ops = if succeeded { &request.success } else { &request.failure };
-        ops.iter().filter_map(as_range).try_for_each(|it| pinned.reader().check_range(it))?;
+        // All are checked before one is read. The one that is refused has its step nevertheless.
+        let check = |range: &RangeRequest| {
+            let checked = pinned.reader().check_range(range);
+            checked.or_else(|error| {
+                note_range(&mut crate::stage!(MvccRange, asker.id), range, Err(error))
+            })
+        };
+        ops.iter().filter_map(as_range).try_for_each(check)?;
         let mut steps = Vec::with_capacity(ops.len() + 2);
         steps.push(ReplyStep::Enter(succeeded));
         for range in ops.iter().map(as_range) {

@@ -49,7 +49,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -116,6 +116,8 @@ pub(super) struct Watchers {
     synced: AtomicUsize,
     /// The memory of the notices in all queues, in bytes.
     queued: Arc<AtomicUsize>,
+    /// The number of the sync thread's newest pass.
+    passes: AtomicU64,
     /// Wakes the sync thread.
     work: Condvar,
 }
@@ -310,12 +312,6 @@ impl WatchStream {
         state.watchers.insert(number, watcher);
         state.assign_group(number, current);
         self.store.watchers.note_synced(&state);
-        drop((state, index));
-        if min_rev <= current {
-            self.store.watchers.work.notify_one();
-            self.newest_behind = number;
-        }
-        self.watchers.insert(watch_id, number);
         let synced = i64::from(min_rev > current);
         crate::set!(
             span,
@@ -325,6 +321,14 @@ impl WatchStream {
             watch_id = watch_id,
             synced = synced
         );
+        // Recorded before anything can be done for the watcher.
+        drop(span);
+        drop((state, index));
+        if min_rev <= current {
+            self.store.watchers.work.notify_one();
+            self.newest_behind = number;
+        }
+        self.watchers.insert(watch_id, number);
         Ok((watch_id, current))
     }
 

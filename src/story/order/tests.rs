@@ -160,6 +160,28 @@ fn a_receive_is_withheld_until_its_send_arrives_or_the_sender_is_silent() {
     assert!(!order.is_unmatched(&recording, 1));
 }
 
+/// Goal: the answer of a leader about a lease follows its question, also while records arrive.
+#[test]
+fn an_answer_about_a_lease_is_withheld_until_its_question_arrives_or_that_member_is_silent() {
+    let begun = |stage, member, clock, at_ns| {
+        let event = event(member, stage, clock, at_ns);
+        Event { kind: Kind::Begin, link: 9, ..event }
+    };
+    let members = vec![member(0, 1000), member(1, 1000)];
+    let asking = members[0].member_id;
+    let answer = begun(Stage::LeaseServe, 1, 5, 50).with(&[("from", asking)]);
+    let events = vec![event(0, Stage::RaftEntry, 1, 10), answer];
+    let mut recording = Recording { members, events, dropped: vec![0, 0] };
+    let order = Order::live(&recording, &[false, false]);
+    assert_eq!((vec![0], 1), (order.rows, order.withheld));
+    let silent = Order::live(&recording, &[true, false]);
+    assert_eq!((vec![0, 1], 0), (silent.rows, silent.withheld));
+    // It was asked later, by the clocks as they are.
+    recording.events.push(begun(Stage::LeaseForward, 0, 2, 70));
+    let order = Order::live(&recording, &[false, false]);
+    assert_eq!((vec![0, 2, 1], 0), (order.rows, order.withheld));
+}
+
 #[test]
 fn a_send_that_the_sender_lost_does_not_hold_up_the_receiver() {
     let members = vec![member(0, 1000), member(1, 1000)];

@@ -16,7 +16,7 @@
 
 use super::{
     Stories, Story,
-    path::{Segment, Side, Taker, Wait},
+    path::{Awaited, Segment, Side, Taker, Wait},
 };
 use crate::{
     change, field, fields,
@@ -48,6 +48,8 @@ pub enum Resource {
     Lock,
     /// The removal of compacted revisions.
     Compaction,
+    /// The commit of the file, one at a time.
+    File,
 }
 
 impl Resource {
@@ -60,6 +62,7 @@ impl Resource {
             Resource::LongReads => "a permit for long reads",
             Resource::Lock => "the lock",
             Resource::Compaction => "the compaction",
+            Resource::File => "the file",
         }
     }
 }
@@ -107,6 +110,15 @@ impl Ahead {
         (is_one && !self.is_unknown).then(|| self.ns - self.known_ns())
     }
 
+    /// The work in progress: stage, part of the wait in nanoseconds, and position of its event. No
+    /// stage and no event for the part that the records leave open.
+    pub fn shares(&self) -> impl Iterator<Item = (Option<Stage>, u64, Option<usize>)> {
+        let known = self.behind.iter();
+        let known = known.map(|one| (Some(one.stage), one.overlap_ns, Some(one.event)));
+        let unknown = self.ns.saturating_sub(self.known_ns());
+        known.chain(self.is_unknown.then_some((None, unknown, None)))
+    }
+
     /// For how much of the wait something known was in progress, in nanoseconds.
     pub fn known_ns(&self) -> u64 {
         self.behind.iter().map(|one| one.overlap_ns).fold(0, u64::saturating_add).min(self.ns)
@@ -127,6 +139,13 @@ pub fn ahead(stories: &Stories<'_>, story: &Story, path: &[Segment]) -> Vec<Ahea
 struct Time {
     from: i128,
     to: i128,
+}
+
+/// Entries that were applied without a pause: position of the record, and their indexes.
+struct Batch {
+    at: usize,
+    first: u64,
+    last: u64,
 }
 
 /// What was found, and whether there may be more.
@@ -152,7 +171,12 @@ impl Queue<'_, '_> {
             Resource::LongReads => self.long_reads(waiting, time),
             Resource::Lock => self.lock(waiting, time),
             Resource::Compaction => self.compaction(waiting, time),
+            Resource::File => self.commits(waiting.member, time),
         };
+        // How long work took whose end was lost is not known.
+        let found = behind.len();
+        behind.retain(|one| !self.stories.work.may_have_ended(self.stories.event(one.event)));
+        let is_unknown = is_unknown || behind.len() != found;
         behind.retain(|one| one.overlap_ns != 0);
         behind.sort_by_key(|one| self.time_of(one.event).from);
         behind.truncate(BEHIND_MAX);
@@ -169,9 +193,9 @@ impl Queue<'_, '_> {
 
     /// What a request has given up waiting for: a read, for the round that began too late for it.
     fn given_up(&self, segment: &Segment) -> Option<Resource> {
-        let [from, to] = [segment.from, segment.to].map(|at| self.stories.event(at).stage);
-        let is_round = (from, to) == (Stage::ReadIndexWait, Stage::ReadIndexRound);
-        (segment.wait == Wait::NotInTime && is_round).then_some(Resource::Round)
+        let is_known = self.stories.event(segment.to).stage == Stage::ReadIndexRound;
+        let is_round = segment.wait == Wait::NotInTime(Awaited::Round) && is_known;
+        is_round.then_some(Resource::Round)
     }
 
     fn time_of(&self, at: usize) -> Time {
@@ -182,8 +206,11 @@ impl Queue<'_, '_> {
             _ => 0,
         };
         match event.kind {
-            // A beginning without an end is still in progress, as far as captured.
-            Kind::Begin => Time { from: end - held_ns, to: i128::MAX },
+            // A beginning without an end is in progress, unless its process has ended.
+            Kind::Begin => {
+                let ended = self.stories.work.ended(event).map(|at| self.stories.order.times[at]);
+                Time { from: end - held_ns, to: ended.unwrap_or(i128::MAX) }
+            }
             _ => Time { from: end - i128::from(event.took_ns) - held_ns, to: end },
         }
     }
@@ -193,9 +220,11 @@ impl Queue<'_, '_> {
         u64::try_from(own.to.min(time.to) - own.from.max(time.from)).unwrap_or(0)
     }
 
-    fn behind(&self, at: usize, time: Time, (ids, others): (Vec<u64>, u64)) -> Behind {
-        let stage = self.stories.event(at).stage;
-        Behind { event: at, stage, overlap_ns: self.overlap_ns(at, time), ids, others }
+    fn behind(&self, at: usize, time: Time, (known, others): (Vec<u64>, u64)) -> Behind {
+        let event = self.stories.event(at);
+        let named = self.stories.work.shared(event);
+        let (ids, others) = merged(named, known, others);
+        Behind { event: at, stage: event.stage, overlap_ns: self.overlap_ns(at, time), ids, others }
     }
 
     /// The requests of these entries on a member, and how many more there are.
@@ -264,6 +293,77 @@ impl Queue<'_, '_> {
     fn apply(&self, segment: &Segment, time: Time) -> Found {
         let is_before = self.stories.event(segment.to).stage == Stage::ApplyEntry;
         let own = self.stories.event(if is_before { segment.to } else { segment.from });
+        let index = field!(own, ApplyEntry, index);
+        let Some(batch) = self.batch_of(own, index) else {
+            return self.one_by_one(own, time, is_before);
+        };
+        let mut behind = self.buffer_waits(own.member, time);
+        if !is_before {
+            behind.extend(self.of_batch(&batch, time, (index.saturating_add(1), batch.last)));
+            return (behind, false);
+        }
+        behind.extend(self.of_batch(&batch, time, (batch.first, index.saturating_sub(1))));
+        let mut next = batch;
+        while behind.len() < BEHIND_MAX {
+            if self.time_of(next.at).from <= time.from || next.first <= 1 {
+                return (behind, false);
+            }
+            let Some(batch) = self.batch_of(own, next.first - 1) else { return (behind, true) };
+            if self.time_of(batch.at).to <= time.from {
+                return (behind, false);
+            }
+            behind.extend(self.of_batch(&batch, time, (batch.first, batch.last)));
+            next = batch;
+        }
+        (behind, true)
+    }
+
+    /// The batch in which the member of `own` applied the entry with this index.
+    fn batch_of(&self, own: &Event, index: u64) -> Option<Batch> {
+        let at = self.stories.work.batch_of(own, index)?;
+        let [first, last] = fields!(self.stories.event(at), ApplyBatch: first, last);
+        (first <= index).then_some(Batch { at, first, last })
+    }
+
+    /// The entries of a part of a batch: those that are captured one by one, and the others as one.
+    fn of_batch(&self, batch: &Batch, time: Time, (first, last): (u64, u64)) -> Vec<Behind> {
+        let member = self.stories.event(batch.at).member;
+        let looked_at = first..=last.min(first.saturating_add(ENTRIES_MAX));
+        let known = looked_at.filter_map(|index| self.applied(member, index));
+        let mut all: Vec<Behind> = known.map(|at| self.entry(at, time)).collect();
+        let count = last.saturating_add(1).saturating_sub(first);
+        let others = count.saturating_sub(all.len() as u64);
+        if others == 0 {
+            return all;
+        }
+        let told: u64 = all.iter().map(|one| one.overlap_ns).fold(0, u64::saturating_add);
+        let event = self.stories.event(batch.at);
+        // The member has named the first entries of the batch.
+        let named = (batch.first..).zip(self.stories.work.shared(event));
+        let named: Vec<u64> = named
+            .filter(|(index, id)| {
+                let is_told = all.iter().any(|one| one.ids.contains(*id));
+                **id != 0 && (first..=last).contains(index) && !is_told
+            })
+            .map(|(_, id)| *id)
+            .collect();
+        all.push(Behind {
+            event: batch.at,
+            stage: event.stage,
+            overlap_ns: self.overlap_ns(batch.at, time).saturating_sub(told),
+            others: others.saturating_sub(named.len() as u64),
+            ids: named,
+        });
+        all
+    }
+
+    fn entry(&self, at: usize, time: Time) -> Behind {
+        let id = self.stories.event(at).id;
+        self.behind(at, time, (if id == 0 { Vec::new() } else { vec![id] }, 0))
+    }
+
+    /// The same in recordings without batches.
+    fn one_by_one(&self, own: &Event, time: Time, is_before: bool) -> Found {
         let member = own.member;
         let mut behind: Vec<Behind> = self.buffer_waits(member, time);
         let mut index = field!(own, ApplyEntry, index);
@@ -277,9 +377,7 @@ impl Queue<'_, '_> {
             if own.to <= time.from || time.to <= own.from {
                 return (behind, false);
             }
-            let id = self.stories.event(at).id;
-            let ids = if id == 0 { Vec::new() } else { vec![id] };
-            behind.push(self.behind(at, time, (ids, 0)));
+            behind.push(self.entry(at, time));
             if is_before && own.from <= time.from {
                 return (behind, false);
             }
@@ -302,11 +400,7 @@ impl Queue<'_, '_> {
         for wait in waits {
             let wait = self.time_of(wait);
             let both = Time { from: wait.from.max(time.from), to: wait.to.min(time.to) };
-            let commits = of(Stage::BackendCommit).filter(|at| self.overlap_ns(*at, both) != 0);
-            behind.extend(commits.map(|at| {
-                let [old, new] = change!(self.stories.event(at), BackendCommit, index);
-                self.behind(at, both, self.of_entries(member, old.saturating_add(1), new))
-            }));
+            behind.extend(self.commits(member, both).0);
         }
         behind
     }
@@ -362,7 +456,7 @@ impl Queue<'_, '_> {
         (vec![Behind { event: at, stage, overlap_ns, ids, others: 0 }], false)
     }
 
-    /// The passes over index and rows, each kind as one.
+    /// The passes over index and rows, and the pauses between them, each kind as one.
     fn compaction(&self, own: &Event, time: Time) -> Found {
         let revision = field!(own, CompactWait, revision);
         let passes = self.stories.compactions(revision).iter().copied();
@@ -380,6 +474,30 @@ impl Queue<'_, '_> {
         let is_unknown = behind.is_empty();
         (behind, is_unknown)
     }
+
+    /// The commits of a member's file.
+    fn commits(&self, member: u8, time: Time) -> Found {
+        let all = self.stories.work.steps(member, Stage::BackendCommit).iter().copied();
+        let meanwhile = all.filter(|at| self.overlap_ns(*at, time) != 0);
+        let behind: Vec<Behind> = meanwhile
+            .map(|at| {
+                let [old, new] = change!(self.stories.event(at), BackendCommit, index);
+                self.behind(at, time, self.of_entries(member, old.saturating_add(1), new))
+            })
+            .collect();
+        let is_unknown = behind.is_empty();
+        (behind, is_unknown)
+    }
+}
+
+/// The requests that a step's member has named, then the others that are known, and how many more
+/// there are.
+fn merged(named: &[u64], known: Vec<u64>, others: u64) -> (Vec<u64>, u64) {
+    let named: Vec<u64> = named.iter().copied().filter(|id| *id != 0).collect();
+    let added = named.iter().filter(|id| !known.contains(id)).count() as u64;
+    let others_known = known.into_iter().filter(|id| !named.contains(id));
+    let ids = named.iter().copied().chain(others_known).collect();
+    (ids, others.saturating_sub(added))
 }
 
 /// What a piece of the path waits for, if that is something for which requests queue.
@@ -391,6 +509,7 @@ fn resource(wait: Wait) -> Option<Resource> {
         Wait::Step(Stage::ReadQueue) => Some(Resource::LongReads),
         Wait::Step(Stage::LockWait) => Some(Resource::Lock),
         Wait::Step(Stage::CompactWait) => Some(Resource::Compaction),
+        Wait::Step(Stage::CompactCommit) => Some(Resource::File),
         Wait::Between(from, to) => match (from.stage, to.stage) {
             // Recordings of members that did not record their hand-overs.
             (_, Stage::WalWrite | Stage::WalFsync) if from.stage != Stage::WalWrite => {
@@ -402,10 +521,10 @@ fn resource(wait: Wait) -> Option<Resource> {
         },
         Wait::Step(_)
         | Wait::HandOver(Taker::Raft | Taker::Peer | Taker::Grpc | Taker::Blocking)
-        | Wait::Network
+        | Wait::Network(..)
         | Wait::SilentLeader
         | Wait::NoLeader
-        | Wait::NotInTime
+        | Wait::NotInTime(_)
         | Wait::Unknown => None,
     }
 }

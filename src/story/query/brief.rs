@@ -4,7 +4,7 @@
 //!   trace.brief on=1        on=0
 //!   ───────┼─────────────────┼────────▶
 //!       a request of this time that was kept only because it failed or was slow has no record of
-//!       its checks and look-ups
+//!       its checks and look-ups, nor of other steps that were short
 //! ```
 //!
 //! What was left out was never recorded, so it is neither missing nor lost, and `show` says it in a
@@ -25,6 +25,16 @@ pub fn brief(recording: &Recording, story: &Story) -> Vec<u8> {
     }
     let members = 0..u8::try_from(recording.members.len()).unwrap_or(u8::MAX);
     members.filter(|member| was_brief(recording, story, *member)).collect()
+}
+
+/// Strikes what a member left out from the list of what is missing.
+pub(super) fn excuse(recording: &Recording, story: &mut Story) {
+    if story.missing.iter().any(|missing| missing.stage.is_usually_short()) {
+        let brief = brief(recording, story);
+        story.missing.retain(|missing| {
+            !(missing.stage.is_usually_short() && brief.contains(&missing.member))
+        });
+    }
 }
 
 /// Whether all members knew from the start that the request would be kept.

@@ -1,4 +1,4 @@
-//! Requests by the traces in which they are.
+//! Where requests come from: the traces in which they are, and the connections on which they came.
 //!
 //! A client that sends a `traceparent` names its own trace, in which several requests may be. Any
 //! other request is exported in a trace of its own, whose id is derived from the request's.
@@ -10,6 +10,7 @@ use crate::{
     story::{Event, Recording},
     trace::{
         context::{Context, own_trace},
+        ends::Ends,
         stage::Stage,
     },
 };
@@ -28,6 +29,21 @@ pub fn context(event: &Event) -> Option<Context> {
 /// The trace context that each caller sent, by request.
 pub fn contexts(recording: &Recording) -> HashMap<u64, Context> {
     recording.events.iter().filter_map(|event| Some((event.id, context(event)?))).collect()
+}
+
+/// The ends of the connection in an `rpc.connection`.
+pub fn connection(event: &Event) -> Option<Ends> {
+    if event.stage != Stage::RpcConnection {
+        return None;
+    }
+    let from = fields!(event, RpcConnection: from_high, from_low, from_port);
+    let to = fields!(event, RpcConnection: to_high, to_low, to_port);
+    Ends::of_numbers([from, to])
+}
+
+/// The ends of the connection of each request, as far as they were captured.
+pub fn connections(recording: &Recording) -> HashMap<u64, Ends> {
+    recording.events.iter().filter_map(|event| Some((event.id, connection(event)?))).collect()
 }
 
 /// The requests in this trace, in the order in which their records arrived: those whose callers

@@ -18,15 +18,9 @@ use std::collections::{BTreeMap, HashMap};
 use super::election::{Election, Elections};
 use crate::{
     fields,
-    story::{
-        Event, Recording,
-        order::{self, Order},
-    },
+    story::{Event, Recording, order::Order},
     trace::{Kind, message, stage::Stage, value::LEADER},
 };
-
-/// Between two keyframes of a member that runs, at most; in nanoseconds.
-const FRAME_NS: i128 = 150_000_000;
 
 /// Why a leader ceased to lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +66,8 @@ pub struct Leaderless {
     pub from: i128,
     /// When the next leader led; `None` if none is known.
     pub to: Option<i128>,
-    /// When the first member asked for votes.
-    pub asked: Option<i128>,
+    /// The position of the event with which the first member asked for votes.
+    pub asked: Option<usize>,
     /// The leader before, by raft's id; 0 if it is not known.
     pub before: u64,
     /// The term that it led.
@@ -86,18 +80,19 @@ pub struct Leaderless {
     pub next: Option<usize>,
 }
 
-/// A time in which a member did nothing at all: its process was stopped, or had no processor.
+/// A time in which a member's process stood still, as it has recorded itself. A member of a version
+/// that did not record it has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stall {
     /// The member, by position.
     pub member: u8,
-    /// Whether it led.
+    /// Whether it led when that began.
     pub is_leader: bool,
-    /// When its last event before took effect, on the common axis in nanoseconds.
+    /// When that began, on the common axis in nanoseconds.
     pub from: i128,
-    /// When its next event took effect.
+    /// When it ended.
     pub to: i128,
-    /// Position of that event.
+    /// Position of its `process.stalled`.
     pub event: usize,
 }
 
@@ -112,7 +107,7 @@ pub struct Cluster {
     pub starts: Vec<Start>,
     /// The times without a leader, in order.
     pub leaderless: Vec<Leaderless>,
-    /// The times in which a member did nothing.
+    /// The times in which a member's process stood still.
     pub stalls: Vec<Stall>,
     /// For each member, when it was heard of: by its own records, or by another's receipt.
     heard: BTreeMap<u64, Vec<i128>>,
@@ -153,8 +148,8 @@ struct Reign {
     ended: Option<(i128, usize)>,
     /// The first event by which another member noticed the loss.
     missed: Option<usize>,
-    /// When members asked for votes of the next term.
-    asked: Vec<i128>,
+    /// When members asked for votes of the next term, and the events.
+    asked: Vec<(i128, usize)>,
 }
 
 struct Walk<'a> {
@@ -167,11 +162,9 @@ struct Walk<'a> {
     handed: HashMap<(u8, u64), u64>,
     /// The newest event of each member, and the term that it leads.
     last: HashMap<u8, usize>,
-    /// The newest two keyframes of each start, the older first.
-    frames: HashMap<(u8, u16), [i128; 2]>,
-    /// When others received messages of each member.
-    received: HashMap<u64, Vec<i128>>,
     leads: HashMap<(u8, u16), u64>,
+    /// When a start of a member last ceased to lead.
+    ceased: HashMap<(u8, u16), i128>,
 }
 
 impl<'a> Walk<'a> {
@@ -184,9 +177,8 @@ impl<'a> Walk<'a> {
             reigns: BTreeMap::new(),
             handed: HashMap::new(),
             last: HashMap::new(),
-            frames: HashMap::new(),
-            received: HashMap::new(),
             leads: HashMap::new(),
+            ceased: HashMap::new(),
         }
     }
 
@@ -197,7 +189,6 @@ impl<'a> Walk<'a> {
     fn event(&mut self, at: usize) {
         let event = &self.recording.events[at];
         self.start(at, event);
-        self.stall(at, event);
         self.hear(at, event);
         self.elections.event(at, event);
         match event.stage {
@@ -212,12 +203,13 @@ impl<'a> Walk<'a> {
                 self.handed.insert((event.member, term), to);
             }
             Stage::ElectionTimeout => self.timeout(at, event),
+            Stage::ProcessStalled if event.kind == Kind::Span => self.stall(at, event),
             Stage::ElectionCampaign => {
                 let [pre, old, new] = fields!(event, ElectionCampaign: pre, term_old, term_new);
                 let led = if pre != 0 { old } else { new.saturating_sub(1) };
                 let time = self.order.times[at];
                 if let Some(reign) = self.reigns.get_mut(&led) {
-                    reign.asked.push(time);
+                    reign.asked.push((time, at));
                 }
             }
             _ => (),
@@ -234,26 +226,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes that the member has done nothing since its event before this one. Old history has one
-    /// keyframe a second only, and proves nothing.
+    /// The record is written after the process runs again; meanwhile the member may have stepped
+    /// down.
     fn stall(&mut self, at: usize, event: &Event) {
-        let (time, lane) = (self.order.times[at], (event.member, event.boot));
-        let frames = self.frames.get(&lane).copied();
-        if let Some(last) = self.last.get(&event.member).copied()
-            && let Some([older, newer]) = frames
-            && self.recording.events[last].boot == event.boot
-        {
-            let from = self.order.times[last];
-            let is_dense = newer - older <= FRAME_NS && from - newer <= FRAME_NS;
-            if is_dense && i128::from(order::SILENT_NS) < time - from {
-                let (member, is_leader) = (event.member, self.leads.contains_key(&lane));
-                self.cluster.stalls.push(Stall { member, is_leader, from, to: time, event: at });
-            }
-        }
-        if event.stage == Stage::Keyframe {
-            let frames = self.frames.entry(lane).or_insert([time - 2 * FRAME_NS, time]);
-            *frames = [frames[1], time];
-        }
+        let (to, lane) = (self.order.times[at], (event.member, event.boot));
+        let from = to - i128::from(event.took_ns);
+        let has_led = self.ceased.get(&lane).is_some_and(|ceased| from <= *ceased);
+        let is_leader = self.leads.contains_key(&lane) || has_led;
+        let stall = Stall { member: event.member, is_leader, from, to, event: at };
+        self.cluster.stalls.push(stall);
     }
 
     /// Notes the members that this event is a sign of.
@@ -275,7 +256,6 @@ impl<'a> Walk<'a> {
             return;
         }
         times.push(time);
-        self.received.entry(peer).or_default().push(time);
         let is_leaders = matches!(kind, message::APP | message::HEARTBEAT | message::TIMEOUT_NOW);
         if is_leaders {
             self.leader(term, peer);
@@ -330,6 +310,7 @@ impl<'a> Walk<'a> {
         }
         if old == LEADER && new != LEADER {
             self.leads.remove(&(event.member, event.boot));
+            self.ceased.insert((event.member, event.boot), time);
             let because = match self.handed.get(&(event.member, term_old)) {
                 Some(to) => Because::HandedOver(*to),
                 None if term_old < term => Because::LaterTerm(term),
@@ -366,7 +347,7 @@ impl<'a> Walk<'a> {
             self.cluster.leaderless.push(Leaderless {
                 from,
                 to,
-                asked: reign.asked.iter().copied().find(|asked| from <= *asked),
+                asked: reign.asked.iter().find(|(time, _)| from <= *time).map(|(_, at)| *at),
                 before: reign.leader,
                 term: *term,
                 last: Some(last),
@@ -374,14 +355,6 @@ impl<'a> Walk<'a> {
                 next,
             });
         }
-        let (members, received) = (&self.recording.members, &self.received);
-        self.cluster.stalls.retain(|stall| {
-            let id = members.get(usize::from(stall.member)).map(|member| member.member_id);
-            let received = id.and_then(|id| received.get(&id));
-            // Its records were lost if others have received its messages meanwhile.
-            let is_meanwhile = |time: &i128| (stall.from + FRAME_NS..stall.to).contains(time);
-            !received.is_some_and(|times| times.iter().any(is_meanwhile))
-        });
         self.cluster.heard.remove(&0);
         self.cluster.heard.values_mut().for_each(|times| times.sort_unstable());
         self.cluster
@@ -391,6 +364,6 @@ impl<'a> Walk<'a> {
 /// When an event began, on the common axis: the time of a span is that of its end.
 pub(super) fn start_time(recording: &Recording, order: &Order, at: usize) -> i128 {
     let event = &recording.events[at];
-    let is_at_end = event.kind == Kind::Span && order::point(event) != event.clock;
+    let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
     order.times[at] - if is_at_end { i128::from(event.took_ns) } else { 0 }
 }

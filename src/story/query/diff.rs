@@ -13,12 +13,19 @@
 //!
 //! There are also [`Facts`] about each request as a whole, and [`Waited`], which says how long each
 //! waited for what, from its critical path, so that the differences add up to that of the two
-//! durations. [`Difference`]s name the most important of all this, the greatest first.
+//! durations. [`Causes`] say what these waits stood behind, and what happened to the cluster
+//! meanwhile. [`Difference`]s name the most important of all this, the greatest first.
 //!
 //! Invariant: a fact that was not captured is `None` and makes no difference, because it is unknown
 //! whether it is one. This module has numbers only; the reader supplies the words.
 
 use std::collections::BTreeMap;
+
+mod causes;
+
+pub use causes::{Blocked, Causes};
+
+use causes::blocked;
 
 use super::{
     Relation, Story,
@@ -225,6 +232,10 @@ pub struct Diff {
     pub pairs: Vec<Pair>,
     /// The waits, the greatest difference first; `None` if the path of one is unknown.
     pub waited: Option<Vec<Waited>>,
+    /// Why A waited, and why B did.
+    pub causes: [Causes; 2],
+    /// What they stood behind, the greatest difference first.
+    pub blocked: Vec<Blocked>,
 }
 
 impl Diff {
@@ -235,7 +246,9 @@ impl Diff {
         let differences = differences(&facts);
         let pairs = pairs(&looked[0].steps(), &looked[1].steps());
         let waited = waited([looked[0].waits(), looked[1].waits()]);
-        Diff { facts, differences, pairs, waited }
+        let causes = [Causes::of(a), Causes::of(b)];
+        let blocked = blocked(&causes);
+        Diff { facts, differences, pairs, waited, causes, blocked }
     }
 }
 

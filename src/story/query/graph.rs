@@ -358,7 +358,9 @@ impl<'a> Steps<'a> {
 
     fn round(&self) -> Option<Round> {
         let is_end = |at: &usize| self.event(*at).kind != Kind::Begin;
-        let waits = || self.all(Stage::ReadIndexWait);
+        // The beginning names the round too: a kept read keeps the round that it has joined.
+        let waits =
+            || self.list.iter().copied().filter(|at| self.event(*at).stage == Stage::ReadIndexWait);
         let wait = waits().find(is_end).or_else(|| waits().next())?;
         let id = field!(self.event(wait), ReadIndexWait, round);
         let of_round = |at: &usize| {

@@ -18,7 +18,8 @@
 //! only the one whose acknowledgement completed the quorum is on it: the others worked in parallel.
 //! A piece between two events of one member is measured by that member's clock. A piece between two
 //! members is a message in transit. Its length depends on how [`Order`] has aligned the clocks: it
-//! is marked as an estimate.
+//! is an estimate, and so is every other piece that begins by one member's clock and ends by
+//! another's. No other piece is.
 //!
 //! The part of a piece in which a member's process stood still is a piece of its own ([`stalls`]).
 //!
@@ -29,17 +30,19 @@
 
 mod cut;
 mod edge;
+mod entry;
 mod stalls;
 mod waits;
 
-pub use super::wait::{Point, Side, Taker, Wait};
+pub use super::wait::{Awaited, Point, Side, Taker, Wait};
 use super::{
     Story,
     graph::{Graph, Steps},
+    method_of,
 };
 use crate::{
-    field, fields,
-    story::{Recording, order::Order},
+    field,
+    story::{Event, Recording, order::Order},
     trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
 };
 
@@ -58,8 +61,22 @@ pub struct Segment {
     pub ns: u64,
     /// Its end, in nanoseconds since 1970 on the common axis.
     pub until: i128,
-    /// Whether the duration depends on how the members' clocks were set against each other.
-    pub is_estimated: bool,
+    /// The clocks that measured its beginning and its end.
+    pub clocks: [Clock; 2],
+}
+
+impl Segment {
+    /// Whether its length depends on how the clocks of two members were set against each other.
+    pub fn is_estimated(&self) -> bool {
+        self.clocks[0] != self.clocks[1]
+    }
+}
+
+/// The clock of one start of a member: the member, by position, and the number of the start.
+pub type Clock = (u8, u16);
+
+pub(super) fn clock_of(event: &Event) -> Clock {
+    (event.member, event.boot)
 }
 
 /// The critical path of a request. `None` if the end of its rpc was not captured.
@@ -78,8 +95,10 @@ pub fn critical_path(
         order,
         now: end - i128::from(event.took_ns),
         end,
+        clocks: [clock_of(event); 2],
         from: Edge::Start(rpc),
         is_broken: false,
+        awaited: Awaited::Step,
         gave_up: event.result != 0 || event.flags & FLAG_CANCELLED != 0,
         segments: Vec::new(),
     };
@@ -88,7 +107,9 @@ pub fn critical_path(
     let is_proposed = steps.start(Stage::RaftPropose, serving).is_some();
     // A call without a lease waits for one first.
     chain.whole(Stage::SessionGrant, serving);
-    if is_proposed || story.entry.is_some() {
+    if method_of(event) == "Election/Observe" {
+        chain.observe(serving);
+    } else if is_proposed || story.entry.is_some() {
         chain.write(serving, story, graph);
         chain.after_apply(serving, graph);
     } else if steps.start(Stage::LeaseForward, serving).is_some() {
@@ -99,13 +120,11 @@ pub fn critical_path(
     } else if steps.start(Stage::MvccRange, serving).is_some() {
         chain.read(serving);
     } else {
-        for stage in [Stage::MvccHash, Stage::BackendHash] {
-            chain.whole(stage, serving);
-        }
+        chain.hash(serving, graph);
     }
     chain.until(Some(Edge::End(rpc)));
     chain.leave(serving);
-    Some(stalls::apart(&steps, order, graph.through.cut(recording, chain.segments)))
+    Some(stalls::apart(&steps, order, graph.through.cut(recording, order, chain.segments)))
 }
 
 /// A point in time at an event, by its position.
@@ -141,7 +160,7 @@ fn taker(stage: Stage) -> Taker {
         Stage::RaftSend => Taker::Peer,
         Stage::WalWrite => Taker::Wal,
         Stage::ApplyEntry => Taker::Apply,
-        Stage::ReadThread => Taker::Blocking,
+        Stage::ReadThread | Stage::CompactCommit => Taker::Blocking,
         Stage::RaftPropose | Stage::ReadIndexRound | Stage::ReadIndexWait => Taker::Grpc,
         _ => Taker::Raft,
     }
@@ -168,7 +187,14 @@ impl Steps<'_> {
     fn waited_ns(&self, at: usize) -> u64 {
         field!(
             self.event(at),
-            RaftInbox | RaftEntry | RaftStable | RaftCommit | RaftSend | ApplyEntry | ReadThread,
+            RaftInbox
+                | RaftEntry
+                | RaftStable
+                | RaftCommit
+                | RaftSend
+                | ApplyEntry
+                | ReadThread
+                | CompactCommit,
             waited
         )
     }
@@ -196,8 +222,12 @@ struct Chain<'a> {
     order: &'a Order,
     now: i128,
     end: i128,
+    /// The clocks that measured where the chain stands, and the end.
+    clocks: [Clock; 2],
     from: Edge,
     is_broken: bool,
+    /// What the request waits for where the chain stands, or where it is broken.
+    awaited: Awaited,
     /// Whether the request has failed.
     gave_up: bool,
     segments: Vec<Segment>,
@@ -212,6 +242,13 @@ impl Chain<'_> {
         }
     }
 
+    /// From here on the request waits for this.
+    fn awaits(&mut self, what: Awaited) {
+        if !self.is_broken {
+            self.awaited = what;
+        }
+    }
+
     /// Advances to the edge at which what was handed over is taken.
     fn until_taken(&mut self, edge: Edge, taker: Taker) {
         self.advance(edge, Wait::HandOver(taker));
@@ -220,8 +257,13 @@ impl Chain<'_> {
     fn advance(&mut self, edge: Edge, name: Wait) {
         let raw = self.time(edge);
         let time = raw.clamp(self.now, self.end);
-        let (from, to) = (self.steps.event(self.from.at()), self.steps.event(edge.at()));
-        let is_one_clock = (from.member, from.boot) == (to.member, to.boot);
+        let to = self.steps.event(edge.at());
+        let [now, end] = self.clocks;
+        let clock = match () {
+            () if raw < self.now => now,
+            () if self.end < raw => end,
+            () => clock_of(to),
+        };
         // The request gave up: this is the end of the whole, or of a wait that ends with it.
         let is_giving_up = matches!(
             to.stage,
@@ -234,14 +276,15 @@ impl Chain<'_> {
             to: edge.at(),
             member: to.member,
             wait: match self.is_broken {
-                _ if gave_up_first => Wait::NotInTime,
+                _ if gave_up_first => Wait::NotInTime(self.awaited),
                 true => Wait::Unknown,
                 false => name,
             },
             ns: u64::try_from(time - self.now).unwrap_or(0),
             until: time,
-            is_estimated: !is_one_clock || time != raw,
+            clocks: [now, clock],
         });
+        self.clocks[0] = clock;
         (self.now, self.from, self.is_broken) = (time, edge, false);
     }
 
@@ -256,10 +299,9 @@ impl Chain<'_> {
     fn name(&self, to: Edge) -> Wait {
         let (from, to) = (self.point(self.from), self.point(to));
         match (from.stage, to.stage) {
-            (Stage::RaftSend, Stage::RaftReceive) => Wait::Network,
-            (Stage::LeaseForward, Stage::LeaseServe) | (Stage::LeaseServe, Stage::LeaseForward) => {
-                Wait::Network
-            }
+            (Stage::RaftSend, Stage::RaftReceive)
+            | (Stage::LeaseForward, Stage::LeaseServe)
+            | (Stage::LeaseServe, Stage::LeaseForward) => Wait::Network(from, to),
             (stage, same) if stage == same && (from.side, to.side) == (Side::Start, Side::End) => {
                 Wait::Step(stage)
             }
@@ -350,24 +392,6 @@ impl Chain<'_> {
         }
     }
 
-    /// The part from the checks to the answer of apply.
-    fn write(&mut self, serving: u8, story: &Story, graph: &Graph) {
-        let steps = self.steps;
-        self.until(steps.start(Stage::RaftPropose, serving));
-        let inbox = steps.all(Stage::RaftInbox).find(|at| steps.is_inbox(*at, serving, story.id));
-        self.step(inbox);
-        match (graph.quorum.leader, story.entry) {
-            (Some(leader), Some((_, index))) => self.replicate(serving, leader, index, graph),
-            _ => self.until(None),
-        }
-        match steps.first(Stage::ApplyEntry, serving) {
-            at @ Some(_) => self.step(at),
-            None => self.until(steps.start(Stage::ApplyEntry, serving)),
-        }
-        self.until(steps.end(Stage::ApplyEntry, serving));
-        self.answer(steps.first(Stage::RaftPropose, serving));
-    }
-
     /// A step of the member, if it has ended.
     fn whole(&mut self, stage: Stage, serving: u8) {
         if let Some(end) = self.last_end(stage, serving) {
@@ -393,92 +417,18 @@ impl Chain<'_> {
         self.until(Some(Edge::End(forward)));
     }
 
-    /// The part from the inbox of the serving member until that member knows of the commit.
-    fn replicate(&mut self, serving: u8, leader: u8, index: u64, graph: &Graph) {
-        let steps = self.steps;
-        if serving != leader {
-            let ends = steps.message(serving, leader, |at| steps.is_type(at, message::PROP));
-            self.message(ends);
-        }
-        self.effect(steps.first(Stage::RaftEntry, leader));
-        let by = graph.quorum.completed_by.and_then(|member_id| steps.place(member_id));
-        match by {
-            None => self.until(None),
-            Some(by) if by == leader => self.fsync(leader, graph),
-            Some(by) => {
-                let carries = |at: usize| {
-                    let [before, last] =
-                        fields!(steps.event(at), RaftSend | RaftReceive: index, last);
-                    steps.is_type(at, message::APP) && before < index && index <= last
-                };
-                self.message(steps.message(leader, by, carries));
-                if let entry @ Some(_) = steps.first(Stage::RaftEntry, by)
-                    && !self.is_broken
-                {
-                    self.effect(entry);
-                }
-                self.fsync(by, graph);
-                if let stable @ Some(_) = steps.first(Stage::RaftStable, by)
-                    && !self.is_broken
-                {
-                    self.effect(stable);
-                }
-                let tells = |at: usize| steps.is_type(at, message::APP_RESP);
-                self.message(steps.message(by, leader, tells));
-            }
-        }
-        self.effect(graph.quorum.commit);
-        if serving != leader {
-            let tells = |at: usize| {
-                (steps.is_type(at, message::APP) || steps.is_type(at, message::HEARTBEAT))
-                    && index <= field!(steps.event(at), RaftSend | RaftReceive, commit)
-            };
-            self.message(steps.message(leader, serving, tells));
-            self.effect(steps.first(Stage::RaftCommit, serving));
-        }
-        self.own_disk(serving, graph);
-    }
-
-    /// A member applies only what is on its own disk: where its own fsync ends after the commit,
-    /// apply waits for that as well.
-    fn own_disk(&mut self, serving: u8, graph: &Graph) {
-        let stable = self.steps.first(Stage::RaftStable, serving);
-        let fsync = graph.fsync_on(serving).map(|fsync| fsync.event);
-        if let (Some(stable), Some(fsync)) = (stable, fsync)
-            && !self.is_broken
-            && self.now < self.order.times[fsync]
-        {
-            self.until(Some(Edge::End(fsync)));
-            self.effect(Some(stable));
-        }
-    }
-
-    fn fsync(&mut self, member: u8, graph: &Graph) {
-        let fsync = graph.fsync_on(member).map(|fsync| fsync.event);
-        let write = self.steps.first(Stage::WalWrite, member);
-        if let Some(write) = write
-            && !self.is_broken
-            && self.steps.event(self.from.at()).stage == Stage::RaftEntry
-            && field!(self.steps.event(write), WalWrite, gathered) != 0
-        {
-            self.until_taken(Edge::Gathered(write), Taker::Wal);
-        }
-        self.perhaps_until(self.steps.start(Stage::WalWrite, member));
-        self.perhaps_until(self.steps.end(Stage::WalWrite, member));
-        self.until(fsync.map(Edge::Start));
-        self.until(fsync.map(Edge::End));
-    }
-
     /// The part from the checks until the member may read.
     fn ask(&mut self, serving: u8, graph: &Graph) {
         let steps = self.steps;
         self.until(steps.start(Stage::ReadIndexWait, serving));
+        self.awaits(Awaited::Round);
         let first = graph.round.and_then(|round| round.first);
         let round = graph.round.and_then(|round| round.event);
         match first {
             Some(first) => self.until_taken(Edge::Start(first), Taker::Coordinator),
             None => self.until(None),
         }
+        self.awaits(Awaited::Confirmation);
         // The question of a later attempt is asked later.
         if let Some(asked) = graph.round.filter(|round| round.attempt == round.id) {
             self.perhaps_inbox(serving, asked.id, 0);
@@ -488,8 +438,10 @@ impl Chain<'_> {
         }
         self.answer(round);
         self.answer(steps.first(Stage::ReadIndexWait, serving));
+        self.awaits(Awaited::Apply);
         self.until(steps.start(Stage::ReadWaitApplied, serving));
         self.until(steps.end(Stage::ReadWaitApplied, serving));
+        self.awaits(Awaited::Step);
     }
 
     /// The leader's question to the others, with the way to the leader and back.
@@ -531,6 +483,7 @@ impl Chain<'_> {
         if !self.reads_rows(serving) {
             return self.look_up(serving);
         }
+        self.awaits(Awaited::Rows);
         let begins =
             [Stage::MvccRange, Stage::TreeIndexGet].map(|it| self.steps.start(it, serving));
         // A transaction plans all of its ranges, and then reads them.
@@ -553,6 +506,7 @@ impl Chain<'_> {
         self.until(self.last_end(Stage::MvccRange, serving));
         if let end @ Some(_) = self.last_end(Stage::ReadThread, serving) {
             self.until(end);
+            self.thread_return(self.last_end(Stage::ThreadReturn, serving).map(Edge::at));
         }
     }
 

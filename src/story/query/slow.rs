@@ -16,6 +16,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use super::{
     Stories, Summary,
     ahead::{Ahead, Resource, ahead},
+    find::Found,
     path::{Wait, critical_path},
     requests,
 };
@@ -104,16 +105,23 @@ pub struct Causes {
 impl Causes {
     /// Sums up the requests that ended in this window.
     pub fn of(recording: &Recording, order: &Order, window: Window) -> Causes {
+        Causes::of_found(recording, order, &Found::default(), window)
+    }
+
+    /// The same for those that are wanted.
+    pub fn of_found(recording: &Recording, order: &Order, found: &Found, window: Window) -> Causes {
         let newest = order.times.iter().copied().max().unwrap_or(0);
         let mut causes = Causes::default();
         let mut list: Vec<Summary> = Vec::new();
         for request in requests(recording) {
-            let Some(age) = request.end.map(|at| newest - order.times[at]) else {
-                causes.open += usize::from(!is_waiting(request.method));
+            let (age, is_wanted) =
+                (request.end.map(|at| newest - order.times[at]), found.has(&request));
+            let Some(age) = age else {
+                causes.open += usize::from(is_wanted && !is_waiting(request.method));
                 continue;
             };
             causes.reach_ns = causes.reach_ns.max(u64::try_from(age).unwrap_or(0));
-            if window.last_ns.is_some_and(|last| i128::from(last) < age) {
+            if !is_wanted || window.last_ns.is_some_and(|last| i128::from(last) < age) {
                 continue;
             }
             if is_waiting(request.method) {
@@ -180,10 +188,7 @@ type Blockers = BTreeMap<(Resource, Option<Stage>), Blocker>;
 fn note_ahead(blockers: &mut Blockers, id: u64, ahead: &[Ahead]) {
     let mut own: BTreeMap<(Resource, Option<Stage>), ()> = BTreeMap::new();
     for one in ahead {
-        let known = one.behind.iter().map(|it| (Some(it.stage), it.overlap_ns, Some(it.event)));
-        let unknown = one.ns.saturating_sub(one.known_ns());
-        let unknown = one.is_unknown.then_some((None, unknown, None));
-        for (stage, ns, event) in known.chain(unknown) {
+        for (stage, ns, event) in one.shares() {
             let key = (one.resource, stage);
             let blocker = blockers.entry(key).or_insert(Blocker {
                 resource: one.resource,

@@ -24,6 +24,7 @@ use super::{
     cluster::Cluster,
     graph::Graph,
     joins::Part,
+    passes::{Pass, Passes},
     ranges::{Named, Ranges},
     through::Through,
     work::Work,
@@ -60,6 +61,8 @@ pub struct Stories<'a> {
     causes: HashMap<u64, Vec<usize>>,
     /// The work of loops and long reads.
     pub(super) work: Work,
+    /// The passes over watchers that were behind.
+    pub(super) passes: Passes,
     /// The removal of what a compaction at a revision has made unreadable.
     compactions: HashMap<u64, Vec<usize>>,
     /// Positions of the events queued for a watcher, and sent to it: by member, boot and watcher.
@@ -136,6 +139,7 @@ impl<'a> Stories<'a> {
             attempts: HashMap::new(),
             causes: HashMap::new(),
             work: Work::of(recording),
+            passes: Passes::of(recording),
             compactions: HashMap::new(),
             deliveries: HashMap::new(),
             stalls: Vec::new(),
@@ -146,6 +150,11 @@ impl<'a> Stories<'a> {
         stories.note_heard();
         stories.note_told();
         stories
+    }
+
+    /// The recording.
+    pub fn recording(&self) -> &'a Recording {
+        self.recording
     }
 
     /// The playback order of the recording.
@@ -184,6 +193,11 @@ impl<'a> Stories<'a> {
         self.compactions.get(&revision).map_or(&[], Vec::as_slice)
     }
 
+    /// The passes that brought the watchers of a request forward.
+    pub fn passes(&self, story: &Story) -> Vec<Pass> {
+        self.passes.of_story(self.recording, story)
+    }
+
     /// The events queued for a watcher, and sent to it.
     pub(super) fn deliveries(&self, watcher: (u8, u16, u64)) -> &[usize] {
         self.deliveries.get(&watcher).map_or(&[], Vec::as_slice)
@@ -212,8 +226,9 @@ impl<'a> Stories<'a> {
                 Stage::RaftSend | Stage::RaftReceive => {
                     peers.insert(field!(event, RaftSend | RaftReceive, peer));
                 }
-                Stage::CompactIndex | Stage::CompactBatch => {
-                    let revision = field!(event, CompactIndex | CompactBatch, revision);
+                Stage::CompactIndex | Stage::CompactBatch | Stage::CompactPause => {
+                    let revision =
+                        field!(event, CompactIndex | CompactBatch | CompactPause, revision);
                     self.compactions.entry(revision).or_default().push(at);
                 }
                 Stage::ProcessStalled | Stage::CpuWait => self.stalls.push(at),
@@ -294,7 +309,7 @@ impl<'a> Stories<'a> {
     }
 
     /// When a step began and ended, in nanoseconds since 1970 on the common axis.
-    pub(super) fn life(&self, at: usize) -> [i128; 2] {
+    pub fn life(&self, at: usize) -> [i128; 2] {
         let (event, end) = (self.event(at), self.order.times[at]);
         let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
         [end - if is_at_end { i128::from(event.took_ns) } else { 0 }, end]

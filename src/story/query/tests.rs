@@ -4,8 +4,10 @@ mod cluster;
 mod diff;
 mod edge;
 mod hops;
+mod hours;
 mod slow;
 mod stories;
+mod words;
 
 use super::*;
 use crate::{

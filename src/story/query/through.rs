@@ -52,6 +52,8 @@ pub struct Without {
     pub from: i128,
     /// When it ended for the request.
     pub to: i128,
+    /// When the first member asked for votes, if one did.
+    pub asked: Option<i128>,
     /// What became of the leader before.
     pub fate: Fate,
     /// The next leader, by position, and its term.
@@ -73,10 +75,25 @@ pub struct Dropped {
     pub messages: u64,
 }
 
+/// A standstill of a process, and how much of it the request lived through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoodStill {
+    /// The standstill.
+    pub stall: Stall,
+    /// How much of it was before the rpc, while its first bytes waited to be read and taken; in
+    /// nanoseconds. 0 on a member that does not serve the request, as the next but one.
+    pub before_ns: u64,
+    /// How much of it was during the rpc.
+    pub during_ns: u64,
+    /// How much of it was after the rpc, while the answer was written.
+    pub after_ns: u64,
+}
+
 /// What happened to the cluster during a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Through {
-    /// When the request began, on the common axis in nanoseconds.
+    /// When the request began, on the common axis in nanoseconds. What happened while it still
+    /// waited in the socket is here too.
     pub from: i128,
     /// When it ended; the last event of the recording if it has not.
     pub to: i128,
@@ -86,8 +103,8 @@ pub struct Through {
     pub step_downs: Vec<StepDown>,
     /// The members that started.
     pub starts: Vec<Start>,
-    /// The times in which a member did nothing.
-    pub stalls: Vec<Stall>,
+    /// The standstills of processes, also those before the rpc and after it.
+    pub stalls: Vec<StoodStill>,
     /// The messages that were dropped.
     pub dropped: Vec<Dropped>,
     /// The members, by raft's id, that were heard of since the request has been without a leader;
@@ -101,8 +118,9 @@ impl Through {
     /// Collects what happened during this request.
     pub fn of(recording: &Recording, order: &Order, cluster: &Cluster, story: &Story) -> Through {
         let Some((from, to)) = period(recording, order, story) else { return Through::default() };
-        let is_in = |at: usize| (from..=to).contains(&order.times[at]);
         let mut through = Through { from, to, ..Through::default() };
+        let from = arrived(recording, order, story).map_or(from, |arrived| arrived.min(from));
+        let is_in = |at: usize| (from..=to).contains(&order.times[at]);
         through.without = cluster
             .leaderless
             .iter()
@@ -111,8 +129,7 @@ impl Through {
         through.step_downs =
             cluster.step_downs.iter().filter(|one| is_in(one.event)).copied().collect();
         through.starts = cluster.starts.iter().filter(|one| is_in(one.first)).copied().collect();
-        let stalls = cluster.stalls.iter().filter(|one| one.from < to && from < one.to);
-        through.stalls = stalls.copied().collect();
+        through.stalls = stood_still(recording, order, cluster, story);
         through.dropped = dropped(recording, order, (from, to));
         if let Some(last) = through.without.last() {
             // A member that dies together with the leader has just been heard of.
@@ -149,6 +166,47 @@ fn period(recording: &Recording, order: &Order, story: &Story) -> Option<(i128, 
     Some((from, end.map(|at| order.times[at]).or_else(newest)?.max(from)))
 }
 
+/// The standstills that the request lived through, in order.
+fn stood_still(
+    recording: &Recording,
+    order: &Order,
+    cluster: &Cluster,
+    story: &Story,
+) -> Vec<StoodStill> {
+    let Some((from, to)) = period(recording, order, story) else { return Vec::new() };
+    let events = || story.steps.iter().map(|step| step.event);
+    let extent = |at: usize| (start_time(recording, order, at), order.times[at]);
+    let is_own = |at: &usize| recording.events[*at].id == story.id;
+    let edges = events().filter(|at| recording.events[*at].stage.is_at_edge() && is_own(at));
+    let edges: Vec<(u8, (i128, i128))> =
+        edges.map(|at| (recording.events[at].member, extent(at))).collect();
+    let stood = cluster.stalls.iter().map(|stall| {
+        let shared = |(begin, end): (i128, i128)| {
+            u64::try_from(end.min(stall.to) - begin.max(stall.from)).unwrap_or(0)
+        };
+        let sum = |is_before: bool| {
+            let own = edges.iter().filter(|(member, (begin, _))| {
+                *member == stall.member && (*begin < from) == is_before
+            });
+            own.map(|(_, extent)| shared(*extent)).fold(0, u64::saturating_add)
+        };
+        let (before_ns, during_ns, after_ns) = (sum(true), shared((from, to)), sum(false));
+        StoodStill { stall: *stall, before_ns, during_ns, after_ns }
+    });
+    let is_met = |one: &StoodStill| one.before_ns != 0 || one.during_ns != 0 || one.after_ns != 0;
+    stood.filter(is_met).collect()
+}
+
+/// When the first byte of the request could be read, if that was captured.
+fn arrived(recording: &Recording, order: &Order, story: &Story) -> Option<i128> {
+    let steps = story.steps.iter().map(|step| step.event);
+    let is_edge = |at: &usize| {
+        let event = &recording.events[*at];
+        event.id == story.id && matches!(event.stage, Stage::SocketQueue | Stage::RpcReceive)
+    };
+    steps.filter(is_edge).map(|at| start_time(recording, order, at)).min()
+}
+
 fn without(
     recording: &Recording,
     order: &Order,
@@ -179,6 +237,7 @@ fn without(
         gap,
         from: start,
         to: end,
+        asked: gap.asked.map(|at| order.times[at]),
         fate: fate(recording, order, cluster, &gap),
         next,
         election: election.map(|known| Address::Election { term: known.term, nth: known.nth }),

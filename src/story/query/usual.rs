@@ -168,10 +168,10 @@ pub fn of_piece(recording: &Recording, usuals: &Usuals, segment: &Segment) -> Op
         }
         Wait::Between(..)
         | Wait::HandOver(_)
-        | Wait::Network
+        | Wait::Network(..)
         | Wait::SilentLeader
         | Wait::NoLeader
-        | Wait::NotInTime
+        | Wait::NotInTime(_)
         | Wait::Unknown => None,
     }
 }
@@ -215,7 +215,7 @@ mod tests {
             wait,
             ns,
             until: 0,
-            is_estimated: false,
+            clocks: [(0, 1); 2],
         };
         let path = [
             piece(Wait::Step(Stage::WalFsync), 3, fsync_ns),

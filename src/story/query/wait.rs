@@ -16,17 +16,54 @@ pub enum Wait {
     Between(Point, Point),
     /// From a hand-over until it is taken.
     HandOver(Taker),
-    /// A message in transit from one member to another, from handing it to the connection to its
-    /// decoding there: an estimate.
-    Network,
-    /// The leader was not heard any more, and nobody had asked for votes yet: an estimate.
+    /// A message in transit from one member to another, between these two points. The records do
+    /// not tell its parts from each other: the write to the sender's socket, the way, and the
+    /// reading there.
+    Network(Point, Point),
+    /// The leader was not heard any more, and nobody had asked for votes yet.
     SilentLeader,
-    /// An election, until a member led: an estimate.
+    /// An election, until a member led.
     NoLeader,
-    /// An event that had not come when the request gave up: most often a majority.
-    NotInTime,
+    /// What had not come when the request gave up, as far as captured.
+    NotInTime(Awaited),
     /// The recording lacks the records of this time.
     Unknown,
+}
+
+/// What a request waits for that does not come in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Awaited {
+    /// A place for its entry in a leader's log.
+    Entry,
+    /// The commit of its entry: a majority with the entry on disk.
+    Quorum,
+    /// The news of the commit, on the member that serves the request.
+    News,
+    /// Apply, on that member: of its entry, or of the entries that a read needs.
+    Apply,
+    /// The start of the read round, which comes after the one in progress.
+    Round,
+    /// The confirmation of its read: a majority that still follows the leader.
+    Confirmation,
+    /// The reading of its rows.
+    Rows,
+    /// The next step of another kind.
+    Step,
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Awaited::Entry => "a place in a leader's log",
+            Awaited::Quorum => "a majority with the entry on disk",
+            Awaited::News => "the news of the commit",
+            Awaited::Apply => "apply",
+            Awaited::Round => "its read round",
+            Awaited::Confirmation => "a majority that follows the leader",
+            Awaited::Rows => "its rows",
+            Awaited::Step => "the next step",
+        })
+    }
 }
 
 /// A point of the path: where a step starts or ends. A step that takes no time has only one.
@@ -107,10 +144,10 @@ impl fmt::Display for Wait {
             Wait::Step(stage) => out.write_str(stage.name()),
             Wait::Between(from, to) => write!(out, "{from} to {to}"),
             Wait::HandOver(taker) => write!(out, "hand-over to {taker}"),
-            Wait::Network => out.write_str("in transit"),
+            Wait::Network(from, to) => write!(out, "in transit, {from} to {to}"),
             Wait::SilentLeader => out.write_str("silent leader"),
             Wait::NoLeader => out.write_str("no leader"),
-            Wait::NotInTime => out.write_str("not in time"),
+            Wait::NotInTime(what) => write!(out, "not in time: {what}"),
             Wait::Unknown => out.write_str("not captured"),
         }
     }

@@ -53,9 +53,6 @@ struct Boot {
     boot: u16,
     /// The member clock of each of its events.
     points: Vec<u64>,
-    /// The latest time of these events up to each, by the member's wall clock in nanoseconds since
-    /// 1970.
-    heard_ns: Vec<u64>,
     lines: BTreeMap<Watermark, Timeline>,
 }
 
@@ -70,14 +67,9 @@ impl States {
                 states.members.resize_with(place + 1, Member::default);
             }
             let (lines, losses) = lines(recording, lane.member, &lane.events);
-            let events = || lane.events.iter().map(|at| &recording.events[*at]);
-            let points = events().map(order::point).collect();
-            let later = |latest: &mut u64, event: &Event| {
-                *latest = (*latest).max(order::wall_ns(recording, event));
-                Some(*latest)
-            };
-            let heard_ns = events().scan(0, later).collect();
-            states.members[place].boots.push(Boot { boot: lane.boot, points, heard_ns, lines });
+            let events = lane.events.iter().map(|at| &recording.events[*at]);
+            let points = events.map(order::point).collect();
+            states.members[place].boots.push(Boot { boot: lane.boot, points, lines });
             states.losses.extend(losses);
         }
         for (rank, at) in order.rows.iter().enumerate() {
@@ -104,18 +96,6 @@ impl States {
     pub fn at_moment(&self, member: u8, (boot, clock): Moment, water: Watermark) -> Value {
         let Some(boot) = self.boot(member, boot) else { return Value::Unknown };
         boot.value(boot.points.partition_point(|point| *point <= clock), water)
-    }
-
-    /// When the last of the member's events up to this moment happened, by its wall clock in
-    /// nanoseconds since 1970; `None` if there is none.
-    pub fn heard_ns(&self, member: u8, (boot, clock): Moment) -> Option<u64> {
-        let boots = self.members.get(usize::from(member))?.boots.iter();
-        let heard = |known: &Boot| {
-            let is_here = known.boot == boot;
-            let happened = known.points.partition_point(|point| !is_here || *point <= clock);
-            Some(known.heard_ns[happened.checked_sub(1)?])
-        };
-        boots.filter(|known| known.boot <= boot).filter_map(heard).max()
     }
 
     /// Every watermark with a record in this boot of a member, including the matches of peers.
@@ -154,8 +134,6 @@ fn lines(
         let clocks = (record.clock, record.clock_end);
         let anchor = |told| Anchor { place, opens, event, clocks, told };
         match record.stage {
-            // `raft.role` has the term of the same moment, with everything else.
-            Stage::ElectionCampaign => continue,
             Stage::Lost => doubts.lost.push(fields!(record, Lost: from, to).into()),
             Stage::LogTruncate => doubts.truncated = doubts.truncated.or(Some(place)),
             // A new leader counts from the beginning.

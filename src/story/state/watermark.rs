@@ -170,9 +170,7 @@ pub fn changes(event: &Event) -> Vec<Change> {
             moved(Mark::StoredRevision, change!(event, BackendCommit, revision)),
             moved(Mark::Frozen, [field!(event, BackendCommit, writes), 0]),
         ],
-        Stage::ElectionCampaign if field!(event, ElectionCampaign, pre) == 0 => {
-            vec![moved(Mark::Term, change!(event, ElectionCampaign, term))]
-        }
+        // `election.campaign` raises the term, and this follows it at once, with everything else.
         Stage::RaftRole => vec![
             moved(Mark::Role, change!(event, RaftRole, role)),
             moved(Mark::Term, change!(event, RaftRole, term)),

@@ -36,6 +36,8 @@ macro_rules! event_of {
                 member = $head.member,
                 link = $head.link,
                 flags = $head.flags,
+                past_ns = $head.past.map(|(past_ns, _)| past_ns),
+                took_ns = $head.past.map(|(_, took_ns)| took_ns),
                 $($field = emitted(
                     Stage::$stage,
                     const { Stage::$stage.slot($field) },

@@ -49,8 +49,8 @@ impl Cover {
         let Some(stage) = record.stage() else { return false };
         match stage {
             Stage::RaftSend | Stage::RaftReceive => self.covers_message(stage, record),
-            Stage::WalWrite | Stage::WalFsync => {
-                let [first, last] = fields!(record, WalWrite | WalFsync: first, last);
+            Stage::WalWrite | Stage::WalFsync | Stage::ApplyBatch => {
+                let [first, last] = fields!(record, WalWrite | WalFsync | ApplyBatch: first, last);
                 self.any([first.saturating_sub(1), last])
             }
             Stage::RaftStable => self.any(change!(record, RaftStable, stable)),
@@ -121,6 +121,7 @@ pub(super) fn is_always_wanted(record: &Record) -> bool {
         ),
         Stage::WalFsync => field!(record, WalFsync, last) == 0,
         Stage::WalWrite
+        | Stage::ApplyBatch
         | Stage::RaftStable
         | Stage::RaftProgress
         | Stage::RaftCommit

@@ -1,16 +1,19 @@
 //! One pass of the collector: read the rings, decide, hand over.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     mem,
     sync::Arc,
     time::Duration,
 };
 
+mod late;
+
 use tokio::sync::mpsc;
 
 use super::{
     QUIET,
+    ahead::Ahead,
     cover::{Cover, is_always_wanted},
     history::{History, OrderKey, place},
     pins::{Due, Pins},
@@ -41,6 +44,9 @@ const RESCAN_PASSES: u64 = 4;
 /// dropped.
 const REPORTS_MAX: usize = 16;
 
+/// How many changes of what is left out are remembered.
+const BRIEFS_MAX: usize = 1024;
+
 /// For how many passes a record stays in staging.
 pub(super) const RESTS: usize = 2;
 
@@ -56,6 +62,7 @@ pub(super) struct State {
     horizons: [u64; RESTS],
     watermark: u64,
     cover: Cover,
+    ahead: Ahead,
     pins: Pins,
     usual: Usual,
     /// The requests of the last search of the rings. They are searched for once more, because a
@@ -65,6 +72,8 @@ pub(super) struct State {
     /// How fast the member's threads write records.
     rate: Rate,
     vitals: Vitals,
+    /// The newest changes of what is left out.
+    briefs: VecDeque<Record>,
     passes: u64,
     finished: u64,
     kept: u64,
@@ -85,12 +94,14 @@ impl State {
             horizons: [0; 2],
             watermark: 0,
             cover: Cover::default(),
+            ahead: Ahead::default(),
             pins: Pins::new(ring::SLOW_NS),
             searched: HashSet::new(),
             usual: Usual::default(),
             subscribers: Vec::new(),
             rate: Rate::default(),
             vitals: Vitals::new(),
+            briefs: VecDeque::new(),
             passes: 0,
             finished: 0,
             kept: 0,
@@ -127,7 +138,7 @@ impl State {
     pub(super) fn everything(&self) -> Vec<Record> {
         let mut all: BTreeMap<OrderKey, Record> =
             self.history.records().map(|(place, record)| (*place, *record)).collect();
-        all.extend(self.staging.iter().map(|record| (place(record), *record)));
+        all.extend(self.staging.iter().chain(&self.briefs).map(|record| (place(record), *record)));
         for ring in ring::rings() {
             for record in (ring.oldest()..ring.head()).filter_map(|number| ring.get(number).ok()) {
                 let is_kept = id::kept(record.id()) || self.pins.contains(record.id());
@@ -148,11 +159,14 @@ impl State {
         if subscribers.is_empty() {
             return;
         }
-        let records: Vec<Record> = self.history.records().map(|(_, record)| *record).collect();
+        let mut records: Vec<Record> = self.history.records().map(|(_, record)| *record).collect();
+        let is_forgotten = |record: &&Record| !self.history.contains(&place(record));
+        records.extend(self.briefs.iter().filter(is_forgotten));
         let past = self.offer_of(&records, now_ns);
         let usual = self.usual.told();
-        let usual: Vec<Record> =
+        let mut usual: Vec<Record> =
             usual.iter().map(|fields| self.usual_record(now_ns, fields)).collect();
+        usual.extend(self.briefs.back());
         let only_usual = self.offer_of(&usual, now_ns);
         for subscriber in &mut subscribers {
             subscriber.begin(if subscriber.filter().history { &past } else { &only_usual });
@@ -314,6 +328,7 @@ impl State {
         match record.stage() {
             Some(Stage::RaftEntry | Stage::ApplyEntry) => {
                 self.cover.learn(field!(record, RaftEntry | ApplyEntry, index));
+                self.ahead.learn(record);
             }
             Some(Stage::ReadIndexWait) => {
                 let round = field!(record, ReadIndexWait, round);
@@ -323,68 +338,6 @@ impl State {
             }
             _ => (),
         }
-    }
-
-    /// Searches the records still in the rings for requests that were pinned late, and for what
-    /// covers them: all records, or those since the last search.
-    fn rescan(&mut self, ids: &HashSet<u64>, is_again: bool, now_ns: u64) {
-        let mut found = Vec::new();
-        let mut late = Cover::default();
-        let ends = self.each_standing(is_again, |ring, number, _, id| {
-            if ring::may_be_pinned(id)
-                && ids.contains(&id)
-                && let Ok(record) = ring.get(number)
-            {
-                if matches!(record.stage(), Some(Stage::RaftEntry | Stage::ApplyEntry)) {
-                    late.learn(field!(record, RaftEntry | ApplyEntry, index));
-                }
-                found.push(record);
-            }
-        });
-        for record in &found {
-            self.learn(record, now_ns);
-        }
-        if !late.is_empty() {
-            self.each_standing(is_again, |ring, number, head, _| {
-                let stage = Stage::from_number(head.stage);
-                if stage.is_some_and(|stage| stage.family() == Family::Loop)
-                    && let Ok(record) = ring.get(number)
-                    && late.covers(&record)
-                {
-                    found.push(record);
-                }
-            });
-        }
-        for (reader, end) in self.readers.iter_mut().zip(ends) {
-            reader.searched = end;
-        }
-        for record in found {
-            let record = self.finish(record, true);
-            if !self.history.contains(&place(&record)) {
-                self.staging.push(record);
-            }
-        }
-    }
-
-    /// Looks at every record in the rings, or at those since the last search, and returns up to
-    /// which record it looked in each ring.
-    fn each_standing(
-        &self,
-        is_again: bool,
-        mut each: impl FnMut(&Ring, u64, Head, u64),
-    ) -> Vec<u64> {
-        let mut ends = Vec::new();
-        for reader in &self.readers {
-            let (oldest, end) = (reader.ring.oldest(), reader.ring.head());
-            let begin = if is_again { oldest.max(reader.searched) } else { oldest };
-            for number in begin..end {
-                if let Ok((head, id)) = reader.ring.peek(number) {
-                    each(&reader.ring, number, head, id);
-                }
-            }
-            ends.push(end);
-        }
-        ends
     }
 
     /// A sample of the watermarks. They change while it is taken: each value is true at some moment
@@ -416,10 +369,20 @@ impl State {
         let written = self.readers.iter().map(|reader| reader.ring.head()).sum();
         let Some((is_on, records)) = self.rate.decide(written, now_ns) else { return };
         ring::set_brief(is_on);
+        self.note_brief(is_on, records, now_ns);
+    }
+
+    /// Records that quick steps are left out from now on, or no more. Readers need this for stories
+    /// of hours ago, so the newest such records are remembered longer than those of other loops.
+    pub(super) fn note_brief(&mut self, is_on: bool, records: u64, now_ns: u64) {
         let fields = numbers!(Brief, on = is_on, records = records);
         let head = self.own_head(Stage::Brief, Kind::Mark);
         let record = Record::new(head, ring::next_clock(), now_ns, 0, &fields);
         self.staging.push(record);
+        if BRIEFS_MAX <= self.briefs.len() {
+            self.briefs.pop_front();
+        }
+        self.briefs.push_back(record);
     }
 
     fn note_lost(&mut self, thread: u8, records: u64, clock: u64, now_ns: u64) {
@@ -438,30 +401,39 @@ impl State {
     /// to the result.
     fn settle(&mut self, now_ns: u64) -> Vec<Record> {
         let is_ready = |record: &Record| record.clock_end() <= self.watermark;
-        let (mut ready, rest) =
-            mem::take(&mut self.staging).into_iter().partition::<Vec<_>, _>(is_ready);
-        self.staging = rest;
+        // Under load few of them are wanted: only these are copied.
+        let mut ready: Vec<(OrderKey, usize)> = Vec::new();
+        let mut loops = 0;
+        for (at, record) in self.staging.iter().enumerate().filter(|(_, record)| is_ready(record)) {
+            ready.push((place(record), at));
+            loops += usize::from(is_loop(record));
+        }
         // Each ring's records are nearly sorted. A search for a pinned request may have found one
         // that had been read before.
-        ready.sort_by_cached_key(place);
-        ready.dedup_by_key(|record| place(record));
-        let is_quiet = ready.iter().filter(|record| is_loop(record)).count() <= QUIET;
+        ready.sort();
+        ready.dedup_by_key(|(place, _)| *place);
+        let is_quiet = loops <= QUIET;
         let mut wanted = Vec::new();
-        for mut record in ready {
-            let place = place(&record);
+        let mut before = Vec::new();
+        for (place, at) in ready {
+            let record = &self.staging[at];
+            let is_covered = is_loop(record) && self.cover.covers(record);
+            self.cover.finish(record);
             let mut head = record.head();
-            let is_covered = is_loop(&record) && self.cover.covers(&record);
-            self.cover.finish(&record);
-            if is_covered {
-                head.flags |= FLAG_KEPT;
-                record.set_head(head);
-            }
+            head.flags |= if is_covered { FLAG_KEPT } else { 0 };
             let is_kept = head.flags & FLAG_KEPT != 0;
-            if is_kept || is_quiet || is_always_wanted(&record) {
+            let is_sent = is_kept || is_quiet || is_always_wanted(record);
+            before.extend(self.ahead.follow(record, is_kept, is_sent));
+            if is_sent {
+                let mut record = *record;
+                record.set_head(head);
                 self.history.insert(place, record);
                 wanted.push(record);
             }
         }
+        let watermark = self.watermark;
+        self.staging.retain(|record| watermark < record.clock_end());
+        self.keep_before(before, now_ns, &mut wanted);
         self.history.trim(now_ns);
         wanted
     }

@@ -12,21 +12,41 @@
 //! is known.
 //!
 //! Invariants: at most [`RECORDS_MAX`] records; beyond that the oldest story goes, with all its
-//! records, so no story is kept in part. One exception: a story that is longer than half of the
-//! bound loses its oldest records.
+//! records, so no story is kept in part. A request that this member serves and that has not ended
+//! does not go: its records wait apart until its end, and the time of the end counts then. The
+//! exceptions:
+//!
+//! * a story that is longer than half of the bound loses its oldest records;
+//! * open requests may take [`OPEN_MAX`] records; beyond that the one that began first counts as
+//!   ended;
+//! * of what a member tells a stream or a watcher again and again, the first and the last records
+//!   stay ([`GROWING_MAX`] of each), and the totals with the last.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::cover::is_always_wanted;
-use crate::trace::{
-    record::{FLAG_KEPT, Kind, Record},
-    stage::{Family, Stage},
+use crate::{
+    field,
+    trace::{
+        record::{FLAG_KEPT, Kind, Record},
+        stage::{Family, Stage},
+    },
 };
 
 /// How far back everything is remembered, in nanoseconds.
 const RECENT_NS: u64 = 10_000_000_000;
 /// The most records: 16 MiB.
 pub(super) const RECORDS_MAX: usize = 131_072;
+/// The most records of open requests: 4 MiB.
+pub(super) const OPEN_MAX: usize = RECORDS_MAX / 4;
+/// How many of the first, and of the last, records of one stage that grows stay in a story.
+const GROWING_MAX: usize = 32;
+/// The stages of which a story may have any number: what a member tells a stream or a watcher.
+const GROWING: &[Stage] =
+    &[Stage::StreamFlow, Stage::ObserveLeader, Stage::WatchProgress, Stage::WatchSend];
+/// The field `path` of `watch.send` for a watcher that catches up. Otherwise the record belongs to
+/// the story of a write, which is sent to many watchers once.
+const CATCH_UP: u64 = 1;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// A record's unique place in the member's order: end clock, clock, kind, stage.
@@ -42,8 +62,15 @@ pub(super) fn place(record: &Record) -> OrderKey {
 #[derive(Default)]
 pub(super) struct History {
     records: BTreeMap<OrderKey, Record>,
+    /// The records of open requests.
+    open: BTreeMap<OrderKey, Record>,
+    /// The open requests, with the place of the beginning of their rpc; and by that place.
+    begun: HashMap<u64, OrderKey>,
+    by_begin: BTreeMap<OrderKey, u64>,
     /// The places of each request's records, in the order of arrival.
     stories: HashMap<u64, VecDeque<OrderKey>>,
+    /// Of what comes again and again: how many came, and the places of the last of them.
+    growing: HashMap<(u64, Stage), (usize, VecDeque<OrderKey>)>,
     /// Records before this position are old; of these only stories remain.
     thinned: OrderKey,
     /// The first second from which the next keyframe is kept.
@@ -51,27 +78,95 @@ pub(super) struct History {
 }
 
 impl History {
-    /// The records, in the member's order.
+    /// The records: those of ended requests and of loops, then those of open requests, each in the
+    /// member's order.
     pub(super) fn records(&self) -> impl Iterator<Item = (&OrderKey, &Record)> {
-        self.records.iter()
+        self.records.iter().chain(&self.open)
     }
 
     /// Whether a record with this place is remembered.
     pub(super) fn contains(&self, place: &OrderKey) -> bool {
-        self.records.contains_key(place)
+        self.records.contains_key(place) || self.open.contains_key(place)
     }
 
     /// Remembers a record.
     pub(super) fn insert(&mut self, place: OrderKey, record: Record) {
-        if self.records.insert(place, record).is_none() && is_of_request(&record) {
-            self.stories.entry(record.id()).or_default().push_back(place);
+        if !is_of_request(&record) {
+            self.records.insert(place, record);
+            return;
+        }
+        let (id, kind) = (record.id(), record.kind());
+        let is_rpc = record.stage() == Some(Stage::Rpc);
+        if is_rpc && kind == Some(Kind::Begin) {
+            self.open(place, id);
+        }
+        let is_open = self.begun.contains_key(&id);
+        let records = if is_open { &mut self.open } else { &mut self.records };
+        if records.insert(place, record).is_none() {
+            self.stories.entry(id).or_default().push_back(place);
+        }
+        if let Some(stage) = growing(&record) {
+            self.bound(id, stage, place);
+        }
+        if is_rpc && kind == Some(Kind::Span) {
+            self.close(id);
+        }
+    }
+
+    /// An rpc has begun, unless its end has come before its beginning.
+    fn open(&mut self, place: OrderKey, id: u64) {
+        let known = self.stories.get(&id).into_iter().flatten();
+        let known: Vec<OrderKey> = known.copied().collect();
+        let is_end = |record: &Record| {
+            record.stage() == Some(Stage::Rpc) && record.kind() == Some(Kind::Span)
+        };
+        if known.iter().any(|place| self.records.get(place).is_some_and(is_end)) {
+            return;
+        }
+        self.begun.insert(id, place);
+        self.by_begin.insert(place, id);
+        for place in known {
+            self.open.extend(self.records.remove(&place).map(|record| (place, record)));
+        }
+    }
+
+    /// A request has ended, or counts as ended.
+    fn close(&mut self, id: u64) {
+        let Some(place) = self.begun.remove(&id) else { return };
+        self.by_begin.remove(&place);
+        for place in self.stories.get(&id).into_iter().flatten() {
+            self.records.extend(self.open.remove(place).map(|record| (*place, record)));
+        }
+    }
+
+    /// Of the records of one stage in a story, keeps the first and the last.
+    fn bound(&mut self, id: u64, stage: Stage, place: OrderKey) {
+        let (count, last) = self.growing.entry((id, stage)).or_default();
+        *count += 1;
+        if *count <= GROWING_MAX {
+            return;
+        }
+        last.push_back(place);
+        if last.len() <= GROWING_MAX {
+            return;
+        }
+        let Some(gone) = last.pop_front() else { return };
+        self.records.remove(&gone);
+        self.open.remove(&gone);
+        if let Some(places) = self.stories.get_mut(&id) {
+            places.retain(|place| *place != gone);
         }
     }
 
     /// Forgets what is too old or too much.
     pub(super) fn trim(&mut self, now_ns: u64) {
         self.thin(now_ns);
-        while RECORDS_MAX < self.records.len() {
+        while OPEN_MAX < self.open.len()
+            && let Some(id) = self.by_begin.first_key_value().map(|(_, id)| *id)
+        {
+            self.close(id);
+        }
+        while RECORDS_MAX < self.records.len() + self.open.len() {
             self.forget_oldest();
         }
     }
@@ -118,10 +213,20 @@ impl History {
                 for place in self.stories.remove(&id).unwrap_or_default() {
                     self.records.remove(&place);
                 }
+                for stage in GROWING {
+                    self.growing.remove(&(id, *stage));
+                }
             }
             _ => _ = self.records.remove(&place),
         }
     }
+}
+
+/// The stage of a record of which a story may have any number.
+fn growing(record: &Record) -> Option<Stage> {
+    let stage = record.stage().filter(|stage| GROWING.contains(stage))?;
+    let is_write = stage == Stage::WatchSend && field!(record, WatchSend, path) != CATCH_UP;
+    (!is_write).then_some(stage)
 }
 
 fn is_key(record: &Record) -> bool {
@@ -186,6 +291,24 @@ mod tests {
         assert_eq!(clocks(&history), [1, 2, 4, 5]);
     }
 
+    /// Goal: what fills the memory of a quiet member is not what it forgets its stories for.
+    #[test]
+    fn heartbeats_of_hours_do_not_push_out_a_story() {
+        let mut history = History::default();
+        keep(&mut history, step(1, 1, 7));
+        let beats = 2 * RECORDS_MAX as u64;
+        for beat in 1..=beats {
+            let at_ns = beat * SECOND_NS / 100;
+            let heartbeat = record(Stage::RaftSend, Kind::Mark, 0, (1 + beat, at_ns, 0));
+            keep(&mut history, heartbeat);
+            if beat.is_multiple_of(100) {
+                history.trim(at_ns);
+            }
+        }
+        assert_eq!(1, clocks(&history)[0]);
+        assert!(history.records.len() < 1200, "{}", history.records.len());
+    }
+
     #[test]
     fn one_keyframe_a_second_is_left() {
         let mut history = History::default();
@@ -218,6 +341,63 @@ mod tests {
         assert_eq!(clocks(&history)[..2], [2, 4]);
         assert_eq!(history.records.len(), RECORDS_MAX - 1);
         assert!(!history.stories.contains_key(&7));
+    }
+
+    fn rpc(kind: Kind, clock: u64, id: u64) -> Record {
+        record(Stage::Rpc, kind, FLAG_KEPT, (clock, clock, id))
+    }
+
+    /// Goal: an hour-long request keeps its beginning while others fill the memory, and goes with
+    /// the others once it has ended.
+    #[test]
+    fn an_open_request_stays_however_much_comes_after_it() {
+        let mut history = History::default();
+        keep(&mut history, step(1, 1, 7));
+        keep(&mut history, rpc(Kind::Begin, 2, 7));
+        keep(&mut history, step(3, 1, 8));
+        let most = RECORDS_MAX as u64;
+        (4..most + 1000).for_each(|clock| keep(&mut history, step(clock, 1, 1000 + clock)));
+        history.trim(1);
+        assert_eq!(RECORDS_MAX, history.records().count());
+        let of = |history: &History, id| history.records().filter(|(_, r)| r.id() == id).count();
+        assert_eq!([2, 0], [7, 8].map(|id| of(&history, id)));
+        assert!(history.contains(&place(&step(1, 1, 7))));
+        // The end of an rpc has the clock of its beginning.
+        let mut end = rpc(Kind::Span, 2, 7);
+        end.set_length(most + 2000, 1);
+        keep(&mut history, end);
+        history.trim(1);
+        assert_eq!(0, of(&history, 7), "it is the oldest of those that have ended");
+        let mut late = History::default();
+        keep(&mut late, end);
+        keep(&mut late, rpc(Kind::Begin, 2, 7));
+        assert!(late.open.is_empty() && late.begun.is_empty());
+    }
+
+    #[test]
+    fn open_requests_do_not_fill_the_memory() {
+        let mut history = History::default();
+        (1..=OPEN_MAX as u64).for_each(|clock| keep(&mut history, rpc(Kind::Begin, clock, clock)));
+        history.trim(1);
+        assert_eq!((0, OPEN_MAX), (history.records.len(), history.open.len()));
+        keep(&mut history, rpc(Kind::Begin, 1 << 40, 1 << 40));
+        history.trim(1);
+        assert_eq!((1, OPEN_MAX), (history.records.len(), history.open.len()));
+        assert_eq!(Some(1), history.records.values().next().map(Record::id));
+    }
+
+    /// Goal: a stream of any length keeps its first and its newest records, and no more.
+    #[test]
+    fn a_stream_of_an_hour_keeps_what_came_first_and_last() {
+        let mut history = History::default();
+        keep(&mut history, rpc(Kind::Begin, 1, 7));
+        let flow = |clock| record(Stage::StreamFlow, Kind::Mark, FLAG_KEPT, (clock, clock, 7));
+        (2..10_000).for_each(|clock| keep(&mut history, flow(clock)));
+        let clocks: Vec<u64> = history.open.values().map(Record::clock).collect();
+        let (first, last) = clocks.split_at(1 + GROWING_MAX);
+        assert!(first.iter().eq((1..=33).collect::<Vec<u64>>().iter()), "{first:?}");
+        assert!(last.iter().eq((9968..10_000).collect::<Vec<u64>>().iter()), "{last:?}");
+        assert_eq!(clocks.len(), history.stories[&7].len());
     }
 
     #[test]

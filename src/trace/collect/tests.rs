@@ -323,3 +323,21 @@ fn every_subscriber_learns_what_is_usual() {
         assert_eq!([20], usual(received(&mut late))[..], "history: {history}");
     }
 }
+
+/// Goal: a reader knows that quick steps are left out, however long ago that began.
+#[test]
+fn every_subscriber_learns_that_quick_steps_are_left_out() {
+    let collector = collector(0x6018);
+    collector.lock().note_brief(true, 7, now_ns());
+    settle(&collector);
+    // Ten minutes later, the member's memory of loops is long over.
+    (0..4).for_each(|_| collector.pass(now_ns() + 600_000 * MS));
+    for history in [true, false] {
+        let mut late = collector.subscribe(Filter { history, ..Filter::default() });
+        settle(&collector);
+        let records = received(&mut late);
+        let told: Vec<_> = records.iter().filter(|it| it.stage() == Some(Stage::Brief)).collect();
+        let told: Vec<u64> = told.iter().map(|record| field!(record, Brief, on)).collect();
+        assert_eq!([1], told[..], "history: {history}");
+    }
+}

@@ -207,6 +207,32 @@ fn a_request_under_way_stays_until_it_ends() {
     assert!(!check(&mut state, &told).contains(&LOCK));
 }
 
+/// Goal: the heartbeats of hours take the room of older heartbeats, and not that of requests; the
+/// newest are there all the same. Method: a few puts, and then heartbeats for ten times the room.
+#[test]
+fn heartbeats_do_not_push_out_requests() {
+    let first = puts(1..6);
+    let mut state = greeted(&first, ROOM);
+    tell_all(&mut state, &first.events, 30);
+    let listed = check(&mut state, &first);
+    let mut told = first.clone();
+    let heartbeat = first.events.iter().find(|event| event.stage == Stage::Keyframe).unwrap();
+    let last = first.events.iter().map(|event| (event.clock_end, event.at_ns)).max().unwrap();
+    let beats = 10 * ROOM / bytes_of(heartbeat);
+    for beat in 1..=beats as u64 {
+        let (clock, at_ns) = (last.0 + 2 * beat, last.1 + 10_000_000 * beat);
+        let kind = glass_etcd::trace::Kind::Mark;
+        let beat = Event { kind, ..Event::mark(heartbeat.member, Stage::RaftSend, clock) };
+        told.events.push(Event { at_ns, boot: heartbeat.boot, ..beat });
+    }
+    let flood = told.events[first.events.len()..].to_vec();
+    tell_all(&mut state, &flood, 100);
+    assert_eq!(listed, check(&mut state, &told));
+    let left = state.recording().events.iter().filter(|event| event.stage == Stage::RaftSend);
+    let left: BTreeSet<u64> = left.map(|event| event.clock).collect();
+    assert!(left.len() < flood.len() / 4 && left.contains(&flood[flood.len() - 1].clock));
+}
+
 /// The same events, with an end that is later than all puts.
 fn later_than_all(mut events: Vec<Event>) -> Vec<Event> {
     events.iter_mut().for_each(|event| event.clock_end += 120_000);

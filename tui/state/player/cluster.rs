@@ -10,7 +10,6 @@ use super::{
         forecast,
         room::{Board, Column, Hands, Question, applicable},
         steps::{Direction, Steps},
-        story::RequestSummary,
         text,
         watermarks::{Clocks, Watermarks},
     },
@@ -77,7 +76,7 @@ impl State {
     /// The members at the step that is looked at, or now.
     pub(crate) fn board(&self) -> Board {
         let steps = self.looked_at();
-        let at_ns = steps.map_or_else(|| self.now_wall_ns(), |steps| self.cursor_ns(steps));
+        let at_ns = steps.map_or_else(|| self.now_wall_ns(), Steps::now_wall_ns);
         let mut columns = self.columns(steps, at_ns);
         if steps.is_none() {
             let strangers = self.strangers();
@@ -105,7 +104,11 @@ impl State {
             let last_ns = match heard.filter(|_| steps.is_none()) {
                 Some(heard) => Some(self.now_ns.saturating_sub(*heard)),
                 None => {
-                    let heard = lane.place.and_then(|place| self.common_ns(place, &head.marks));
+                    let heard = match steps {
+                        // The times of a story are aligned already.
+                        Some(_) => head.marks.heard_wall_ns,
+                        None => lane.place.and_then(|place| self.common_ns(place, &head.marks)),
+                    };
                     heard.map(|heard| at_ns.saturating_sub(heard))
                 }
             };
@@ -178,20 +181,6 @@ impl State {
         Some(self.clocks.0.common_ns(place, boot, marks.heard_wall_ns?))
     }
 
-    /// The moment of the cursor, by the first member's clock.
-    pub(super) fn cursor_ns(&self, steps: &Steps) -> u64 {
-        let step = steps.steps.get(steps.now);
-        step.map_or(0, |step| {
-            let event = &step.event;
-            self.clocks.0.common_ns(event.member, event.boot, step.wall_ns)
-        })
-    }
-
-    /// When a row of the list began, by the first member's clock.
-    pub(crate) fn began_ns(&self, row: &RequestSummary) -> u64 {
-        self.clocks.0.common_ns(row.member, u16::MAX, row.wall_ns)
-    }
-
     /// Compares the members' wall clocks: when a member has started, and from time to time, because
     /// they drift.
     pub(super) fn compare_clocks(&mut self) {
@@ -223,7 +212,11 @@ impl State {
             Screen::Cluster => {
                 self.room.notice = Some("this is the first screen; q leaves the player".to_owned());
             }
-            Screen::List => self.room.is_shown = true,
+            Screen::Find | Screen::List if self.find.is_in_use() => {
+                self.find.back();
+                self.refresh();
+            }
+            Screen::Find | Screen::List => self.room.is_shown = true,
             Screen::Steps | Screen::Prompt | Screen::Why => {
                 self.steps = None;
                 self.refresh();

@@ -2,14 +2,16 @@
 
 use glass_etcd::{
     field, fields,
-    story::Event,
+    story::{Event, query::callers},
     trace::{
         FLAG_ERROR, Stage,
         value::{OPERATORS, VALUE},
     },
 };
 
-use crate::state::words;
+use crate::state::words::{self, count};
+
+mod watch;
 
 /// The sentence for a step of a request; `None` if its record says no more than its stage.
 pub(super) fn sentence(event: &Event) -> Option<String> {
@@ -19,8 +21,53 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
         Stage::MvccRange => ranged(event),
         Stage::TreeIndexGet => looked_up(event),
         Stage::WatchQueue => queued(event),
+        Stage::RpcConnection => connected(event),
+        Stage::WatchCancel => Some(watch::ended(event)),
+        Stage::WatchForward => Some(watch::brought_forward(event)),
+        Stage::QuotaCheck => quota(event),
+        Stage::LeaseGrant => granted(event),
         _ => None,
     }
+}
+
+fn connected(event: &Event) -> Option<String> {
+    let ends = callers::connection(event)?;
+    let (from, to) = (ends.from(), ends.to());
+    Some(format!("The request came from {from}, on a connection to this member's {to}."))
+}
+
+/// What counts against the quota, and what the request would add. Recordings of earlier versions do
+/// not say.
+fn quota(event: &Event) -> Option<String> {
+    let [used, limit, adds] = fields!(event, QuotaCheck: used, limit, adds);
+    let [in_use, file] = fields!(event, QuotaCheck: in_use, file);
+    if in_use == 0 {
+        return None;
+    }
+    let bytes = |number| format!("{} B", count(number));
+    let verdict =
+        if event.flags & FLAG_ERROR != 0 { "There is no room for it" } else { "There is room" };
+    Some(format!(
+        "Of the quota of {}, {} are used: after the last commit the pages in use had {}, of a file \
+         of {}. The request would add {} at most. {verdict}.",
+        bytes(limit),
+        bytes(used),
+        bytes(in_use),
+        bytes(file),
+        bytes(adds),
+    ))
+}
+
+/// A lease whose TTL is another than the one asked for.
+fn granted(event: &Event) -> Option<String> {
+    let [ttl, raised, asked] = fields!(event, LeaseGrant: ttl, raised, asked);
+    (raised != 0 && event.flags & FLAG_ERROR == 0).then(|| {
+        format!(
+            "The lease is granted for {ttl} s. The client asked for {} s, which is less than the \
+             shortest TTL that this cluster grants.",
+            asked.cast_signed()
+        )
+    })
 }
 
 /// What a comparison looks at, in words, by etcd's number of the target.
@@ -142,6 +189,23 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_has_its_ends_as_addresses() {
+        let low = 0xffff_7f00_0001_u64;
+        let fields = numbers!(
+            RpcConnection,
+            from_low = low,
+            from_port = 49_608,
+            to_low = low,
+            to_port = 2379
+        );
+        let event = Event { fields, ..Event::mark(0, Stage::RpcConnection, 2) };
+        assert_eq!(["from 127.0.0.1:49608", "to 127.0.0.1:2379"], words::fields(&event, &[])[..]);
+        let expected = "The request came from 127.0.0.1:49608, on a connection to this member's \
+                        127.0.0.1:2379.";
+        assert_eq!(Some(expected), sentence(&event).as_deref());
+    }
+
+    #[test]
     fn a_comparison_says_what_was_wanted_and_what_was_found() {
         let of = |target: u64, operator: u64, [wanted, found]: [i64; 2], keys: u64, holds: bool| {
             let (wanted, found) = (wanted.cast_unsigned(), found.cast_unsigned());
@@ -184,6 +248,40 @@ mod tests {
         for (said, expected) in cases {
             assert_eq!(expected, said);
         }
+    }
+
+    #[test]
+    fn a_check_of_the_quota_says_what_was_compared_and_whether_there_is_room() {
+        let fields = numbers!(
+            QuotaCheck,
+            used = 49_152,
+            limit = 2_000_000,
+            adds = 267,
+            in_use = 45_056,
+            file = 102_400
+        );
+        let expected = "Of the quota of 2 000 000 B, 49 152 B are used: after the last commit the \
+                        pages in use had 45 056 B, of a file of 102 400 B. The request would add \
+                        267 B at most. There is room.";
+        assert_eq!(Some(expected), said(Stage::QuotaCheck, fields, "").as_deref());
+        let event = Event::mark(0, Stage::QuotaCheck, 2);
+        let refused = sentence(&Event { fields, flags: FLAG_ERROR, ..event }).unwrap();
+        assert!(refused.ends_with("There is no room for it."), "{refused}");
+        let older = numbers!(QuotaCheck, used = 49_152, limit = 2_000_000);
+        assert_eq!(None, said(Stage::QuotaCheck, older, ""), "it does not tell the sizes");
+    }
+
+    #[test]
+    fn a_lease_with_another_ttl_than_the_one_asked_for_says_both() {
+        let of = |ttl: u64, raised: bool, asked: i64| {
+            let asked = asked.cast_unsigned();
+            let fields = numbers!(LeaseGrant, ttl = ttl, raised = raised, asked = asked);
+            said(Stage::LeaseGrant, fields, "")
+        };
+        let expected = "The lease is granted for 2 s. The client asked for -1 s, which is less than \
+                        the shortest TTL that this cluster grants.";
+        assert_eq!(Some(expected), of(2, true, -1).as_deref());
+        assert_eq!(None, of(600, false, 0), "its own sentence is enough");
     }
 
     #[test]

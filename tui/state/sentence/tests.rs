@@ -38,8 +38,14 @@ fn marks(role: u64, term: u64, leader: u64, vote: u64) -> Watermarks {
 
 /// What etcd-01 says about a step of its own.
 fn said(stage: Stage, fields: [u64; 8], before: &Watermarks) -> String {
+    said_of(stage, fields, before, &[])
+}
+
+/// The same, where these terms began with these entries.
+fn said_of(stage: Stage, fields: [u64; 8], before: &Watermarks, openings: &[(u64, u64)]) -> String {
     let event = Event { fields, ..Event::mark(0, stage, 2) };
-    sentence(&event, Around { lanes: &lanes(), own: "etcd-01", own_id: A, before })
+    let openings = &openings.iter().copied().collect();
+    sentence(&event, Around { lanes: &lanes(), own: "etcd-01", own_id: A, before, openings })
 }
 
 fn message(number: u64, reject: bool) -> [u64; 8] {
@@ -191,4 +197,52 @@ fn an_fsync_says_what_the_disk_has_confirmed() {
 fn a_step_whose_record_says_no_more_has_the_sentence_of_its_stage() {
     let sentence = said(Stage::MvccWrite, [0; 8], &Watermarks::default());
     assert_eq!(sentence, Stage::MvccWrite.meaning().trim());
+}
+
+/// What a leader knows when an acknowledgement reaches it.
+#[test]
+fn an_acknowledgement_is_told_with_the_disks_that_the_leader_knows_of() {
+    let ack = numbers!(RaftReceive, peer = C, type = message::APP_RESP, term = 4, index = 9);
+    let mut leader = marks(2, 4, A, A);
+    let begins = "etcd-03 says that everything up to entry 9 is on its disk.";
+    assert_eq!(begins, said(Stage::RaftReceive, ack, &leader), "the own disk is not known");
+    let mut learn = |stage, fields, clock| {
+        leader.learn(&Event { fields, kind: Kind::Span, ..Event::mark(0, stage, clock) }, 1);
+        said(Stage::RaftReceive, ack, &leader)
+    };
+    let without = learn(Stage::WalFsync, numbers!(WalFsync, synced_old = 7, synced_new = 8), 3);
+    let knows = "that is 1 of 3, as far as etcd-01 knows.";
+    assert_eq!(format!("{begins} Without the leader's own disk, {knows}"), without);
+    let with = learn(Stage::WalFsync, numbers!(WalFsync, synced_old = 8, synced_new = 9), 4);
+    let knows = "that is 2 of 3, as far as etcd-01 knows.";
+    assert_eq!(format!("{begins} With the leader's own disk, {knows}"), with);
+    let progress = numbers!(RaftProgress, peer = B, match_old = 0, match_new = 9);
+    let all = learn(Stage::RaftProgress, progress, 5);
+    assert!(all.ends_with("that is 3 of 3, as far as etcd-01 knows."), "{all}");
+    // A follower counts nothing.
+    assert_eq!(begins, said(Stage::RaftReceive, ack, &marks(0, 4, B, B)));
+}
+
+#[test]
+fn where_the_empty_entry_of_the_term_was_needed_the_commit_says_so() {
+    let commit = |old: u64, new: u64, openings: &[(u64, u64)]| {
+        let fields =
+            numbers!(RaftCommit, term = 4, commit_old = old, commit_new = new, completed_by = C);
+        said_of(Stage::RaftCommit, fields, &marks(2, 4, A, A), openings)
+    };
+    let alone = commit(8, 9, &[(4, 9)]);
+    let begins = "The acknowledgement of etcd-03 completed a majority of the disks for entry 9";
+    let is = ", the empty one with which the leader began its term 4, so it is committed.";
+    assert_eq!(format!("{begins}{is}"), alone);
+    let inherited = commit(6, 9, &[(4, 9), (3, 5)]);
+    let needed =
+        "entry 9 was needed for that, the empty one with which the leader began its term 4";
+    assert!(inherited.contains("for entries 7 to 9. Those before entry 9 are of"), "{inherited}");
+    assert!(inherited.contains(needed), "{inherited}");
+    for later in [commit(9, 11, &[(4, 9)]), commit(9, 11, &[])] {
+        assert!(
+            later.ends_with("is of the leader's own term 4, so they are committed."),
+            "{later}"
+        );
+    }
 }

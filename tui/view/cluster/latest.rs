@@ -28,19 +28,19 @@ pub(super) fn draw_latest(pen: &mut Pen<'_>, area: Rect, state: &State, board: &
         return list::draw_nothing(pen, below(rows, 1, rows.height.saturating_sub(1)));
     }
     let widths = Widths::of(usize::from(area.width));
-    let is_past = |row: &&RequestSummary| board.is_now || state.began_ns(row) <= board.at_ns;
+    let is_past = |row: &&RequestSummary| board.is_now || row.wall_ns <= board.at_ns;
     let past: Vec<_> = state.list.rows.iter().filter(is_past).collect();
     let first = past.len().saturating_sub(usize::from(rows.height));
     for (row, line) in past[first..].iter().zip(0..) {
-        let row = if board.is_now { (*row).clone() } else { so_far(state, row, board.at_ns) };
+        let row = if board.is_now { (*row).clone() } else { so_far(row, board.at_ns) };
         let tone = if row.result.is_some_and(|code| code != 0) { Tone::Bad } else { Tone::Plain };
         pen.text(rows, line, &format!("   {}", request_line(state, &row, widths)), tone);
     }
 }
 
 /// The row as it stood at this moment: one that had not ended has no result yet.
-fn so_far(state: &State, row: &RequestSummary, at_ns: u64) -> RequestSummary {
-    let began = state.began_ns(row);
+fn so_far(row: &RequestSummary, at_ns: u64) -> RequestSummary {
+    let began = row.wall_ns;
     let mut row = row.clone();
     if row.took_ns.is_some_and(|took| at_ns < began.saturating_add(took)) {
         (row.took_ns, row.result, row.revision) = (None, None, None);

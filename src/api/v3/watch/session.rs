@@ -12,9 +12,11 @@ use tonic::{Code, Status, Streaming};
 
 use crate::{
     api::{
+        flow::Flow,
         interceptor::{Call, Method},
         leader::{LeaderCheck, tick, ticks},
         limit::GRPC_OVERHEAD,
+        origin::Origin,
         status::status,
     },
     mark,
@@ -33,8 +35,7 @@ use crate::{
             },
         },
     },
-    set, stage,
-    trace::{self, context::Context},
+    set, stage, trace,
 };
 
 /// Why a watcher ended: positions in [`trace::value::WATCH_ENDS`].
@@ -92,8 +93,9 @@ pub(super) struct Session {
     /// Ticks while there may be a watcher that wants progress notifications.
     progress: Option<Interval>,
     leader: LeaderCheck,
-    /// The trace of the caller.
-    caller: Option<Context>,
+    origin: Origin,
+    /// The story of the stream.
+    flow: Flow,
     is_over: bool,
 }
 
@@ -103,15 +105,17 @@ enum Wake {
     Notice(Option<Notice>),
     Progress,
     NoLeader,
+    /// Something has come through that the stream's story does not have yet.
+    Untold,
 }
 
 impl Session {
-    /// A stream without watchers; `caller` is the trace of its caller.
+    /// A stream without watchers, from there.
     pub(super) fn new(
         server: Arc<Server>,
         requests: Streaming<WatchRequest>,
         leader: LeaderCheck,
-        caller: Option<Context>,
+        (flow, origin): (Flow, Origin),
     ) -> Session {
         let (stream, notices) = server.store.watch_stream(QUEUE_LEN);
         Session {
@@ -124,7 +128,8 @@ impl Session {
             rest: None,
             progress: None,
             leader,
-            caller,
+            origin,
+            flow,
             is_over: false,
         }
     }
@@ -155,6 +160,10 @@ impl Session {
                     self.request_progress();
                     continue;
                 }
+                Wake::Untold => {
+                    self.flow.tell_rest();
+                    continue;
+                }
                 Wake::Request(Ok(None)) => {
                     self.requests = None;
                     continue;
@@ -169,6 +178,7 @@ impl Session {
             };
             self.is_over = true;
             self.end_all(why, Some(error));
+            let _ = self.flow.end(Err(error), self.stream.revision());
             return Some((Err(end), self));
         }
     }
@@ -180,6 +190,7 @@ impl Session {
             request = message(&mut self.requests) => Wake::Request(request),
             notice = self.notices.recv() => Wake::Notice(notice),
             () = tick(&mut self.progress) => Wake::Progress,
+            () = self.flow.due() => Wake::Untold,
         }
     }
 
@@ -191,7 +202,8 @@ impl Session {
             RequestUnion::CreateRequest(create) => create.key.clone(),
             RequestUnion::CancelRequest(_) | RequestUnion::ProgressRequest(_) => Default::default(),
         };
-        let call = Call::open(&self.server, Method::Watch, bytes, &key, self.caller);
+        let call = Call::open(&self.server, Method::Watch, bytes, &key, self.origin);
+        self.flow.received(call.id());
         if !key.is_empty() {
             trace::key(call.id(), &key);
         }
@@ -211,6 +223,9 @@ impl Session {
         if let Some(call) = call {
             // A refused watcher is an answer; the stream continues.
             let _ = call.finish(Ok(()), bytes, self.stream.revision());
+        }
+        if response.is_some() {
+            self.flow.sent(bytes);
         }
         self.outbox.extend(response);
     }
@@ -300,21 +315,23 @@ impl Session {
             News::Compacted(compact_revision) => {
                 self.end(watch_id, (Why::Compacted, None), compact_revision);
                 let response = self.response(watch_id, 0);
-                self.outbox.push_back(WatchResponse {
-                    canceled: true,
-                    compact_revision,
-                    ..response
-                });
+                self.send(WatchResponse { canceled: true, compact_revision, ..response });
             }
             News::Progress(revision) => {
                 self.note_progress(Some(watch_id), revision);
-                self.outbox.push_back(self.response(watch_id, revision));
+                self.send(self.response(watch_id, revision));
             }
             News::StreamProgress(revision) => {
                 self.note_progress(None, revision);
-                self.outbox.push_back(self.response(watch_id, revision));
+                self.send(self.response(watch_id, revision));
             }
         }
+    }
+
+    /// Sends a message without events.
+    fn send(&mut self, response: WatchResponse) {
+        self.flow.sent(response.encoded_len());
+        self.outbox.push_back(response);
     }
 
     /// Records the news that this watcher, or all of them, have everything up to a revision.
@@ -367,15 +384,16 @@ impl Session {
             self.rest = Some((watcher, watch_id, Events { id, revision, events: rest, path }));
         }
         let response = WatchResponse { events, ..self.response(watch_id, revision) };
+        let (len, count) = (response.encoded_len(), response.events.len());
         if let Some(options) = self.options.get_mut(&watch_id) {
-            options.bytes += response.encoded_len();
+            options.bytes += len;
         }
         let max = self.server.settings.max_request_bytes + GRPC_OVERHEAD;
-        if fragment {
-            self.outbox.extend(fragments(response, max));
-        } else {
-            self.outbox.push_back(response);
-        }
+        let pieces = if fragment { fragments(response, max) } else { vec![response] };
+        let own_len = |place| if place == 0 { len } else { 0 };
+        (0..pieces.len()).for_each(|place| self.flow.sent(own_len(place)));
+        self.flow.delivers(id, count);
+        self.outbox.extend(pieces);
     }
 
     /// Requests progress notifications for the watchers that want them and have received nothing

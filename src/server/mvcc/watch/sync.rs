@@ -20,12 +20,13 @@ use super::{
     Events, News, Notice, Path, State, Watchers,
     lookup::Lookup,
     notice::revision,
-    watcher::{Filters, Group, Pending},
+    watcher::{Filters, Group, Pending, Watcher},
 };
 use crate::{
     pb::mvccpb::{Event, event::EventType},
     server::mvcc::{POISONED, Revision, Store, reader::Source},
     storage::backend::{Bucket, Cut},
+    trace,
 };
 
 /// The most watchers in one pass (etcd: maxWatchersPerSync).
@@ -129,7 +130,8 @@ impl Store {
             return false;
         }
         let (from, count) = (chosen.from, chosen.watchers.len());
-        let mut span = crate::stage!(WatchSync, 0, from = from, watchers = count);
+        let number = self.watchers.passes.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut span = crate::stage!(WatchSync, 0, from = from, watchers = count, pass = number);
         let last = current.min(from.saturating_add(WINDOW_REVISIONS_MAX - 1));
         let cut = self.cut_revisions(from, last);
         drop(index);
@@ -149,7 +151,7 @@ impl Store {
             (end, seen) = (rest.end, index.revision);
         }
         let mut state = self.watchers.lock();
-        let events = state.catch_up(batches, PassEnd { end, seen, newest: index.revision });
+        let events = state.catch_up(batches, PassEnd { number, end, seen, newest: index.revision });
         self.watchers.note_synced(&state);
         let left = state.unsynced.len();
         crate::set!(span, WatchSync, to = end, events = events, left = left);
@@ -240,9 +242,11 @@ impl Watchers {
     }
 }
 
-/// How far a pass has come, in main revisions.
+/// Which pass it is, and how far it has come, in main revisions.
 #[derive(Clone, Copy)]
 struct PassEnd {
+    /// The number of the pass.
+    number: u64,
     /// The last one that was read.
     end: i64,
     /// The newest one when it was read, for the header.
@@ -290,14 +294,20 @@ impl State {
         self.unsynced.remove(&(watcher.min_rev, number));
         let first = watcher.min_rev;
         watcher.min_rev = watcher.min_rev.max(pass.end + 1);
+        let count = events.len();
         if events.is_empty() {
+            note_forward(watcher, number, (first, count), pass);
             return 0;
         }
-        let count = events.len();
         let (revision, path) = (pass.seen, Path::CatchUp);
         let events = Events { id: watcher.id, revision, events, path };
         let news = News::Events(events);
         let notice = Notice { watcher: number, watch_id: watcher.watch_id, news };
+        // Recorded before it happens, because the stream may send the notice at once. Queues are
+        // filled under the lock only, so if there is room now, there is room below.
+        if watcher.queue.has_room(notice.bytes()) {
+            note_forward(watcher, number, (first, count), pass);
+        }
         if let Err(TrySendError::Full(notice)) = watcher.queue.try_send(notice) {
             let (id, min_rev, depth) = (watcher.id, watcher.min_rev, watcher.queue.depth());
             crate::mark!(WatchVictim, id, watcher = number, revision = min_rev, depth = depth);
@@ -338,6 +348,23 @@ impl State {
         } else {
             self.assign_group(number, current);
         }
+    }
+}
+
+/// Records what a pass does for one watcher, from its `first` revision on. There may be thousands,
+/// so only those whose requests are kept have a record.
+fn note_forward(watcher: &Watcher, number: u64, (first, events): (i64, usize), pass: PassEnd) {
+    if trace::kept(watcher.id) {
+        crate::mark!(
+            WatchForward,
+            watcher.id,
+            watcher = number,
+            next_old = first,
+            next_new = watcher.min_rev,
+            events = events,
+            synced = pass.newest < watcher.min_rev,
+            pass = pass.number
+        );
     }
 }
 

@@ -1,9 +1,10 @@
 //! Cuts the critical path where the request waited for a leader.
 
-use super::{Segment, Wait};
+use super::{Clock, Segment, Wait, clock_of};
 use crate::{
     story::{
         Recording,
+        order::Order,
         query::{
             cluster::Stall,
             through::{Through, Without},
@@ -14,7 +15,12 @@ use crate::{
 
 impl Through {
     /// Cuts the path where the request waited for a leader.
-    pub(super) fn cut(&self, recording: &Recording, path: Vec<Segment>) -> Vec<Segment> {
+    pub(super) fn cut(
+        &self,
+        recording: &Recording,
+        order: &Order,
+        path: Vec<Segment>,
+    ) -> Vec<Segment> {
         if self.without.is_empty() && self.stalls.is_empty() {
             return path;
         }
@@ -23,7 +29,7 @@ impl Through {
             let end = segment.until;
             let now = end - i128::from(segment.ns);
             match waits_for_leader(recording, &segment) {
-                true => self.cut_one(recording, segment, (now, end), &mut pieces),
+                true => self.cut_one((recording, order), segment, (now, end), &mut pieces),
                 false => pieces.push(segment),
             }
         }
@@ -37,51 +43,61 @@ impl Through {
 
     fn cut_one(
         &self,
-        recording: &Recording,
+        (recording, order): (&Recording, &Order),
         whole: Segment,
         (start, end): (i128, i128),
         pieces: &mut Vec<Segment>,
     ) {
-        let mut now = start;
-        let mut until = |time: i128, piece: Segment| {
+        let (mut now, mut clock) = (start, whole.clocks[0]);
+        let mut until = |time: i128, by: Clock, piece: Segment| {
+            let by = if end <= time { whole.clocks[1] } else { by };
             let time = time.clamp(now, end);
             let ns = u64::try_from(time - now).unwrap_or(0);
-            now = time;
+            let clocks = [clock, by];
+            (now, clock) = (time, if ns == 0 { clock } else { by });
             match pieces.last_mut() {
                 _ if ns == 0 => (),
                 // One wait for a leader covers several steps that did not come.
                 Some(last) if is_same_wait(last, &piece) => {
                     last.ns = last.ns.saturating_add(ns);
-                    (last.until, last.to) = (time, piece.to);
+                    (last.until, last.to, last.clocks[1]) = (time, piece.to, by);
                 }
-                _ => pieces.push(Segment { ns, until: time, ..piece }),
+                _ => pieces.push(Segment { ns, until: time, clocks, ..piece }),
             }
         };
         let place = |member_id: u64| {
             let at = recording.members.iter().position(|known| known.member_id == member_id);
             at.and_then(|at| u8::try_from(at).ok())
         };
-        let estimate = |wait, member: Option<u8>, to: Option<usize>| Segment {
+        let piece = |wait, member: Option<u8>, to: Option<usize>| Segment {
             wait,
             member: member.unwrap_or(whole.member),
             to: to.unwrap_or(whole.to),
-            is_estimated: true,
             ..whole
         };
-        let stalls = self.stalls.iter().filter(|stall| stall.is_leader && self.is_led(stall));
-        for stall in stalls {
-            until(stall.from, whole);
-            until(stall.to, estimate(Wait::SilentLeader, Some(stall.member), Some(stall.event)));
+        let clock_at =
+            |at: Option<usize>| at.map_or(whole.clocks[0], |at| clock_of(&recording.events[at]));
+        let stalls = self.stalls.iter().map(|stood| &stood.stall);
+        for stall in stalls.filter(|stall| stall.is_leader && self.is_led(stall)) {
+            let by = clock_at(Some(stall.event));
+            until(stall.from, by, whole);
+            let stood = Wait::Step(Stage::ProcessStalled);
+            until(stall.to, by, piece(stood, Some(stall.member), Some(stall.event)));
         }
         for without in &self.without {
             let Without { gap, from, to, next, .. } = without;
-            until(*from, whole);
-            let asked = gap.asked.unwrap_or(*to).clamp(*from, *to);
-            until(asked, estimate(Wait::SilentLeader, place(gap.before), gap.shown));
+            until(*from, clock_at(gap.last), whole);
+            let silent = piece(Wait::SilentLeader, place(gap.before), gap.shown);
+            match gap.asked {
+                Some(asked) => {
+                    until(order.times[asked].clamp(*from, *to), clock_at(Some(asked)), silent);
+                }
+                None => until(*to, clock_at(gap.next), silent),
+            }
             let winner = next.map(|(winner, _)| winner);
-            until(*to, estimate(Wait::NoLeader, winner, gap.next));
+            until(*to, clock_at(gap.next), piece(Wait::NoLeader, winner, gap.next));
         }
-        until(end, whole);
+        until(end, whole.clocks[1], whole);
     }
 }
 
@@ -93,19 +109,23 @@ fn is_same_wait(before: &Segment, piece: &Segment) -> bool {
 /// Whether a piece of the path is a wait for the cluster, and not the member's own work.
 fn waits_for_leader(recording: &Recording, segment: &Segment) -> bool {
     let is_own_work = matches!(segment.wait, Wait::Step(Stage::WalWrite | Stage::WalFsync));
-    let from = recording.events[segment.from].stage;
-    !is_own_work
-        && matches!(
-            from,
-            Stage::RaftPropose
-                | Stage::RaftInbox
-                | Stage::RaftEntry
-                | Stage::RaftSend
-                | Stage::RaftReceive
-                | Stage::WalWrite
-                | Stage::WalFsync
-                | Stage::ReadIndexWait
-                | Stage::ReadIndexRound
-                | Stage::ReadIndexConfirmed
-        )
+    let [from, to] = [segment.from, segment.to].map(|at| recording.events[at].stage);
+    let is_for_cluster = match from {
+        Stage::RaftPropose
+        | Stage::RaftInbox
+        | Stage::RaftEntry
+        | Stage::RaftSend
+        | Stage::RaftReceive
+        | Stage::WalWrite
+        | Stage::WalFsync
+        | Stage::RaftStable
+        | Stage::RaftProgress
+        | Stage::ReadIndexWait
+        | Stage::ReadIndexRound
+        | Stage::ReadIndexConfirmed => true,
+        // Once it is committed, only the news of that can wait for a leader.
+        Stage::RaftCommit => matches!(to, Stage::RaftSend | Stage::RaftReceive),
+        _ => false,
+    };
+    is_for_cluster && !is_own_work
 }

@@ -1,6 +1,6 @@
 //! The parts of a path outside the rpc: the steps at the edge of the member that serves it.
 
-use super::{Chain, Edge, Segment, Wait};
+use super::{Chain, Edge, Segment, Wait, clock_of};
 use crate::trace::stage::Stage;
 
 impl Chain<'_> {
@@ -22,6 +22,7 @@ impl Chain<'_> {
         }
         // If `rpc.queue` was not captured.
         self.until(Some(Edge::Start(rpc)).filter(|_| self.now != began));
+        self.clocks[0] = self.clocks[1];
         (self.now, self.from, self.is_broken) = (began, Edge::Start(rpc), false);
     }
 
@@ -43,7 +44,7 @@ impl Chain<'_> {
             wait: Wait::Step(event.stage),
             ns: u64::try_from(end - self.now).unwrap_or(0),
             until: end,
-            is_estimated: false,
+            clocks: [clock_of(event); 2],
         });
         (self.now, self.from) = (end, Edge::End(at));
     }

@@ -6,7 +6,7 @@
 //!   after    ├ s.q ┤   process.stalled   ├ sock.que ┤
 //! ```
 
-use super::{Segment, Steps, Wait};
+use super::{Clock, Segment, Steps, Wait, clock_of};
 use crate::{
     story::order::Order,
     trace::{record::Kind, stage::Stage},
@@ -19,7 +19,7 @@ pub(super) fn apart(steps: &Steps<'_>, order: &Order, segments: Vec<Segment>) ->
         .filter(|at| steps.event(*at).kind == Kind::Span)
         .map(|at| {
             let (event, to) = (steps.event(at), order.times[at]);
-            Stall { at, member: event.member, from: to - i128::from(event.took_ns), to }
+            Stall { at, clock: clock_of(event), from: to - i128::from(event.took_ns), to }
         })
         .collect();
     if stalls.is_empty() {
@@ -33,7 +33,7 @@ pub(super) fn apart(steps: &Steps<'_>, order: &Order, segments: Vec<Segment>) ->
 /// A time in which a process stood still, on the common axis.
 struct Stall {
     at: usize,
-    member: u8,
+    clock: Clock,
     from: i128,
     to: i128,
 }
@@ -45,9 +45,11 @@ fn cut(steps: &Steps<'_>, stalls: &[Stall], whole: Segment, list: &mut Vec<Segme
     let sender = steps.event(whole.from).member;
     // A message in transit waits for either end, any other piece for its own member.
     let is_waited_for = |stall: &&Stall| {
-        stall.member == whole.member || whole.wait == Wait::Network && stall.member == sender
+        let (member, _) = stall.clock;
+        member == whole.member || matches!(whole.wait, Wait::Network(..)) && member == sender
     };
     let mut rest = Segment { ns: 0, ..whole };
+    let last = whole.clocks[1];
     let mut at = now;
     for stall in stalls.iter().filter(is_waited_for) {
         let (from, to) = (stall.from.max(at), stall.to.min(end));
@@ -55,13 +57,15 @@ fn cut(steps: &Steps<'_>, stalls: &[Stall], whole: Segment, list: &mut Vec<Segme
             continue;
         }
         if at < from {
-            list.push(Segment { to: stall.at, ns: length(at, from), until: from, ..rest });
-            rest.from = stall.at;
+            let clocks = [rest.clocks[0], stall.clock];
+            list.push(Segment { to: stall.at, ns: length(at, from), until: from, clocks, ..rest });
+            (rest.from, rest.clocks[0]) = (stall.at, stall.clock);
         }
         let wait = Wait::Step(Stage::ProcessStalled);
-        let (member, ns) = (stall.member, length(from, to));
-        list.push(Segment { to: stall.at, member, wait, ns, until: to, ..rest });
-        (rest.from, at) = (stall.at, to);
+        let (member, ns) = (stall.clock.0, length(from, to));
+        let clocks = [rest.clocks[0], if to == stall.to { stall.clock } else { last }];
+        list.push(Segment { to: stall.at, member, wait, ns, until: to, clocks, ..rest });
+        (rest.from, rest.clocks[0], at) = (stall.at, clocks[1], to);
     }
     // A piece without a length stays: it says what came when.
     if at < end || now == end {

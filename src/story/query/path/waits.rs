@@ -1,21 +1,27 @@
 //! The parts of a path in which a call waits for what is not its own entry or read.
 
-use super::{Chain, Edge};
+use super::{Chain, Edge, Taker};
 use crate::{
     story::query::{graph::Graph, method_of},
     trace::{record::Kind, stage::Stage},
 };
 
 /// What a write may do once its entry is applied.
-const STEPS_AFTER: [Stage; 7] = [
+const STEPS_AFTER: [Stage; 9] = [
     Stage::LockWait,
     Stage::CompactWait,
+    Stage::CompactCommit,
     Stage::AnswerRoom,
     Stage::ReadQueue,
     Stage::ReadIndexWait,
     Stage::ReadThread,
     Stage::MvccRange,
+    Stage::ThreadReturn,
 ];
+
+/// What a hash does, which needs no entry.
+const STEPS_OF_HASH: [Stage; 5] =
+    [Stage::ReadQueue, Stage::ReadThread, Stage::MvccHash, Stage::BackendHash, Stage::ThreadReturn];
 
 /// gRPC codes of calls that ended before their work did: canceled, deadline exceeded.
 const ENDED_EARLY: [u8; 2] = [1, 4];
@@ -32,6 +38,29 @@ impl Chain<'_> {
         }
     }
 
+    /// What an observer of an election does, in the order of time: it looks the leader up, perhaps
+    /// many times, and sends each leader. In between it waits for a change.
+    pub(super) fn observe(&mut self, serving: u8) {
+        let stages = [Stage::ReadIndexWait, Stage::MvccRange, Stage::ObserveLeader];
+        let of_serving = |at: &usize| {
+            let event = self.steps.event(*at);
+            event.member == serving && event.kind != Kind::Begin
+        };
+        let steps = stages.into_iter().flat_map(|stage| self.steps.all(stage)).filter(of_serving);
+        let mut steps: Vec<usize> = steps.collect();
+        steps.sort_by_key(|at| self.time(Edge::Start(*at)));
+        for at in steps {
+            let (start, end) = (self.time(Edge::Start(at)), self.time(Edge::End(at)));
+            if start < self.now || self.end < end {
+                continue;
+            }
+            if start < end {
+                self.until(Some(Edge::Start(at)));
+            }
+            self.until(Some(Edge::End(at)));
+        }
+    }
+
     /// What a write does once its entry is applied, in the order of time: it waits for the lock, or
     /// for the end of the compaction; it reads what its answer is to have, by another round if it
     /// has waited long.
@@ -39,9 +68,19 @@ impl Chain<'_> {
         if self.is_broken {
             return self.wait(serving);
         }
-        let mut steps: Vec<usize> = STEPS_AFTER
-            .into_iter()
-            .flat_map(|stage| self.steps.all(stage))
+        self.in_order(&STEPS_AFTER, serving, graph);
+    }
+
+    /// A hash of the key space or of the file, on its thread.
+    pub(super) fn hash(&mut self, serving: u8, graph: &Graph) {
+        self.in_order(&STEPS_OF_HASH, serving, graph);
+    }
+
+    /// The steps of these stages, in the order of time.
+    fn in_order(&mut self, stages: &[Stage], serving: u8, graph: &Graph) {
+        let mut steps: Vec<usize> = stages
+            .iter()
+            .flat_map(|stage| self.steps.all(*stage))
             .filter(|at| self.is_after(*at, serving))
             .collect();
         steps.sort_by_key(|at| self.time(Edge::Start(*at)));
@@ -57,6 +96,11 @@ impl Chain<'_> {
                     self.step(Some(at));
                     thread = Some(at);
                 }
+                Stage::CompactCommit => {
+                    self.step(Some(at));
+                    self.until(Some(Edge::End(at)));
+                }
+                Stage::ThreadReturn => self.thread_return(Some(at)),
                 Stage::ReadIndexWait => self.ask(serving, graph),
                 _ => {
                     if self.now <= start {
@@ -68,6 +112,13 @@ impl Chain<'_> {
         }
         if let Some(over) = thread {
             self.until(Some(Edge::End(over)));
+        }
+    }
+
+    /// The way back from a blocking thread, if it was captured.
+    pub(super) fn thread_return(&mut self, at: Option<usize>) {
+        if let Some(at) = at.filter(|_| !self.is_broken) {
+            self.until_taken(Edge::End(at), Taker::Grpc);
         }
     }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     story::query::{
         graph::{Graph, Verdict},
-        path::{Segment, Wait, critical_path},
+        path::{Awaited, Segment, Wait, critical_path},
     },
     trace::record::{FLAG_CANCELLED, FLAG_ERROR},
 };
@@ -25,7 +25,7 @@ fn name(recording: &Recording, member_id: u64) -> &str {
 /// The path as `member wait`, with `~` for an estimate.
 fn words(recording: &Recording, path: &[Segment]) -> Vec<String> {
     let word = |segment: &Segment| {
-        let mark = if segment.is_estimated { "~" } else { "" };
+        let mark = if segment.is_estimated() { "~" } else { "" };
         let name = &recording.members[usize::from(segment.member)].name;
         format!("{name} {}{mark}", segment.wait)
     };
@@ -91,20 +91,20 @@ fn the_path_of_a_put_goes_over_the_disk_that_completed_the_quorum() {
         "etcd-01 start of raft.propose to hand-over to raft",
         "etcd-01 hand-over to raft",
         "etcd-01 raft.inbox to raft.send",
-        "etcd-02 in transit~",
+        "etcd-02 in transit, raft.send to raft.receive~",
         "etcd-02 raft.receive to raft.entry",
         "etcd-02 raft.entry to raft.send",
-        "etcd-01 in transit~",
+        "etcd-01 in transit, raft.send to raft.receive~",
         "etcd-01 raft.receive to raft.entry",
         "etcd-01 raft.entry to start of wal.write",
         "etcd-01 wal.write",
         "etcd-01 end of wal.write to start of wal.fsync",
         "etcd-01 wal.fsync",
         "etcd-01 end of wal.fsync to raft.send",
-        "etcd-02 in transit~",
+        "etcd-02 in transit, raft.send to raft.receive~",
         "etcd-02 raft.receive to raft.commit",
         "etcd-02 raft.commit to raft.send",
-        "etcd-01 in transit~",
+        "etcd-01 in transit, raft.send to raft.receive~",
         "etcd-01 raft.receive to raft.commit",
         "etcd-01 raft.commit to hand-over to apply",
         "etcd-01 hand-over to apply",
@@ -120,14 +120,14 @@ fn the_path_of_a_put_goes_over_the_disk_that_completed_the_quorum() {
         "etcd-02 hand-over to raft",
         "etcd-02 raft.inbox to raft.entry",
         "etcd-02 raft.entry to raft.send",
-        "etcd-01 in transit~",
+        "etcd-01 in transit, raft.send to raft.receive~",
         "etcd-01 raft.receive to raft.entry",
         "etcd-01 raft.entry to start of wal.write",
         "etcd-01 wal.write",
         "etcd-01 end of wal.write to start of wal.fsync",
         "etcd-01 wal.fsync",
         "etcd-01 end of wal.fsync to raft.send",
-        "etcd-02 in transit~",
+        "etcd-02 in transit, raft.send to raft.receive~",
         "etcd-02 raft.receive to raft.commit",
         "etcd-02 raft.commit to hand-over to apply",
         "etcd-02 hand-over to apply",
@@ -146,14 +146,14 @@ fn the_path_of_a_get_goes_over_the_round() {
         "etcd-01 start of rpc to start of read_index.wait",
         "etcd-01 hand-over to the next read round",
         "etcd-01 start of read_index.round to raft.send",
-        "etcd-02 in transit~",
+        "etcd-02 in transit, raft.send to raft.receive~",
         "etcd-02 raft.receive to raft.send",
-        "etcd-01 in transit~",
+        "etcd-01 in transit, raft.send to raft.receive~",
         "etcd-01 raft.receive to raft.send",
-        "etcd-02 in transit~",
+        "etcd-02 in transit, raft.send to raft.receive~",
         "etcd-02 raft.receive to read_index.confirmed",
         "etcd-02 read_index.confirmed to raft.send",
-        "etcd-01 in transit~",
+        "etcd-01 in transit, raft.send to raft.receive~",
         "etcd-01 raft.receive to end of read_index.round",
         "etcd-01 end of read_index.round to end of read_index.wait",
         "etcd-01 end of read_index.wait to start of read.wait_applied",
@@ -175,7 +175,7 @@ fn assert_is_whole(recording: &Recording, graph: &Graph, path: &[Segment]) {
         assert_eq!(pair[0].to, pair[1].from);
     }
     for segment in path.iter().filter(|segment| segment.wait == Wait::Step(Stage::WalFsync)) {
-        assert!(segment.is_estimated || segment.ns == recording.events[segment.to].took_ns);
+        assert!(segment.is_estimated() || segment.ns == recording.events[segment.to].took_ns);
     }
 }
 
@@ -246,8 +246,8 @@ fn without_the_commit_no_acknowledgement_is_late() {
 #[test]
 fn a_request_that_gave_up_has_waited_in_vain_and_one_that_was_answered_has_not() {
     for (result, flags, expected) in [
-        (14, FLAG_ERROR, "not in time"),
-        (1, FLAG_CANCELLED, "not in time"),
+        (14, FLAG_ERROR, "not in time: a place in a leader's log"),
+        (1, FLAG_CANCELLED, "not in time: a place in a leader's log"),
         (0, 0, "not captured"),
     ] {
         let mut recording = recorded();
@@ -289,5 +289,6 @@ fn messages_after_a_request_gave_up_are_not_the_networks_fault() {
     (event.result, event.flags, event.took_ns) = (1, event.flags | FLAG_CANCELLED, took_ns);
     let (_, path) = causes(&recording, FOLLOWER_PUT);
     let waits: Vec<Wait> = path.unwrap().iter().map(|segment| segment.wait).collect();
-    assert!(waits.contains(&Wait::NotInTime) && !waits.contains(&Wait::Network), "{waits:?}");
+    assert!(waits.contains(&Wait::NotInTime(Awaited::Entry)), "{waits:?}");
+    assert!(!waits.iter().any(|wait| matches!(wait, Wait::Network(..))), "{waits:?}");
 }

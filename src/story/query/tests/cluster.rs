@@ -7,7 +7,7 @@ use crate::story::query::{
     graph::Graph,
     incidents::{Outcome, incidents},
     path::{Wait, critical_path},
-    through::Fate,
+    through::{Fate, StoodStill},
 };
 
 const MS: u64 = 1_000_000;
@@ -199,6 +199,77 @@ fn a_put_that_waited_through_an_election_waited_for_a_leader_and_not_for_raft_s_
     assert!((1..10 * MS).contains(&of(Wait::NoLeader)), "{path:?}");
     let all: u64 = path.iter().map(|piece| piece.ns).sum();
     assert_eq!(script.recording.events[graph.rpc.unwrap()].took_ns, all);
+}
+
+/// Goal: a request lives through what happens while it waits in the socket. Method: a member that
+/// does nothing for two seconds, and a put that was in its socket for most of that. As on members,
+/// the clock of a step of the edge does not advance.
+#[test]
+fn a_put_in_the_socket_of_a_stopped_member_lives_through_the_stop() {
+    let mut script = Script::new();
+    for at in [100, 200] {
+        script.now_ns = at * MS;
+        let frame = script.step(2, Stage::Keyframe, 0, &[]);
+        script.recording.events[frame].kind = Kind::Keyframe;
+    }
+    script.now_ns = 2_200 * MS;
+    let stalled = script.step(2, Stage::ProcessStalled, 0, &[]);
+    let event = &mut script.recording.events[stalled];
+    (event.at_ns, event.took_ns) = (200 * MS, 2_000 * MS);
+    let waited = script.step(2, Stage::SocketQueue, PUT, &[]);
+    let event = &mut script.recording.events[waited];
+    (event.clock, event.at_ns, event.took_ns) = (event.clock_end, 400 * MS, 1_800 * MS);
+    let rpc = script.begin(2, Stage::Rpc, PUT);
+    script.end(rpc, &[]);
+    let order = Order::of(&script.recording);
+    let story = Story::of(&script.recording, &order, PUT).unwrap();
+    let through = Graph::of(&script.recording, &order, &story).through;
+    let [StoodStill { stall, before_ns, during_ns, .. }] = through.stalls[..] else {
+        panic!("{through:?}")
+    };
+    assert_eq!((2, stalled, false), (stall.member, stall.event, stall.is_leader));
+    assert_eq!([1_800 * MS, 0], [before_ns, during_ns]);
+    assert_eq!(order.times[rpc], through.from, "times still count from the rpc");
+}
+
+/// Goal: a member whose disk has the entry, but whose leader is gone, waits for a leader, and not
+/// to send its acknowledgement.
+#[test]
+fn a_put_whose_entry_outlived_its_leader_waited_for_the_next_one() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    let rpc = script.begin(2, Stage::Rpc, PUT);
+    let propose = script.begin(2, Stage::RaftPropose, PUT);
+    script.step(2, Stage::RaftInbox, PUT, &[]);
+    let entry = [("term", 3), ("index", INDEX)];
+    for peer in [1, 2] {
+        let carries = [("term", 3), ("index", INDEX - 1), ("last", INDEX)];
+        script.message((0, peer), message::APP, 0, &carries);
+        script.step(peer, Stage::RaftEntry, PUT, &entry);
+    }
+    script.disk(2, INDEX, INDEX);
+    let stable = [("stable.old", INDEX - 1), ("stable.new", INDEX)];
+    script.step(2, Stage::RaftStable, 0, &stable);
+    script.now_ns = 900 * MS;
+    script.wins(4, 1);
+    script.message((2, 1), message::APP_RESP, 0, &[("term", 4), ("index", INDEX)]);
+    let matched = [("peer", 3), ("match.old", INDEX - 1), ("match.new", INDEX)];
+    script.step(1, Stage::RaftProgress, 0, &matched);
+    let commit = [("term", 4), ("commit.old", INDEX - 1), ("commit.new", INDEX)];
+    let counted = [commit[0], commit[1], commit[2], ("completed_by", 3)];
+    script.step(1, Stage::RaftCommit, 0, &counted);
+    script.message((1, 2), message::HEARTBEAT, 0, &[("term", 4), ("commit", INDEX)]);
+    script.step(2, Stage::RaftCommit, 0, &commit);
+    script.applies(2, INDEX, PUT);
+    script.end(propose, &[]);
+    script.end(rpc, &[]);
+    let order = Order::of(&script.recording);
+    let story = Story::of(&script.recording, &order, PUT).unwrap();
+    let graph = Graph::of(&script.recording, &order, &story);
+    let path = critical_path(&script.recording, &order, &story, &graph).unwrap();
+    let silent = path.iter().filter(|piece| piece.wait == Wait::SilentLeader);
+    let silent: u64 = silent.map(|piece| piece.ns).sum();
+    assert!((890 * MS..910 * MS).contains(&silent), "{path:#?}");
 }
 
 #[test]

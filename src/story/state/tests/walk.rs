@@ -47,7 +47,7 @@ pub(super) fn walk(recording: &Recording, order: &Order, states: &States) -> Wal
             let now = |rows| waters.iter().map(move |water| states.at(place, rows, *water));
             assert!(now(rows).eq(now(rows + 1)), "m{place} changes while {event:?} happens");
         }
-        let is_told = event.kind != Kind::Keyframe && event.stage != Stage::ElectionCampaign;
+        let is_told = event.kind != Kind::Keyframe;
         for change in changes(event).into_iter().filter(|_| is_told) {
             let look = |rows| states.at(event.member, rows, change.water);
             assert_eq!(Value::Known(change.new), look(rows + 1), "after {event:?}: {change:?}");

@@ -1,0 +1,108 @@
+//! What the list of requests is narrowed to: the stories about a key, a lease or a member.
+//!
+//! The user types words after `/`: a key, `m:` and a member's name, `l:` and a lease's id in hex.
+//! All of them must hold, as with the options of `glass trace list`.
+
+use glass_etcd::story::{Recording, query::find::Wanted};
+
+/// The search of the list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Find {
+    /// What is being typed; `None` while nothing is.
+    pub(crate) typed: Option<String>,
+    /// Why what was typed means nothing.
+    pub(crate) mistake: Option<String>,
+    /// The words that hold; empty if all stories are shown.
+    pub(crate) words: String,
+    /// What they mean.
+    pub(crate) wanted: Wanted,
+}
+
+/// The most characters of a search.
+const TYPED_MAX: usize = 200;
+
+impl Find {
+    /// Whether some stories are left out.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.wanted != Wanted::default()
+    }
+
+    /// Begins to type, with the words that hold.
+    pub(crate) fn begin(&mut self) {
+        self.typed = Some(self.words.clone());
+        self.mistake = None;
+    }
+
+    /// Appends a character.
+    pub(crate) fn append(&mut self, character: char) {
+        self.mistake = None;
+        if let Some(typed) = self.typed.as_mut().filter(|typed| typed.len() < TYPED_MAX) {
+            typed.push(character);
+        }
+    }
+
+    /// Takes back a character.
+    pub(crate) fn erase(&mut self) {
+        self.mistake = None;
+        self.typed.iter_mut().for_each(|typed| _ = typed.pop());
+    }
+
+    /// Narrows the list to what was typed, if that means something.
+    pub(crate) fn apply(&mut self, recording: &Recording) {
+        let Some(typed) = &self.typed else { return };
+        match meaning(recording, typed) {
+            Ok(wanted) => {
+                let words = typed.trim().to_owned();
+                *self = Find { words, wanted, ..Find::default() };
+            }
+            Err(mistake) => self.mistake = Some(mistake),
+        }
+    }
+
+    /// Whether something is typed, or stories are left out.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.typed.is_some() || self.is_narrow()
+    }
+
+    /// Gives up what is typed; without that, shows all stories again.
+    pub(crate) fn back(&mut self) {
+        match self.typed {
+            Some(_) => (self.typed, self.mistake) = (None, None),
+            None => *self = Find::default(),
+        }
+    }
+}
+
+fn meaning(recording: &Recording, typed: &str) -> Result<Wanted, String> {
+    let mut wanted = Wanted::default();
+    for word in typed.split_whitespace() {
+        if let Some(name) = word.strip_prefix("m:") {
+            wanted.member = Some(place_of(recording, name)?);
+        } else if let Some(id) = word.strip_prefix("l:") {
+            wanted.lease = Some(lease(id)?);
+        } else {
+            wanted.key = Some(word.as_bytes().to_vec());
+        }
+    }
+    Ok(wanted)
+}
+
+/// A lease id in hex, as etcdctl shows it.
+pub(crate) fn lease(text: &str) -> Result<u64, String> {
+    let number = u64::from_str_radix(text.trim_start_matches("0x"), 16);
+    let number = number.ok().filter(|number| *number != 0);
+    number.ok_or_else(|| format!("{text:?} is not a lease id in hex"))
+}
+
+/// The position of a member, by its name or by raft's id of 16 hex digits.
+pub(crate) fn place_of(recording: &Recording, name: &str) -> Result<u8, String> {
+    let id = u64::from_str_radix(name, 16).ok().filter(|_| name.len() == 16);
+    let members = &recording.members;
+    let known = members.iter().position(|known| known.name == name);
+    let known = known.or_else(|| members.iter().position(|known| Some(known.member_id) == id));
+    known.and_then(|place| u8::try_from(place).ok()).ok_or_else(|| {
+        let names: Vec<&str> = members.iter().map(|known| &*known.name).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        format!("no member {name:?} has sent records; those that have: {names}")
+    })
+}
