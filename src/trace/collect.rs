@@ -156,7 +156,6 @@ fn now_ns() -> u64 {
 impl Collector {
     pub(crate) fn new(info: Info) -> Collector {
         id::note_peer(info.member_id);
-        id::note_own(info.member_id);
         let Info { member_id, cluster_id, name, version, boot, wall_ns } = info;
         let tick_base = now_ns();
         let hello = Hello { member_id, cluster_id, name, version, boot, wall_ns, tick_base };

@@ -16,7 +16,11 @@
 //! a message between them. Members that do not speak glass leave the bit to chance, so for their
 //! ids a hash decides, the same on every member.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use super::raw_clock;
 
@@ -36,10 +40,6 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 /// One bit for each member prefix (the low 16 bits of an id): set if the member speaks glass.
 static SPEAKERS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
-
-/// The low 16 bits of this member's id; [`ANY`] until they are noted.
-static OWN: AtomicU64 = AtomicU64::new(ANY);
-const ANY: u64 = u64::MAX;
 
 static IS_KEEPING_SOON: AtomicBool = AtomicBool::new(false);
 
@@ -61,24 +61,15 @@ pub fn forget_peer(member_id: u64) {
     SPEAKERS[word].fetch_and(!bit, Ordering::Relaxed);
 }
 
-/// Notes the id of the member that this process is: see [`is_own`].
-pub fn note_own(member_id: u64) {
-    OWN.store(member_id & 0xffff, Ordering::Relaxed);
-}
-
-/// Whether this member has made the id; true before [`note_own`].
-pub fn is_own(id: u64) -> bool {
-    let own = OWN.load(Ordering::Relaxed);
-    own == ANY || own == id >> 48
-}
-
 /// Whether this member is known to set keep bits.
+#[inline]
 pub fn speaks(member_id: u64) -> bool {
     let (word, bit) = place(member_id);
     SPEAKERS[word].load(Ordering::Relaxed) & bit != 0
 }
 
 /// Whether the request with this id is kept. Every member gives the same answer.
+#[inline]
 pub fn kept(id: u64) -> bool {
     if id == 0 {
         return false;
@@ -95,6 +86,28 @@ pub fn hash(id: u64) -> u64 {
     let id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     id ^ (id >> 31)
+}
+
+/// A table by id.
+pub(super) type IdMap<T> = HashMap<u64, T, BuildHasherDefault<IdHasher>>;
+
+/// Hashes an id with [`hash`], which is cheap. Clients choose no ids, so they can't choose ids that
+/// collide.
+#[derive(Debug, Default)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = hash(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = hash(id);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 fn place(prefix: u64) -> (usize, u64) {

@@ -45,8 +45,8 @@ use super::{
 pub const THREADS: &[&str] =
     &["other", "grpc", "peer", "raft", "wal", "apply", "commit", "background"];
 
-/// A step that takes less than this many nanoseconds is short.
-const SHORT_NS: u64 = 1_000_000;
+/// A step that takes less than this part of what is slow is short.
+const SHORT_PART: u64 = 10;
 
 static CLOCK: AtomicU64 = AtomicU64::new(1);
 static CAPTURE: AtomicBool = AtomicBool::new(true);
@@ -174,21 +174,25 @@ pub(super) fn set_brief(on: bool) {
 }
 
 /// Whether this step leaves no record unless it fails.
+#[inline]
 pub(super) fn is_left_out(stage: Stage, id: u64) -> bool {
     stage.is_quick() && is_brief_about(id)
 }
 
 /// Whether this step leaves no record unless it fails; `took_ns` is how long it took.
+#[inline]
 pub fn is_too_short(stage: Stage, id: u64, took_ns: impl FnOnce() -> u64) -> bool {
-    // What holds up an entry where its request is not served holds up later entries too, and stands
-    // in their records.
-    stage.is_usually_short()
-        && is_brief_about(id)
-        && !(stage == Stage::ApplyEntry && id::is_own(id))
-        && took_ns() < SHORT_NS
+    stage.is_usually_short() && is_brief_about(id) && took_ns() < notes::slow_from() / SHORT_PART
+}
+
+/// Whether the beginning of this step leaves no record: its end leaves one if it was not short.
+#[inline]
+pub(super) fn begins_silently(stage: Stage, id: u64) -> bool {
+    stage.is_usually_short() && is_brief_about(id)
 }
 
 /// Whether only what matters about this request is recorded, because there are too many.
+#[inline]
 fn is_brief_about(id: u64) -> bool {
     BRIEF.load(Ordering::Relaxed) && !id::kept(id) && !may_be_pinned(id)
 }

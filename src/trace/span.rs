@@ -98,7 +98,9 @@ impl Span {
 
     /// Also writes a record of the beginning, so that a step that hangs can be seen hanging.
     pub fn begun(self) -> Span {
-        self.write(Kind::Begin, 0, 0);
+        if !ring::begins_silently(self.stage, self.id) {
+            self.write(Kind::Begin, 0, 0);
+        }
         self
     }
 
@@ -191,6 +193,15 @@ impl Span {
         let end = Moment { clock: ring::next_clock(), raw };
         self.write(Kind::Span, end.clock - self.clock, took);
         end
+    }
+
+    /// Nanoseconds from a hand-over at these ticks to the step's beginning; 0 if either is not
+    /// known.
+    pub fn waited_ns(&self, since: u64) -> u64 {
+        match (since, self.clock) {
+            (0, _) | (_, 0) => 0,
+            _ => raw_clock::to_ns(self.raw.saturating_sub(since)),
+        }
     }
 
     /// The id under which the step is recorded.

@@ -51,6 +51,7 @@ macro_rules! stages {
             }
 
             /// Whether it belongs to one request or to a loop.
+            #[inline]
             pub const fn family(self) -> Family {
                 match self { $(Stage::$stage => Family::$family,)+ }
             }

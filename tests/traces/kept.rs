@@ -4,7 +4,6 @@
 use std::{fs, io::BufReader, path::PathBuf, time::Duration};
 
 use glass_etcd::{
-    field,
     pb::{
         etcdserverpb::{PutRequest, RangeRequest},
         glasspb::{ObserveRequest, observe_client::ObserveClient},
@@ -131,9 +130,9 @@ async fn a_put_that_fails_under_load_lacks_quick_steps_and_that_is_told() {
     assert!(text.contains("quick steps, which were left out under load"), "{text}");
 }
 
-/// Goal: under load a put that turns out to be slow has its entry on each member, and its apply on
-/// the member that served it. `show` says that the others left out a short apply, and calls nothing
-/// missing. Method: members that are always under load, to which a millisecond is slow.
+/// Goal: under load a put that turns out to be slow has its entry on each member and the step in
+/// which it waited. `show` says that the members left out short steps, and calls nothing missing.
+/// Method: members that are always under load, to which a millisecond is slow.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_put_under_load_lacks_short_steps_and_nothing_is_missing() {
     let slow = [("ETCD_TRACE_SLOW_MS", "1"), SLOW_DISKS_A_LITTLE];
@@ -148,19 +147,14 @@ async fn a_slow_put_under_load_lacks_short_steps_and_nothing_is_missing() {
         }
     });
     let told = brief_put(&mut scene, |_, told| {
-        told.on(0, Stage::ApplyEntry).len() == 1
-            && (1..3).any(|at| told.on(at, Stage::ApplyEntry).is_empty())
-            && told.story.missing.is_empty()
+        (0..3).any(|at| told.on(at, Stage::ApplyEntry).is_empty()) && told.story.missing.is_empty()
     })
     .await;
     for at in 0..3 {
         assert_eq!(1, told.on(at, Stage::RaftEntry).len(), "m{at}\n{}", told.text());
         assert!(told.on(at, Stage::MvccWrite).is_empty(), "m{at}\n{}", told.text());
     }
-    // The machine is busy: some ways to raft are not short.
-    let inboxes = told.on(0, Stage::RaftInbox);
-    let waits = inboxes.iter().map(|seen| field!(seen.event, RaftInbox, waited));
-    assert!(waits.into_iter().all(|waited| 1_000_000 <= waited), "{}", told.text());
+    assert!(3_000_000 <= told.one(0, Stage::RaftPropose).event.took_ns, "{}", told.text());
     let id = format!("{:016x}", told.story.id);
     let text = glass(&scene, &["trace", "show", &id]).await;
     assert!(text.contains("quick steps, which were left out under load"), "{text}");

@@ -161,16 +161,16 @@ impl Applier {
         outcomes: &mut Vec<Outcome>,
     ) {
         let (id, command) = decode(entry).unwrap_or_else(|error| fatal(&error));
-        let waited = trace::waited_ns(since);
         let mut span = stage!(
             ApplyEntry,
             id,
             term = entry.term,
             index = entry.index,
             applied_old = entry.index - 1,
-            applied_new = entry.index,
-            waited = waited
+            applied_new = entry.index
         );
+        let waited = span.waited_ns(since);
+        crate::set!(span, ApplyEntry, waited = waited);
         if entry.index <= self.replayed {
             span.flag(trace::FLAG_REPLAY);
         }

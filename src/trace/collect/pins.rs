@@ -8,12 +8,10 @@
 //! A member reports what it pins to the others, because a slow put is slow on all of them. It does
 //! not pass on what others have reported: the member that found a request has informed all.
 
-use std::collections::HashMap;
-
 use crate::{
     field,
     trace::{
-        id,
+        id::{self, IdMap},
         record::{Kind, Record},
         ring,
         waiting::waits,
@@ -34,9 +32,9 @@ pub(super) struct Pins {
     /// The duration from which a request is slow, in nanoseconds.
     pub(super) slow_ns: u64,
     /// Requests that have begun, and when.
-    in_flight: HashMap<u64, u64>,
+    in_flight: IdMap<u64>,
     /// By request, until when its steps are kept.
-    pinned: HashMap<u64, u64>,
+    pinned: IdMap<u64>,
     /// Found here and pinned since the last search of the rings.
     fresh: Vec<u64>,
     /// Reported by other members and pinned since then.
@@ -55,7 +53,7 @@ pub(super) struct Due {
 impl Pins {
     /// No pins; `slow_ns` is the duration from which a request is slow.
     pub(super) fn new(slow_ns: u64) -> Pins {
-        let (in_flight, pinned) = (HashMap::new(), HashMap::new());
+        let (in_flight, pinned) = (IdMap::default(), IdMap::default());
         Pins { slow_ns, in_flight, pinned, fresh: Vec::new(), reported: Vec::new() }
     }
 

@@ -98,6 +98,11 @@ pub fn is_slow(ns: u64) -> bool {
     SLOW_FROM_NS.load(Ordering::Relaxed) <= ns
 }
 
+/// The duration from which a request may be slow, in nanoseconds.
+pub(super) fn slow_from() -> u64 {
+    SLOW_FROM_NS.load(Ordering::Relaxed)
+}
+
 fn is_failed_or_slow(write: &Write<'_>) -> bool {
     write.result != 0 || is_slow(raw_clock::to_ns(write.raw_delta))
 }

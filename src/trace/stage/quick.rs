@@ -32,12 +32,17 @@ impl Stage {
         )
     }
 
-    /// Whether the step usually takes little time, but not always: under load a member leaves it
-    /// out if it was short, unless the request was chosen to be kept.
+    /// Whether the step takes little of the time of a slow request, as a rule: under load a member
+    /// leaves it out if it was short, unless the request was chosen to be kept.
     pub const fn is_usually_short(self) -> bool {
         matches!(
             self,
-            Stage::RaftInbox | Stage::ApplyEntry | Stage::ReadWaitApplied | Stage::MvccRange
+            Stage::RaftPropose
+                | Stage::RaftInbox
+                | Stage::ApplyEntry
+                | Stage::ReadIndexWait
+                | Stage::ReadWaitApplied
+                | Stage::MvccRange
         )
     }
 }
