@@ -37,6 +37,7 @@ mod waits;
 pub use super::wait::{Awaited, Point, Side, Taker, Wait};
 use super::{
     Story,
+    brief::brief,
     graph::{Graph, Steps},
     method_of,
 };
@@ -98,6 +99,7 @@ pub fn critical_path(
         clocks: [clock_of(event); 2],
         from: Edge::Start(rpc),
         is_broken: false,
+        is_brief: brief(recording, story).contains(&event.member),
         awaited: Awaited::Step,
         gave_up: event.result != 0 || event.flags & FLAG_CANCELLED != 0,
         segments: Vec::new(),
@@ -226,6 +228,8 @@ struct Chain<'a> {
     clocks: [Clock; 2],
     from: Edge,
     is_broken: bool,
+    /// Whether the serving member left out steps.
+    is_brief: bool,
     /// What the request waits for where the chain stands, or where it is broken.
     awaited: Awaited,
     /// Whether the request has failed.
@@ -239,6 +243,14 @@ impl Chain<'_> {
         match edge {
             Some(edge) => self.advance(edge, self.name(edge)),
             None => self.is_broken = true,
+        }
+    }
+
+    /// As [`Chain::until`], for a step that a member under load leaves out: then the next piece
+    /// begins with the step before.
+    fn perhaps(&mut self, edge: Option<Edge>) {
+        if edge.is_some() || !self.is_brief {
+            self.until(edge);
         }
     }
 
@@ -439,8 +451,8 @@ impl Chain<'_> {
         self.answer(round);
         self.answer(steps.first(Stage::ReadIndexWait, serving));
         self.awaits(Awaited::Apply);
-        self.until(steps.start(Stage::ReadWaitApplied, serving));
-        self.until(steps.end(Stage::ReadWaitApplied, serving));
+        self.perhaps(steps.start(Stage::ReadWaitApplied, serving));
+        self.perhaps(steps.end(Stage::ReadWaitApplied, serving));
         self.awaits(Awaited::Step);
     }
 
@@ -499,11 +511,11 @@ impl Chain<'_> {
         if before.is_some() {
             self.step(before);
         }
-        self.until(first);
+        self.perhaps(first);
         if after.is_some() {
             self.step(after);
         }
-        self.until(self.last_end(Stage::MvccRange, serving));
+        self.perhaps(self.last_end(Stage::MvccRange, serving));
         if let end @ Some(_) = self.last_end(Stage::ReadThread, serving) {
             self.until(end);
             self.thread_return(self.last_end(Stage::ThreadReturn, serving).map(Edge::at));

@@ -11,11 +11,10 @@ impl Chain<'_> {
     /// The part from the checks to the answer of apply.
     pub(super) fn write(&mut self, serving: u8, story: &Story, graph: &Graph) {
         let steps = self.steps;
-        self.until(steps.start(Stage::RaftPropose, serving));
+        self.perhaps(steps.start(Stage::RaftPropose, serving));
         self.awaits(Awaited::Entry);
         let inbox = steps.all(Stage::RaftInbox).find(|at| steps.is_inbox(*at, serving, story.id));
-        // A short way to raft is left out under load: then the next piece begins with the proposal.
-        if inbox.is_some() {
+        if inbox.is_some() || !self.is_brief {
             self.step(inbox);
         }
         match (graph.quorum.leader, story.entry) {
@@ -25,10 +24,13 @@ impl Chain<'_> {
         self.awaits(Awaited::Apply);
         match steps.first(Stage::ApplyEntry, serving) {
             at @ Some(_) => self.step(at),
-            None => self.until(steps.start(Stage::ApplyEntry, serving)),
+            None => self.perhaps(steps.start(Stage::ApplyEntry, serving)),
         }
-        self.until(steps.end(Stage::ApplyEntry, serving));
-        self.answer(steps.first(Stage::RaftPropose, serving));
+        self.perhaps(steps.end(Stage::ApplyEntry, serving));
+        let proposal = steps.first(Stage::RaftPropose, serving);
+        if proposal.is_some() || !self.is_brief {
+            self.answer(proposal);
+        }
         self.awaits(Awaited::Step);
     }
 
