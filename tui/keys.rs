@@ -487,7 +487,7 @@ mod tests {
             ("Cluster, before a member is stopped or started", Screen::Ask),
             ("Before the player ends", Screen::Leaving),
             ("Requests", Screen::List),
-            ("Requests, while a key is typed", Screen::Find),
+            ("Requests, while a search is typed", Screen::Find),
             ("Steps", Screen::Steps),
             ("Steps, while a number is typed", Screen::Prompt),
             ("One step at full size", Screen::Why),

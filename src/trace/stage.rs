@@ -292,15 +292,16 @@ macro_rules! vocabulary {
     /// The member is asked to stop: by a signal, or because the cluster has removed it.
     MemberStop = "member.stop" Loop Story ["term" Term, "leader" Member]
         "member/start.rs", "etcdserver EtcdServer.Stop", "0.1";
-    /// The member has had no message from a leader for longer than the election timeout. `silent`
-    /// is the time since the last one, 0 if there was none.
+    /// The member has had no message from a leader for the election timeout. `silent` is the time
+    /// since the last one, 0 if there was none since the start.
     ElectionTimeout = "election.timeout" Loop Story ["term" Term, "leader" Member, "silent" Nanos]
         "raft/changes.rs", "raft raft.tickElection", "0.1";
     /// A leader that is about to stop asks another voter to campaign at once.
     ElectionTransfer = "election.transfer" Loop Story
         ["term" Term, "to" Member, "matched" Index, "last" Index]
         "raft/node.rs", "raft stepLeader MsgTransferLeader", "0.1";
-    /// The member asks the others for their votes, first without raising its term (pre-vote).
+    /// The member asks the others for their votes: in a pre-vote whether they would vote for it,
+    /// without raising its term, and then for the votes.
     ElectionCampaign = "election.campaign" Loop Story ["pre" Flag, "term.old" Term, "term.new" Term]
         "raft/changes.rs", "raft raft.campaign", "0.1";
     /// Another member asks for a vote. This member grants it if the candidate's log is at least as

@@ -141,9 +141,10 @@ fn of_show(text: &str) -> Said {
         own.push((message.unwrap_or(stage).to_owned(), at * 1_000.0));
     }
     let took = fact("took ").unwrap().trim_end_matches(" ms");
+    let after_took = facts.iter().skip_while(|fact| !fact.starts_with("took ")).nth(1);
     Said {
         member: fact("served by ").unwrap().to_owned(),
-        result: facts[3].to_owned(),
+        result: (*after_took.unwrap()).to_owned(),
         took_us: took.parse::<f64>().unwrap() * 1_000.0,
         steps,
     }

@@ -1,9 +1,15 @@
 //! What the list of requests is narrowed to: the stories about a key, a lease or a member.
 //!
 //! The user types words after `/`: a key, `m:` and a member's name, `l:` and a lease's id in hex.
-//! All of them must hold, as with the options of `glass trace list`.
+//! There may be one of each, and all of them must hold, as with the options of `glass trace list`.
 
-use glass_etcd::story::{Recording, query::find::Wanted};
+use glass_etcd::story::{
+    Recording,
+    query::find::{Wanted, is_redacted},
+};
+
+/// Why no key can be found.
+pub(crate) const REDACTED: &str = "the members leave out the text of keys (--trace-redact-keys)";
 
 /// The search of the list.
 #[derive(Clone, Debug, Default)]
@@ -27,9 +33,9 @@ impl Find {
         self.wanted != Wanted::default()
     }
 
-    /// Begins to type, with the words that hold.
+    /// Begins to type.
     pub(crate) fn begin(&mut self) {
-        self.typed = Some(self.words.clone());
+        self.typed = Some(String::new());
         self.mistake = None;
     }
 
@@ -76,12 +82,17 @@ impl Find {
 fn meaning(recording: &Recording, typed: &str) -> Result<Wanted, String> {
     let mut wanted = Wanted::default();
     for word in typed.split_whitespace() {
-        if let Some(name) = word.strip_prefix("m:") {
-            wanted.member = Some(place_of(recording, name)?);
+        let is_second = if let Some(name) = word.strip_prefix("m:") {
+            wanted.member.replace(place_of(recording, name)?).is_some()
         } else if let Some(id) = word.strip_prefix("l:") {
-            wanted.lease = Some(lease(id)?);
+            wanted.lease.replace(lease(id)?).is_some()
+        } else if is_redacted(recording) {
+            return Err(REDACTED.to_owned());
         } else {
-            wanted.key = Some(word.as_bytes().to_vec());
+            wanted.key.replace(word.as_bytes().to_vec()).is_some()
+        };
+        if is_second {
+            return Err(format!("one key, one member and one lease at most: {word:?} is too many"));
         }
     }
     Ok(wanted)
@@ -105,4 +116,31 @@ pub(crate) fn place_of(recording: &Recording, name: &str) -> Result<u8, String> 
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         format!("no member {name:?} has sent records; those that have: {names}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use glass_etcd::{
+        story::{Event, KeyText},
+        trace::Stage,
+    };
+
+    #[test]
+    fn words_of_different_kinds_hold_together_and_a_second_one_of_a_kind_is_refused() {
+        let mut recording = Recording::default();
+        let wanted = meaning(&recording, "told/before l:7f").unwrap();
+        assert_eq!((Some(b"told/before".to_vec()), Some(0x7f)), (wanted.key, wanted.lease));
+        let refused = meaning(&recording, "told/before told/beside").unwrap_err();
+        assert_eq!(
+            "one key, one member and one lease at most: \"told/beside\" is too many",
+            refused
+        );
+        assert!(meaning(&recording, "l:1 l:2").unwrap_err().contains("too many"));
+        let key = KeyText { bytes: Vec::new(), length: 11 };
+        let event = Event { key: Some(key), ..Event::mark(0, Stage::Key, 1) };
+        recording.events.push(event);
+        assert_eq!(REDACTED, meaning(&recording, "told/before").unwrap_err());
+        assert!(meaning(&recording, "l:7f").is_ok(), "leases are not left out");
+    }
 }

@@ -380,7 +380,8 @@ impl State {
                     (marks, heard)
                 }
                 (None, Some(place)) => {
-                    let marks = self.learned.marks[usize::from(place)].clone();
+                    let known = self.learned.marks.get(usize::from(place));
+                    let marks = known.cloned().unwrap_or_default();
                     let heard = self.heard_last(place, newest, &marks);
                     (marks, heard)
                 }
@@ -501,10 +502,12 @@ impl State {
             Action::Find => self.find.begin(),
             Action::Type(character) => self.find.append(character),
             Action::Erase => self.find.erase(),
-            Action::Narrow => self.find.apply(self.memory.recording()),
+            Action::Narrow => {
+                self.find.apply(self.memory.recording());
+                self.refresh();
+            }
             _ => {}
         }
-        self.refresh();
     }
 
     /// The part of [`State::update`] that needs an open story.

@@ -20,6 +20,7 @@ use super::{
 };
 
 mod edge;
+mod election;
 mod inside;
 
 /// What there is to know about a step beside its record.
@@ -44,6 +45,9 @@ pub(crate) fn sentence(event: &Event, around: Around<'_>) -> String {
         Stage::RaftReceive => received(event, around),
         Stage::RaftCommit => Some(committed(event, around)),
         Stage::ReadWaitApplied => Some(waited_for_apply(event, around)),
+        Stage::RaftEntry => election::opened(event),
+        Stage::ElectionTimeout => Some(election::timed_out(event)),
+        Stage::ElectionCampaign => Some(election::campaigned(event)),
         Stage::ElectionVote => Some(vote(event, around)),
         Stage::ElectionTally => Some(tally(event, around)),
         Stage::WalFsync => fsync(event, around),

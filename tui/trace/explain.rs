@@ -207,7 +207,7 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
                 "  linearizable: {leader} leads, as {acks} confirmed, itself among them"
             )?;
         }
-        (Consistency::Linearizable, None) if members.len() == 1 && graph.messages == 0 => {
+        (Consistency::Linearizable, None) if graph.is_alone => {
             writeln!(out, "  linearizable: there is no other member to ask")?;
         }
         (Consistency::Linearizable, None) => {

@@ -52,7 +52,7 @@ pub(super) fn parse_lease(text: &str) -> Result<u64, Error> {
 
 /// The members leave out the text of keys.
 pub(super) fn redacted() -> Error {
-    Error::Usage("the members leave out the text of keys (--trace-redact-keys)".to_owned())
+    Error::Usage(find::REDACTED.to_owned())
 }
 
 #[cfg(test)]

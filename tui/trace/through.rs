@@ -159,11 +159,13 @@ fn lost(members: &[MemberInfo], through: &Through, without: &Without) -> Vec<Str
             Fate::SteppedDown(cause) => format!("; it stepped down: {}", because(members, cause)),
             Fate::FellSilent | Fate::None => String::new(),
         };
-        let heard = offset(gap.from);
-        lines.push(format!(
-            "{name} led term {}, and the others last heard of it at {heard}{fate}",
-            gap.term
-        ));
+        let since = offset(gap.from);
+        let sign = match gap.is_heard {
+            true => format!("and the others last heard of it at {since}"),
+            // What the others heard is not known: its step-down, or its own last record.
+            false => format!("and its own last sign of that is at {since}"),
+        };
+        lines.push(format!("{name} led term {}, {sign}{fate}", gap.term));
     }
     if let Some(asked) = without.asked {
         let election = without.election.map(|election| election.text(members));
@@ -193,7 +195,7 @@ pub(super) fn json(recording: &Recording, through: &Through) -> Value {
             "leader": words::member(one.gap.before, members),
             "term": one.gap.term,
             "fate": fate(members, one),
-            "heard_ns": offset(one.gap.from),
+            "heard_ns": one.gap.is_heard.then(|| offset(one.gap.from)),
             "from_ns": offset(one.from),
             "to_ns": offset(one.to),
             "next": one.next.map(|(winner, _)| words::name(winner, members)),

@@ -78,6 +78,9 @@ pub struct Leaderless {
     pub shown: Option<usize>,
     /// The position of the next leader's `raft.role`.
     pub next: Option<usize>,
+    /// Whether another member heard of it in `last`. Otherwise that is its own step-down or,
+    /// without one, its own last event.
+    pub is_heard: bool,
 }
 
 /// A time in which a member's process stood still, as it has recorded itself. A member of a version
@@ -88,6 +91,8 @@ pub struct Stall {
     pub member: u8,
     /// Whether it led when that began.
     pub is_leader: bool,
+    /// When another member led instead; at the latest the end.
+    pub led_until: i128,
     /// When that began, on the common axis in nanoseconds.
     pub from: i128,
     /// When it ended.
@@ -233,7 +238,7 @@ impl<'a> Walk<'a> {
         let from = to - i128::from(event.took_ns);
         let has_led = self.ceased.get(&lane).is_some_and(|ceased| from <= *ceased);
         let is_leader = self.leads.contains_key(&lane) || has_led;
-        let stall = Stall { member: event.member, is_leader, from, to, event: at };
+        let stall = Stall { member: event.member, is_leader, led_until: to, from, to, event: at };
         self.cluster.stalls.push(stall);
     }
 
@@ -353,7 +358,16 @@ impl<'a> Walk<'a> {
                 last: Some(last),
                 shown: reign.missed,
                 next,
+                is_heard: reign.heard.is_some(),
             });
+        }
+        for stall in &mut self.cluster.stalls {
+            let own = self.recording.members.get(usize::from(stall.member));
+            let own = own.map_or(0, |member| member.member_id);
+            let others = reigns.iter().filter(|(_, reign)| reign.leader != own);
+            let began = others.filter_map(|(_, reign)| Some(self.order.times[reign.began?]));
+            let next = began.filter(|began| stall.from < *began).min();
+            stall.led_until = next.map_or(stall.to, |next| next.min(stall.to));
         }
         self.cluster.heard.remove(&0);
         self.cluster.heard.values_mut().for_each(|times| times.sort_unstable());

@@ -159,6 +159,8 @@ pub struct Graph {
     pub forwards: Vec<usize>,
     /// Number of messages in the story: captured sends, and receives whose send was not captured.
     pub messages: usize,
+    /// Whether the cluster has one member, as far as captured.
+    pub is_alone: bool,
     /// What happened to the cluster while the request ran.
     pub through: Through,
 }
@@ -201,6 +203,7 @@ impl Graph {
             heard: steps.heard(),
             forwards: steps.all(Stage::LeaseForward).collect(),
             messages: steps.messages(),
+            is_alone: steps.is_alone(),
             through: Through::default(),
         }
     }
@@ -244,9 +247,12 @@ impl<'a> Steps<'a> {
         u8::try_from(at).ok()
     }
 
-    /// Whether the cluster has one member, as far as captured.
+    /// Whether the cluster has one member, as far as captured: no message to another one, either.
     pub(super) fn is_alone(&self) -> bool {
-        self.recording.members.len() == 1 && self.messages() == 0
+        let is_message = |event: &Event| {
+            matches!(event.stage, Stage::RaftSend | Stage::RaftReceive | Stage::RaftDrop)
+        };
+        self.recording.members.len() == 1 && !self.recording.events.iter().any(is_message)
     }
 
     /// The ends and marks of a stage, in playback order.

@@ -191,7 +191,8 @@ fn stood_still(
             own.map(|(_, extent)| shared(*extent)).fold(0, u64::saturating_add)
         };
         let (before_ns, during_ns, after_ns) = (sum(true), shared((from, to)), sum(false));
-        StoodStill { stall: *stall, before_ns, during_ns, after_ns }
+        let is_leader = stall.is_leader && from < stall.led_until;
+        StoodStill { stall: Stall { is_leader, ..*stall }, before_ns, during_ns, after_ns }
     });
     let is_met = |one: &StoodStill| one.before_ns != 0 || one.during_ns != 0 || one.after_ns != 0;
     stood.filter(is_met).collect()

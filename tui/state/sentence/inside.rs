@@ -26,6 +26,9 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
         Stage::WatchForward => Some(watch::brought_forward(event)),
         Stage::QuotaCheck => quota(event),
         Stage::LeaseGrant => granted(event),
+        Stage::LeaseRevoke => (field!(event, LeaseRevoke, keys) == 0
+            && event.flags & FLAG_ERROR == 0)
+            .then(|| "The lease ends. No key was attached to it.".to_owned()),
         _ => None,
     }
 }

@@ -246,3 +246,34 @@ fn where_the_empty_entry_of_the_term_was_needed_the_commit_says_so() {
         );
     }
 }
+
+#[test]
+fn an_election_says_which_round_of_votes_begins_and_whether_a_leader_was_ever_heard() {
+    let campaign = |pre: u64, old: u64, new: u64| {
+        let fields = numbers!(ElectionCampaign, pre = pre, term_old = old, term_new = new);
+        said(Stage::ElectionCampaign, fields, &Watermarks::default())
+    };
+    assert!(campaign(1, 2, 2).contains("would vote for it (pre-vote). Its own term stays 2"));
+    assert!(
+        campaign(0, 2, 3).starts_with("The member raises its term from 2 to 3, votes for itself")
+    );
+    let timeout = |silent: u64| {
+        let fields = numbers!(ElectionTimeout, term = 2, silent = silent);
+        said(Stage::ElectionTimeout, fields, &Watermarks::default())
+    };
+    assert!(timeout(0).contains("has heard no leader since it started"));
+    assert!(timeout(1_200_000_000).starts_with("The last message of a leader came 1.2 s ago."));
+    let entry = numbers!(RaftEntry, term = 3, index = 9);
+    let opened = said(Stage::RaftEntry, entry, &Watermarks::default());
+    assert!(opened.starts_with("The leader of term 3 begins its term with an empty entry"));
+    let put = numbers!(RaftEntry, term = 3, index = 9, bytes = 30);
+    assert_eq!(
+        Stage::RaftEntry.meaning().trim(),
+        said(Stage::RaftEntry, put, &Watermarks::default())
+    );
+    let revoke = |keys: u64| {
+        said(Stage::LeaseRevoke, numbers!(LeaseRevoke, keys = keys), &Watermarks::default())
+    };
+    assert_eq!("The lease ends. No key was attached to it.", revoke(0));
+    assert_eq!(Stage::LeaseRevoke.meaning().trim(), revoke(2));
+}

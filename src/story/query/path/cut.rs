@@ -82,7 +82,8 @@ impl Through {
             let by = clock_at(Some(stall.event));
             until(stall.from, by, whole);
             let stood = Wait::Step(Stage::ProcessStalled);
-            until(stall.to, by, piece(stood, Some(stall.member), Some(stall.event)));
+            // Once another member leads, nobody waits for it any more.
+            until(stall.led_until, by, piece(stood, Some(stall.member), Some(stall.event)));
         }
         for without in &self.without {
             let Without { gap, from, to, next, .. } = without;

@@ -290,3 +290,44 @@ fn addresses_are_read_as_they_are_written() {
         assert_eq!(None, Address::of(wrong, &members), "{wrong}");
     }
 }
+
+/// Method: the leader of term 3 stands still for two seconds, and member 2 wins term 4 meanwhile.
+#[test]
+fn a_leader_that_stood_still_is_none_any_more_once_another_leads() {
+    let mut script = Script::new();
+    let role = [CANDIDATE, LEADER];
+    script.turn(0, &Turn { role, term: [3; 2], leader: [0, 1] });
+    script.beat(0, 3);
+    script.now_ns = 900 * MS;
+    let won = script.wins(4, 1);
+    script.now_ns = 1_500 * MS;
+    let get = script.begin(1, Stage::Rpc, PUT);
+    script.end(get, &[]);
+    script.now_ns = 2_200 * MS;
+    let stalled = script.step(0, Stage::ProcessStalled, 0, &[]);
+    let event = &mut script.recording.events[stalled];
+    (event.at_ns, event.took_ns) = (100 * MS, 2_000 * MS);
+    let (order, cluster) = script.cluster();
+    let [stall] = cluster.stalls[..] else { panic!("{:?}", cluster.stalls) };
+    assert_eq!((true, order.times[won]), (stall.is_leader, stall.led_until));
+    let story = Story::of(&script.recording, &order, PUT).unwrap();
+    let through = Graph::of(&script.recording, &order, &story).through;
+    let [stood] = through.stalls[..] else { panic!("{through:?}") };
+    assert!(!stood.stall.is_leader, "another member led when the request began");
+}
+
+#[test]
+fn a_member_that_sends_messages_is_not_alone_even_if_no_other_was_captured() {
+    let mut script = Script::new();
+    script.recording.members.truncate(1);
+    let get = script.begin(0, Stage::Rpc, PUT);
+    script.end(get, &[]);
+    let is_alone = |script: &Script| {
+        let order = Order::of(&script.recording);
+        let story = Story::of(&script.recording, &order, PUT).unwrap();
+        Graph::of(&script.recording, &order, &story).is_alone
+    };
+    assert!(is_alone(&script));
+    script.step(0, Stage::RaftDrop, 0, &[("peer", 2)]);
+    assert!(!is_alone(&script));
+}

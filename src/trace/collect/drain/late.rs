@@ -41,13 +41,15 @@ impl State {
                 found.push(record);
             }
         });
-        for record in &found {
+        // The times in a ring are ticks, and those who learn from records expect nanoseconds.
+        for record in &mut found {
+            *record = self.finish(*record, true);
             self.learn(record, now_ns);
         }
         rounds.remove(&0);
         let mut before = Vec::new();
         if !late.is_empty() || !rounds.is_empty() {
-            let (covering, ahead) = self.covering(is_again, late, &rounds);
+            let (covering, ahead) = self.covering(is_again, late, (&found, &rounds));
             found.extend(covering);
             before = ahead;
         }
@@ -55,36 +57,38 @@ impl State {
             reader.searched = end;
         }
         for record in found {
-            let record = self.finish(record, true);
             if !self.history.contains(&place(&record)) {
                 self.staging.push(record);
             }
         }
-        for step in before {
-            let record = self.finish(step.record, true);
+        for Before { record, is_for_ids, .. } in before {
             if !self.history.contains(&place(&record)) {
                 self.staging.push(record);
-                self.name_shared(&record, now_ns);
+                if is_for_ids {
+                    self.name_shared(&record, now_ns);
+                }
             }
         }
     }
 
     /// The steps of loops that cover late entries, and what was before these or before the rounds
-    /// of late reads.
+    /// of late reads; all with their times as nanoseconds. `own` are the late requests' records.
     fn covering(
         &self,
         is_again: bool,
         mut late: Cover,
-        rounds: &HashSet<u64>,
+        (own, rounds): (&[Record], &HashSet<u64>),
     ) -> (Vec<Record>, Vec<Before>) {
         let (mut found, mut before) = (Vec::new(), Vec::new());
         // Each kind of step is in the ring of one thread, in the order in which they ended.
         let mut ahead = Ahead::default();
+        own.iter().for_each(|record| ahead.learn(record));
         self.each_standing(is_again, |ring, number, head, id| {
             let stage = Stage::from_number(head.stage);
             if stage.is_some_and(|stage| stage.family() == Family::Loop)
                 && let Ok(record) = ring.get(number)
             {
+                let record = self.finish(record, true);
                 let is_covered = late.covers(&record);
                 before.extend(ahead.follow(&record, is_covered, is_covered));
                 if is_covered {
