@@ -200,7 +200,10 @@ fn rate(frames: &[Frame], last: &Frame, begin: u64) -> Option<u64> {
     let first = own.clone().rev().find(|frame| frame.wall_ns <= begin).or_else(|| own.next())?;
     let ns = last.wall_ns.checked_sub(first.wall_ns).filter(|ns| RATE_MIN_NS <= *ns)?;
     let requests = u128::from(last.seen?.saturating_sub(first.seen?));
-    u64::try_from(requests * u128::from(SECOND_NS) / u128::from(ns)).ok()
+    // To the nearest number: keyframes are a little more than a second apart, and a single request
+    // is not none.
+    let ns = u128::from(ns);
+    u64::try_from((requests * u128::from(SECOND_NS) + ns / 2) / ns).ok()
 }
 
 #[cfg(test)]
@@ -273,5 +276,11 @@ mod tests {
         assert_eq!(rate(3_600), None, "no keyframe for 1.6 seconds");
         assert_eq!(rate(5_900), None, "one keyframe alone gives no rate");
         assert_eq!(rate(6_400), Some(60));
+    }
+
+    #[test]
+    fn a_single_request_is_not_none() {
+        let figures = figures(&[(900, 1, 7), (1_000, 1, 7), (2_050, 1, 8)]);
+        assert_eq!(figures.number(Measure::Requests, 2_100 * MS), Some(1));
     }
 }

@@ -34,6 +34,11 @@ pub(crate) fn list(
     others: Vec<(i128, String)>,
 ) -> io::Result<()> {
     rows(out, recording, order, |request| found.has(request), others)?;
+    let unknown = requests(recording).iter().filter(|request| found.may_have(request)).count();
+    if unknown != 0 {
+        let of = words::count(unknown as u64, "request", "requests");
+        writeln!(out, "of {of} the key was not captured: kept late, as they failed or were slow")?;
+    }
     reach(out, recording, order)?;
     losses(out, recording)
 }

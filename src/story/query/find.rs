@@ -86,6 +86,13 @@ impl Found {
                 .is_none_or(|member| member == request.member || self.alarms.contains(&request.id))
     }
 
+    /// Whether a request might name the key that is wanted: a member notes keys of requests when
+    /// they arrive, and then only of those that are to be kept.
+    pub fn may_have(&self, request: &Summary) -> bool {
+        let names_keys = request.method.starts_with("KV/") && request.method != "KV/Compact";
+        self.wanted.key.is_some() && names_keys && request.key.is_none() && !self.has(request)
+    }
+
     /// Whether something that happened to the cluster is wanted.
     pub fn has_incident(&self, stories: &Stories<'_>, incident: &Incident) -> bool {
         let Wanted { key, lease, member } = &self.wanted;
@@ -217,6 +224,25 @@ mod tests {
             let list = requests(&self.0);
             list.into_iter().filter(|one| found.has(one)).map(|one| one.id).collect()
         }
+    }
+
+    #[test]
+    fn a_put_whose_key_was_not_captured_may_have_named_it() {
+        let mut script = Script::new();
+        const PUT: u64 = 2;
+        for (id, key) in [(1, &b"foo"[..]), (2, b""), (3, b"bar")] {
+            script.rpc(0, id, key);
+            let event = script.0.events.last_mut().unwrap();
+            *event = event.clone().with(&[("method", PUT)]);
+        }
+        let wanted = Wanted { key: Some(b"foo".to_vec()), ..Wanted::default() };
+        let found = wanted.find(&script.0);
+        let list = requests(&script.0);
+        let may: Vec<u64> =
+            list.iter().filter(|one| found.may_have(one)).map(|one| one.id).collect();
+        assert_eq!([2], may[..]);
+        let all = Found::default();
+        assert!(list.iter().all(|one| !all.may_have(one)), "no key is wanted");
     }
 
     #[test]
