@@ -145,6 +145,8 @@ struct Reign {
     leader: u64,
     /// Its own `raft.role`, or the first event of another that names it.
     began: Option<usize>,
+    /// When a member first heard of it in this term.
+    first: Option<i128>,
     /// The last event by which another member heard of it in this term, and when.
     heard: Option<(i128, usize)>,
     /// The last event of its own in the start in which it led.
@@ -263,7 +265,7 @@ impl<'a> Walk<'a> {
         times.push(time);
         let is_leaders = matches!(kind, message::APP | message::HEARTBEAT | message::TIMEOUT_NOW);
         if is_leaders {
-            self.leader(term, peer);
+            self.hears_leader(term, peer, time);
         }
         if let Some(reign) = self.reigns.get_mut(&term).filter(|reign| reign.leader == peer) {
             reign.heard = reign.heard.max(Some((time, at)));
@@ -282,6 +284,14 @@ impl<'a> Walk<'a> {
     fn leader(&mut self, term: u64, leader: u64) {
         if leader != 0 {
             self.reigns.entry(term).or_insert(Reign { leader, ..Reign::default() });
+        }
+    }
+
+    /// Notes that a member has just heard of this leader of the term.
+    fn hears_leader(&mut self, term: u64, leader: u64, time: i128) {
+        self.leader(term, leader);
+        if let Some(reign) = self.reigns.get_mut(&term).filter(|reign| reign.leader == leader) {
+            reign.first.get_or_insert(time);
         }
     }
 
@@ -307,7 +317,7 @@ impl<'a> Walk<'a> {
         let [leader_old, leader] = fields!(event, RaftRole: leader_old, leader_new);
         let (own, time) = (self.member_id(event.member), self.order.times[at]);
         self.leader(term_old, leader_old);
-        self.leader(term, leader);
+        self.hears_leader(term, leader, time);
         if new == LEADER {
             self.leads.insert((event.member, event.boot), term);
             let reign = self.reigns.entry(term).or_default();
@@ -339,8 +349,12 @@ impl<'a> Walk<'a> {
         self.cluster.elections = self.elections.finish();
         let reigns: Vec<(u64, Reign)> = self.reigns.into_iter().collect();
         for (place, (term, reign)) in reigns.iter().enumerate() {
-            let next = reigns[place + 1..].iter().find_map(|(_, next)| next.began);
-            let to = next.map(|at| self.order.times[at]);
+            // Of a leader whose election was not captured, there is only what others heard later.
+            let next = reigns[place + 1..].iter().find_map(|(_, next)| match next.began {
+                Some(at) => Some((self.order.times[at], Some(at))),
+                None => next.first.map(|heard| (heard, None)),
+            });
+            let (to, next) = next.map_or((None, None), |(to, next)| (Some(to), next));
             // Without a successor, somebody must have missed the leader.
             if to.is_none() && reign.missed.is_none() {
                 continue;

@@ -331,3 +331,26 @@ fn a_member_that_sends_messages_is_not_alone_even_if_no_other_was_captured() {
     script.step(0, Stage::RaftDrop, 0, &[("peer", 2)]);
     assert!(!is_alone(&script));
 }
+
+/// Method: the leader of term 4 is known by its heartbeats only, from half a second on, and member
+/// 2 wins term 5 when they have ceased.
+#[test]
+fn a_request_is_without_a_leader_once_for_each_time_that_nobody_led() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    for at in [500, 1_000] {
+        script.now_ns = at * MS;
+        script.beat(2, 4);
+    }
+    script.now_ns = 1_500 * MS;
+    let rpc = script.begin(1, Stage::Rpc, PUT);
+    script.now_ns = 2_000 * MS;
+    let won = script.wins(5, 3);
+    script.now_ns = 2_100 * MS;
+    script.end(rpc, &[]);
+    let order = Order::of(&script.recording);
+    let story = Story::of(&script.recording, &order, PUT).unwrap();
+    let through = Graph::of(&script.recording, &order, &story).through;
+    let [without] = &through.without[..] else { panic!("{:?}", through.without) };
+    assert_eq!((3, 4, Some(won)), (without.gap.before, without.gap.term, without.gap.next));
+}
