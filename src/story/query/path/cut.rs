@@ -7,7 +7,7 @@ use crate::{
         order::Order,
         query::{
             cluster::Stall,
-            through::{Through, Without},
+            through::{Fate, Through, Without},
         },
     },
     trace::stage::Stage,
@@ -88,7 +88,10 @@ impl Through {
         for without in &self.without {
             let Without { gap, from, to, next, .. } = without;
             until(*from, clock_at(gap.last), whole);
-            let silent = piece(Wait::SilentLeader, place(gap.before), gap.shown);
+            // A leader that has stepped down is not silent: it knows that there is none.
+            let has_stepped_down = matches!(without.fate, Fate::SteppedDown(_)) && !gap.is_heard;
+            let wait = if has_stepped_down { Wait::NoLeader } else { Wait::SilentLeader };
+            let silent = piece(wait, place(gap.before), gap.shown);
             match gap.asked {
                 Some(asked) => {
                     until(order.times[asked].clamp(*from, *to), clock_at(Some(asked)), silent);

@@ -354,3 +354,33 @@ fn a_request_is_without_a_leader_once_for_each_time_that_nobody_led() {
     let [without] = &through.without[..] else { panic!("{:?}", through.without) };
     assert_eq!((3, 4, Some(won)), (without.gap.before, without.gap.term, without.gap.next));
 }
+
+/// Method: a leader that nobody answers steps down after 900 ms, with a put under way, and leads
+/// again after two seconds. Nothing of the other members was captured.
+#[test]
+fn a_leader_that_has_stepped_down_is_not_silent_to_its_own_requests() {
+    let mut script = Script::new();
+    let leads = |term: u64| Turn { role: [CANDIDATE, LEADER], term: [term; 2], leader: [0, 1] };
+    script.turn(0, &leads(3));
+    let rpc = script.begin(0, Stage::Rpc, PUT);
+    let propose = script.begin(0, Stage::RaftPropose, PUT);
+    script.step(0, Stage::RaftInbox, PUT, &[]);
+    script.step(0, Stage::RaftEntry, PUT, &[("term", 3), ("index", INDEX)]);
+    script.now_ns = 900 * MS;
+    script.turn(0, &Turn { role: [LEADER, FOLLOWER], term: [3; 2], leader: [1, 0] });
+    script.now_ns = 1_900 * MS;
+    let campaign = [("term.old", 3), ("term.new", 4)];
+    script.step(0, Stage::ElectionCampaign, 0, &campaign);
+    script.now_ns = 2_000 * MS;
+    script.turn(0, &leads(4));
+    script.end(propose, &[]);
+    script.end(rpc, &[]);
+    let order = Order::of(&script.recording);
+    let story = Story::of(&script.recording, &order, PUT).unwrap();
+    let graph = Graph::of(&script.recording, &order, &story);
+    let path = critical_path(&script.recording, &order, &story, &graph).unwrap();
+    let of =
+        |wait| path.iter().filter(|piece| piece.wait == wait).map(|piece| piece.ns).sum::<u64>();
+    assert_eq!(0, of(Wait::SilentLeader), "{path:#?}");
+    assert!((1_090 * MS..1_110 * MS).contains(&of(Wait::NoLeader)), "{path:#?}");
+}
