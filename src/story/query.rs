@@ -162,6 +162,8 @@ pub struct Summary {
     /// Duration in nanoseconds, from the arrival of its first byte to the last byte of its answer,
     /// as far as these were captured; `None` if the end of its rpc was not.
     pub took_ns: Option<u64>,
+    /// How much of that was before its rpc began.
+    pub before_ns: u64,
     /// The trace that its caller named.
     pub trace: Option<u128>,
     /// What has come through it so far, if it is a stream.
@@ -183,10 +185,12 @@ pub struct Flow {
 pub fn requests(recording: &Recording) -> Vec<Summary> {
     let mut place: HashMap<(u8, u64), usize> = HashMap::new();
     let mut list: Vec<Summary> = Vec::new();
-    let mut at_the_edge: HashMap<(u8, u64), u64> = HashMap::new();
+    // Before the rpc, and after it.
+    let mut at_the_edge: HashMap<(u8, u64), [u64; 2]> = HashMap::new();
     for (at, event) in recording.events.iter().enumerate() {
         if event.stage.is_at_edge() {
-            add(at_the_edge.entry((event.member, event.id)).or_default(), event.took_ns);
+            let own = at_the_edge.entry((event.member, event.id)).or_default();
+            add(&mut own[usize::from(event.stage == Stage::AnswerFlush)], event.took_ns);
         }
         if event.stage != Stage::Rpc || event.id == 0 {
             continue;
@@ -203,6 +207,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 is_open: false,
                 code: None,
                 took_ns: None,
+                before_ns: 0,
                 trace: None,
                 flow: None,
             });
@@ -225,8 +230,10 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
     let callers = callers::contexts(recording);
     for summary in &mut list {
         summary.trace = callers.get(&summary.id).map(|caller| caller.trace);
-        let more = at_the_edge.get(&(summary.member, summary.id)).copied().unwrap_or(0);
-        summary.took_ns.iter_mut().for_each(|took| add(took, more));
+        let [before, after] =
+            at_the_edge.get(&(summary.member, summary.id)).copied().unwrap_or_default();
+        summary.before_ns = before;
+        summary.took_ns.iter_mut().for_each(|took| add(took, before.saturating_add(after)));
     }
     list
 }

@@ -192,6 +192,7 @@ fn summary_of(
 ) -> RequestSummary {
     let first = &recording.events[known.event];
     let ran_ns = if first.kind == Kind::Begin { 0 } else { first.took_ns };
+    let ran_ns = ran_ns.saturating_add(known.before_ns);
     let end = known.end.map(|at| &recording.events[at]);
     let revision = end.map(|end| field!(end, Rpc, revision));
     RequestSummary {

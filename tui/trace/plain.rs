@@ -148,8 +148,10 @@ pub(crate) fn by_time(recording: &Recording, order: &Order) -> Vec<Summary> {
     list
 }
 
+/// When its first byte arrived, as far as that was captured: from then on it took its time.
 fn began(request: &Summary, recording: &Recording, order: &Order) -> i128 {
-    start_of(&recording.events[request.event], order.times[request.event])
+    let rpc = start_of(&recording.events[request.event], order.times[request.event]);
+    rpc - i128::from(request.before_ns)
 }
 
 /// The time of a span is that of its end; this is that of its start.

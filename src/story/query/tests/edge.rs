@@ -194,3 +194,10 @@ fn a_call_that_looks_at_leases_or_members_or_is_refused_lacks_no_range() {
         assert_eq!(after_a_round("KV/Txn", code, None), named(&[("not in time: its rows", 4)]));
     }
 }
+
+#[test]
+fn a_request_takes_its_time_from_the_arrival_of_its_first_byte_on() {
+    let all = requests(&Served::new().recording);
+    let [request] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((100 * MS, Some(115 * MS)), (request.before_ns, request.took_ns));
+}
