@@ -102,7 +102,7 @@ impl Clocks {
     }
 
     /// A time of a member's wall clock, in nanoseconds since 1970, by the first member's. A start
-    /// without messages has the shift of the member's start before it.
+    /// without events has the shift of the member's start before it, and one without messages none.
     pub fn common_ns(&self, member: u8, boot: u16, wall_ns: u64) -> u64 {
         let known = self.shifts.range((member, 0)..=(member, boot)).next_back();
         let shift = known.map_or(0, |(_, shift)| *shift);

@@ -11,6 +11,7 @@
 //! the highest bar of its row, over all members, so that members can be compared. No bar means that
 //! nothing was captured in that second; the lowest bar is 0.
 
+use glass_etcd::trace::value::LEADER;
 use ratatui::layout::Rect;
 
 use super::{
@@ -173,7 +174,7 @@ impl Table<'_> {
         let role = column.marks.get(Water::Role);
         match column.heard {
             Heard::Never | Heard::Starting(_) => "",
-            Heard::Fresh if role == Some(2) && self.board.leader() != Some(member) => {
+            Heard::Fresh if role == Some(LEADER) && self.board.leader() != Some(member) => {
                 "leads an old term"
             }
             Heard::Fresh => role.map_or("unknown", words::role),

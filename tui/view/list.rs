@@ -1,6 +1,9 @@
 //! The first screen: the members, and the requests as they come.
 
-use glass_etcd::story::query::{Flow, address::Address, cluster::Because, incidents::Outcome};
+use glass_etcd::{
+    story::query::{Flow, address::Address, cluster::Because, incidents::Outcome},
+    trace::value::LEADER,
+};
 use ratatui::layout::Rect;
 
 use super::pen::{Pen, Tone};
@@ -80,7 +83,7 @@ fn member_line(head: &Head, width: usize) -> (String, Tone) {
         number(Water::Applied, 5),
         number(Water::Revision, 4),
     );
-    let is_leader = head.marks.get(Water::Role) == Some(2);
+    let is_leader = head.marks.get(Water::Role) == Some(LEADER);
     match head.heard {
         Heard::Never => (format!(" {name:<10} unknown: it sent no records"), Tone::Bad),
         Heard::Down(_) | Heard::Paused(_) | Heard::Silent(_) | Heard::Starting(_) => {

@@ -26,7 +26,7 @@ use crate::{
     },
     trace::through,
 };
-use glass_etcd::trace::Grain;
+use glass_etcd::trace::{Grain, value::LEADER};
 
 /// Narrowest readable lane, in columns.
 const LANE_MIN: u16 = 21;
@@ -136,7 +136,7 @@ fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
         for line in 0..2 {
             pen.text(Rect { x: cell.x - 1, width: 1, ..cell }, line, "│", Tone::Dim);
         }
-        let is_leader = head.marks.get(Water::Role) == Some(2);
+        let is_leader = head.marks.get(Water::Role) == Some(LEADER);
         let tone = match head.heard {
             Heard::Fresh if is_leader => Tone::Good,
             Heard::Fresh | Heard::Silent(_) | Heard::Starting(_) => Tone::Plain,

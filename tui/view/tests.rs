@@ -330,3 +330,14 @@ fn the_why_panel_compares_a_step_with_what_is_usual() {
     assert!(with.contains(", usual 1.0 ms, p99 2.0 ms"), "{with}");
     assert!(!without.contains("usual"), "{without}");
 }
+
+/// A member that was stopped at once leaves such a recording.
+#[test]
+fn a_recording_with_members_and_no_events_is_drawn() {
+    let recording = std::fs::read_to_string("tests/recordings/busy.ndjson").unwrap();
+    let header = recording.lines().next().unwrap();
+    let state = State::of_file(header.as_bytes(), BYTES_MAX).unwrap();
+    assert!(state.heads().iter().all(|head| head.heard == crate::state::player::Heard::Never));
+    let drawn = screen(&state, SIZES[0], ASCII).to_string();
+    assert!(drawn.contains("m0"), "{drawn}");
+}

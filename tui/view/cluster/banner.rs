@@ -1,5 +1,6 @@
 //! The first line of the control room: the verdict on all members, and the moment that is shown.
 
+use glass_etcd::trace::value::LEADER;
 use ratatui::layout::Rect;
 
 use super::super::{
@@ -57,7 +58,7 @@ fn leading(board: &Board) -> (String, Tone) {
         return (format!("{} leads term {term}", column.name), Tone::Plain);
     }
     let silent = board.columns.iter().find_map(|column| match column.heard {
-        Heard::Silent(ns) if number(column, Water::Role) == Some(2) => Some((column, ns)),
+        Heard::Silent(ns) if number(column, Water::Role) == Some(LEADER) => Some((column, ns)),
         _ => None,
     });
     if let Some((column, ns)) = silent {
