@@ -310,6 +310,8 @@ pub(crate) const KEYS: &[Binding] = &[
         Action::Look(Forward),
     )
     .when(has_steps),
+    row(&[Char('p')], "p", ("critical path bright, or all", "path"), STEPS, Action::TogglePath)
+        .when(has_steps),
     row(&[Char('u')], "u", ("all values, or only changes", ""), STEPS, Action::ToggleAll)
         .when(shows_changes),
     row(

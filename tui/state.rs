@@ -21,6 +21,7 @@ pub(crate) mod afterwards;
 pub(crate) mod ahead;
 pub(crate) mod axis;
 pub(crate) mod kept;
+pub(crate) mod kind;
 pub(crate) mod words;
 
 pub(crate) mod lanes;

@@ -238,6 +238,9 @@ fn cost(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     if let Some(whole) = own().find(|step| is_answer(steps, step)) {
         line.push(format!("whole request {}", words::duration(whole.event.took_ns)));
     }
+    if let Some(waited) = step.on_path.filter(|waited| *waited != 0) {
+        line.push(format!("the request waited {} up to here", words::duration(waited)));
+    }
     let waits = [Stage::Rpc, Stage::RaftPropose, Stage::ReadIndexWait, Stage::ReadIndexRound];
     let mut dear: Vec<&Step> = own()
         .filter(|step| step.moment == Moment::Done && !waits.contains(&step.event.stage))

@@ -104,6 +104,8 @@ pub(crate) enum Action {
     ToggleAll,
     /// The next question of the panel.
     NextLens,
+    /// Make the critical path bright, or all steps.
+    TogglePath,
     /// The why panel at full size.
     Zoom,
 }
@@ -483,6 +485,7 @@ impl State {
             | Action::Look(_)
             | Action::ToggleAll
             | Action::NextLens
+            | Action::TogglePath
             | Action::Zoom => self.update_steps(action),
         }
         true
@@ -532,11 +535,12 @@ impl State {
             Action::TogglePlay => steps.toggle_play(self.now_ns),
             Action::Speed(direction) => steps.change_speed(direction),
             Action::Lane(number) => {
-                steps.focus = usize::from(number).checked_sub(1).filter(|lane| *lane < lanes);
+                steps.focus_on(usize::from(number).checked_sub(1).filter(|lane| *lane < lanes));
             }
             Action::Look(direction) => steps.look(direction),
             Action::ToggleAll => steps.shows_all = !steps.shows_all,
             Action::NextLens => steps.lens = steps.lens.next(),
+            Action::TogglePath => steps.toggle_path(),
             Action::Zoom => steps.is_zoomed = true,
             Action::Quit
             | Action::Leave

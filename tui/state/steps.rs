@@ -118,6 +118,8 @@ pub(crate) struct Steps {
     pub(crate) grain: Grain,
     /// The lane to which stepping is restricted; `None` for all.
     pub(crate) focus: Option<usize>,
+    /// Whether only the critical path is bright.
+    pub(crate) shows_path: bool,
     /// The question that the panel below the lanes answers.
     pub(crate) lens: Lens,
     /// Whether all watermarks are listed, or only those that the step changed.
@@ -157,6 +159,7 @@ impl Steps {
             look: 0,
             grain: Grain::Story,
             focus: None,
+            shows_path: false,
             lens: Lens::Changed,
             shows_all: false,
             is_playing: false,
@@ -249,6 +252,43 @@ impl Steps {
             Direction::Back => (0..self.look).rev().find(shown),
         };
         self.look = next.unwrap_or(self.look);
+    }
+
+    /// Restricts stepping to a lane, and moves the cursor to its nearest step; `None` for all lanes.
+    pub(crate) fn focus_on(&mut self, lane: Option<usize>) {
+        self.focus = lane;
+        let places = || (0..self.steps.len()).filter(|at| self.stops(*at, self.grain));
+        let nearest = places().rfind(|at| *at <= self.now).or_else(|| places().next());
+        match nearest {
+            Some(place) => (self.now, self.look, self.notice) = (place, place, None),
+            None => self.notice = Some("nothing of this story happens in that lane"),
+        }
+    }
+
+    /// Makes the critical path bright, or all steps again.
+    pub(crate) fn toggle_path(&mut self) {
+        let has_path = self.steps.iter().any(|step| step.on_path.is_some());
+        self.shows_path = !self.shows_path && has_path;
+        self.notice = match has_path {
+            true => None,
+            false => Some("no critical path: no captured end of an rpc"),
+        };
+    }
+
+    /// Whether the step stands back: in another lane than the chosen one, or off the path.
+    pub(crate) fn stands_back(&self, step: &Step) -> bool {
+        self.focus.is_some_and(|lane| lane != step.lane)
+            || (self.shows_path && step.on_path.is_none())
+    }
+
+    /// How long the whole took, in nanoseconds: the request's rpc, or everything that belongs to
+    /// the story as far as it was captured.
+    pub(crate) fn whole_ns(&self) -> u64 {
+        let own = || self.steps.iter().filter(|step| step.is_own);
+        let answer = own().find(|step| self.is_request(step) && step.moment == Moment::Done);
+        let last = own().map(|step| step.wall_ns).max();
+        let since = last.unwrap_or(0).saturating_sub(self.zero_ns);
+        answer.map_or(since, |step| step.event.took_ns)
     }
 
     /// Position of the cursor among the steps of its grain, counted from 1, and their number.

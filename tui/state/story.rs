@@ -9,10 +9,10 @@
 //! gets a row that says so, at the position where it must have been sent. Steps of which neither
 //! end is known have no position, and are named below the last row.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use glass_etcd::{
-    field, fields, set,
+    field, fields,
     story::{
         Event, KeyText, Recording,
         order::Order,
@@ -24,7 +24,7 @@ use glass_etcd::{
             find::Found,
             graph::Graph,
             incidents::{Incident, Outcome, incidents},
-            path::critical_path,
+            path::{Segment, critical_path},
             through::Through,
         },
     },
@@ -38,8 +38,11 @@ use super::{
     join,
     kept::Log,
     lanes::{self, Lane},
-    watermarks::moment,
 };
+
+mod part;
+
+use part::{Notes, Part, uncaptured};
 
 /// The subject of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,6 +111,9 @@ pub(crate) struct Arrow {
     pub(crate) is_out: bool,
     /// Whether the other end was recorded.
     pub(crate) other_end: OtherEnd,
+    /// How long the message was in transit, if both ends are known. An estimate: it depends on how
+    /// the clocks of the two members were aligned.
+    pub(crate) transit_ns: Option<u64>,
 }
 
 /// One row of a story.
@@ -130,6 +136,8 @@ pub(crate) struct Step {
     /// What the wait that ends with this step stood behind, or what became of the failed call that
     /// ends with it, in sentences; `None` for any other.
     pub(crate) ahead: Option<String>,
+    /// How long the request waited for what ends here, if that is on its critical path.
+    pub(crate) on_path: Option<u64>,
     /// When it took effect, in nanoseconds since 1970, with the members' clocks aligned.
     pub(crate) wall_ns: u64,
 }
@@ -274,7 +282,7 @@ pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
     let stories = Stories::new(recording, &order);
     let mut told = Told { axis: Axis::of(recording, &order), ..Told::default() };
     told.openings = openings(recording);
-    let mut ahead = HashMap::new();
+    let mut notes = Notes::default();
     let mut own = vec![false; recording.events.len()];
     let known = match subject {
         Subject::Cluster(address) => stories.incident(address),
@@ -286,20 +294,36 @@ pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
         told.log = known.entry.map(|entry| Log::of(recording, entry));
         if matches!(subject, Subject::Request(_)) {
             let graph = stories.graph(&known);
-            ahead = stood_behind(recording, &stories, (&known, &graph));
+            let path = critical_path(recording, &order, &known, &graph).unwrap_or_default();
+            notes.ahead = stood_behind(recording, &stories, (&known, &graph), &path);
+            notes.waits = waits(&path);
             told.through = graph.through;
             told.unknown = unknown(&known, &lanes);
             told.is_lost = known.is_lost;
         }
     }
     join::mark_losses(recording, &mut own);
-    let part = Part::of(recording, &own, &order, &lanes, &ahead);
+    let part = Part::of(recording, &own, &order, &lanes, &notes);
     for at in 0..part.recording.events.len() {
         let step = part.step(at, &lanes);
         told.steps.extend(uncaptured(&step, &lanes));
         told.steps.push(step);
     }
+    mark_beginnings(&mut told.steps);
     told
+}
+
+/// The beginning of a step on the critical path is on it too.
+fn mark_beginnings(steps: &mut [Step]) {
+    let name = |event: &Event| (event.member, event.boot, event.clock, event.stage);
+    let on_path = steps.iter().filter(|step| step.on_path.is_some());
+    let on_path: HashSet<_> = on_path.map(|step| name(&step.event)).collect();
+    let begins = |step: &&mut Step| step.moment == Moment::Begin && step.is_own;
+    for step in steps.iter_mut().filter(begins) {
+        if on_path.contains(&name(&step.event)) {
+            step.on_path.get_or_insert(0);
+        }
+    }
 }
 
 /// When the request's rpc began or, without one, its first step; for an election, its first event
@@ -344,9 +368,9 @@ fn stood_behind(
     recording: &Recording,
     stories: &Stories<'_>,
     (story, graph): (&query::Story, &Graph),
+    path: &[Segment],
 ) -> HashMap<usize, String> {
-    let path = critical_path(recording, stories.order(), story, graph).unwrap_or_default();
-    let stood = ahead::ahead(stories, story, &path);
+    let stood = ahead::ahead(stories, story, path);
     let mut said = HashMap::new();
     if !stood.is_empty() {
         let titles = Titles::of(recording);
@@ -358,6 +382,17 @@ fn stood_behind(
         said.insert(rpc, afterwards::sentence(&recording.members, known));
     }
     said
+}
+
+/// For each event at which a piece of the critical path begins or ends, how long the pieces are that
+/// end there.
+fn waits(path: &[Segment]) -> HashMap<usize, u64> {
+    let mut waits = HashMap::new();
+    for piece in path {
+        waits.entry(piece.from).or_default();
+        *waits.entry(piece.to).or_default() += piece.ns;
+    }
+    waits
 }
 
 /// The missing steps of a request, by lane.
@@ -374,140 +409,6 @@ fn unknown(story: &query::Story, lanes: &[Lane]) -> Vec<Unknown> {
         }
     }
     stages.into_iter().map(|(lane, stages)| Unknown { lane, stages }).collect()
-}
-
-/// The part of a recording that one story shows: its own events, with the beginnings that were not
-/// recorded, and the other events of its period, in playback order.
-struct Part {
-    recording: Recording,
-    /// For each event, when it happened.
-    times: Vec<u64>,
-    /// For each event, whether it is the story's own.
-    is_own: Vec<bool>,
-    /// For each event, whether it is a message with both ends captured.
-    is_matched: Vec<bool>,
-    /// For each event, what the wait that ends with it stood behind.
-    ahead: Vec<Option<String>>,
-    /// The key that the request names.
-    key: Option<KeyText>,
-}
-
-impl Part {
-    fn of(
-        recording: &Recording,
-        own: &[bool],
-        order: &Order,
-        lanes: &[Lane],
-        ahead: &HashMap<usize, String>,
-    ) -> Part {
-        let window = join::Window::around(recording, own);
-        let members = recording.members.clone();
-        let mut part = Part {
-            recording: Recording { members, ..Recording::default() },
-            times: Vec::new(),
-            is_own: Vec::new(),
-            is_matched: Vec::new(),
-            ahead: Vec::new(),
-            key: None,
-        };
-        for at in order.rows.iter().copied() {
-            let event = &recording.events[at];
-            let is_known = lanes::lane_of_place(lanes, event.member).is_some();
-            if is_known && (own[at] || window.contains(event)) {
-                part.recording.events.push(event.clone());
-                part.times.push(clipped(order.times[at]));
-                part.is_own.push(own[at]);
-                part.is_matched.push(order.partner.contains_key(&at));
-                part.ahead.push(ahead.get(&at).cloned());
-            }
-        }
-        let events = || part.recording.events.iter().zip(&part.is_own);
-        let own: Vec<&Event> = events().filter(|(_, own)| **own).map(|(event, _)| event).collect();
-        part.key = own.iter().find_map(|event| event.key.clone());
-        for begin in join::missing_beginnings(&own) {
-            part.insert(begin);
-        }
-        part
-    }
-
-    /// Inserts the beginning of a step where its member's clock has it and, as far as that leaves a
-    /// choice, at its time.
-    fn insert(&mut self, begin: Event) {
-        let here = moment(&begin);
-        let is_same = |event: &Event| event.member == begin.member;
-        let events = || self.recording.events.iter().enumerate().filter(|(_, one)| is_same(one));
-        let after = events().filter(|(_, one)| moment(one) <= here).map(|(at, _)| at + 1).max();
-        let before = events().filter(|(_, one)| here < moment(one)).map(|(at, _)| at).min();
-        let (after, before) = (after.unwrap_or(0), before.unwrap_or(self.times.len()));
-        // The end of the step is one of those after it.
-        let end = events().find(|(_, one)| {
-            (one.boot, one.clock, one.stage) == (begin.boot, begin.clock, begin.stage)
-        });
-        let time = end.map_or(0, |(at, one)| self.times[at].saturating_sub(one.took_ns));
-        let between = self.times.get(after..before).unwrap_or_default();
-        let at = after + between.iter().take_while(|other| **other <= time).count();
-        self.recording.events.insert(at, begin);
-        self.times.insert(at, time);
-        self.is_own.insert(at, true);
-        self.is_matched.insert(at, false);
-        self.ahead.insert(at, None);
-    }
-
-    /// The row of an event.
-    fn step(&self, at: usize, lanes: &[Lane]) -> Step {
-        let (mut event, is_own) = (self.recording.events[at].clone(), self.is_own[at]);
-        if event.stage == Stage::Rpc && is_own {
-            event.key.clone_from(&self.key);
-        }
-        let moment = if event.kind == Kind::Begin { Moment::Begin } else { Moment::Done };
-        let lane = lanes::lane_of_place(lanes, event.member).unwrap_or(0);
-        let is_message = matches!(event.stage, Stage::RaftSend | Stage::RaftReceive);
-        let peer = is_message.then(|| field!(event, RaftSend | RaftReceive, peer));
-        let peer = peer.and_then(|peer| lanes::lane_of_id(lanes, peer));
-        let other_end = if self.is_matched[at] { OtherEnd::Captured } else { OtherEnd::Unknown };
-        let is_out = event.stage == Stage::RaftSend;
-        let arrow = peer.map(|peer| Arrow { peer, is_out, other_end });
-        let grain = if is_own { grain(event.stage, moment) } else { Grain::Raw };
-        let (wall_ns, ahead) = (self.times[at], self.ahead[at].clone());
-        Step { event, moment, grain, is_own, is_captured: true, lane, arrow, ahead, wall_ns }
-    }
-}
-
-/// The grain at which stepping stops at a row. For a step that waits, either the beginning or the
-/// end belongs to the story; for an RPC and a round, both.
-fn grain(stage: Stage, moment: Moment) -> Grain {
-    if stage == Stage::Lost {
-        return Grain::Story;
-    }
-    let tells = match (stage, moment) {
-        (Stage::RaftPropose | Stage::ReadIndexWait, Moment::Done) => false,
-        (
-            Stage::Rpc
-            | Stage::RaftPropose
-            | Stage::ReadIndexWait
-            | Stage::ReadIndexRound
-            | Stage::LockWait
-            // The answer comes between the two.
-            | Stage::LeaseForward,
-            Moment::Begin,
-        ) => true,
-        (_, Moment::Begin) => false,
-        (_, Moment::Done) => true,
-    };
-    if tells { stage.grain() } else { stage.grain().max(Grain::Stage) }
-}
-
-/// For a message whose sending was not captured: the row at which it must have been sent.
-fn uncaptured(step: &Step, lanes: &[Lane]) -> Option<Step> {
-    let arrow = step.arrow.filter(|arrow| !arrow.is_out && arrow.other_end == OtherEnd::Unknown)?;
-    if !step.is_own || arrow.peer == step.lane {
-        return None;
-    }
-    let mut event = Event { stage: Stage::RaftSend, took_ns: 0, ..step.event.clone() };
-    set!(event, RaftSend, peer = lanes[step.lane].member_id);
-    let out = Arrow { peer: step.lane, is_out: true, other_end: OtherEnd::Captured };
-    let (lane, arrow, ahead) = (arrow.peer, Some(out), None);
-    Some(Step { event, lane, arrow, ahead, is_captured: false, ..step.clone() })
 }
 
 #[cfg(test)]

@@ -240,6 +240,15 @@ fn is_of_success(stage: Stage, field: &str) -> bool {
 /// The text of a step in its lane, in pieces: the stage, the one or two most important numbers, and
 /// how long it took. Where there is no room, the last pieces are cut first.
 pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
+    let mut pieces = doing(step, lanes);
+    if step.moment == Moment::Done && SAY_TOOK_FROM_NS <= step.event.took_ns {
+        pieces.push(duration(step.event.took_ns));
+    }
+    pieces
+}
+
+/// The text of a step without how long it took.
+pub(crate) fn doing(step: &Step, lanes: &[Lane]) -> Vec<String> {
     let event = &step.event;
     if step.moment == Moment::Begin {
         return begin(event);
@@ -253,9 +262,6 @@ pub(crate) fn step(step: &Step, lanes: &[Lane]) -> Vec<String> {
         pieces.push(code(u64::from(event.result)).to_owned());
     } else if event.flags & FLAG_ERROR != 0 {
         pieces.push("fails".to_owned());
-    }
-    if SAY_TOOK_FROM_NS <= event.took_ns {
-        pieces.push(duration(event.took_ns));
     }
     pieces
 }

@@ -6,6 +6,8 @@ use ratatui::{
     style::{Color, Modifier, Style},
 };
 
+use crate::state::kind::StepKind;
+
 /// Values of `--color`: `auto`, `never` or `16`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ColorChoice {
@@ -87,6 +89,8 @@ const ASCII: &[(char, &str)] = &[
     ('▆', "+"),
     ('▇', "*"),
     ('█', "#"),
+    ('▌', "="),
+    ('▏', "-"),
 ];
 
 /// The role of a text, which determines its style.
@@ -103,6 +107,8 @@ pub(crate) enum Tone {
     Good,
     /// Failed, missing or unknown.
     Bad,
+    /// A step of this kind.
+    Of(StepKind),
 }
 
 impl Tone {
@@ -117,6 +123,14 @@ impl Tone {
             Tone::Chosen => plain.add_modifier(Modifier::REVERSED),
             Tone::Good => colored(Color::Green).add_modifier(Modifier::BOLD),
             Tone::Bad => colored(Color::Red).add_modifier(Modifier::BOLD),
+            Tone::Of(kind) => match kind {
+                StepKind::Disk => colored(Color::Yellow),
+                StepKind::Network => colored(Color::Cyan),
+                StepKind::Raft => colored(Color::Magenta),
+                StepKind::Apply => colored(Color::Green),
+                StepKind::Read => colored(Color::Blue),
+                StepKind::Call | StepKind::Member => plain,
+            },
         }
     }
 }
@@ -150,6 +164,13 @@ impl<'a> Pen<'a> {
         let style = tone.style(self.look);
         let (end, _) = self.buffer.set_stringn(area.x, area.y + line, text, width, style);
         end.saturating_sub(area.x)
+    }
+
+    /// A line down the left edge of the region.
+    pub(crate) fn border(&mut self, area: Rect) {
+        for line in 0..area.height {
+            self.text(Rect { width: area.width.min(1), ..area }, line, "│", Tone::Dim);
+        }
     }
 
     /// Changes the tone of a whole line.
@@ -202,9 +223,15 @@ pub(crate) fn pack(pieces: &[String], gap: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Joins pieces into lines of this width, as the pen will write them.
+/// Joins pieces into lines of this width, as the pen will write them. Only a piece that is longer
+/// than a line is broken.
 pub(crate) fn pack_words(pen: &Pen<'_>, pieces: &[String], width: usize) -> Vec<String> {
-    let pieces: Vec<String> = pieces.iter().map(|piece| pen.words(piece)).collect();
+    let pieces = pieces.iter().map(|piece| pen.words(piece));
+    let fit = |piece: String| match piece.chars().count() <= width {
+        true => vec![piece],
+        false => wrap(&piece, width),
+    };
+    let pieces: Vec<String> = pieces.flat_map(fit).collect();
     pack(&pieces, "   ", width)
 }
 

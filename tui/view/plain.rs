@@ -72,9 +72,10 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
                 number += 1;
                 let after = words::offset(step.wall_ns, steps.zero_ns);
                 let name = &state.lanes[step.lane].name;
+                let text = words::step(step, &state.lanes).join(" ");
                 let text = match step.arrow {
-                    Some(arrow) => message_words(step, arrow, &state.lanes[arrow.peer].name, state),
-                    None => words::step(step, &state.lanes).join(" "),
+                    Some(arrow) => message_words(&text, step, arrow, &state.lanes[arrow.peer].name),
+                    None => text,
                 };
                 let client = client(steps, step);
                 lines.push(format!("  {number:>3}  {after:<9} {name:<12} {text}{client}"));

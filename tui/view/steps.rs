@@ -7,6 +7,14 @@
 //!  lens         changed, durable now, who knows, cost
 //!  why          the step at the look cursor, in words
 //! ```
+//!
+//! A window with more room shows more: times and bars ([`columns`]), the requests and the panels
+//! beside the lanes ([`rooms`]).
+
+mod beside;
+mod columns;
+mod rooms;
+mod row;
 
 use ratatui::layout::Rect;
 
@@ -19,70 +27,47 @@ use crate::{
     state::{
         State, lens,
         player::{Head, Heard},
-        steps::{Lens, Row, Steps},
-        story::{Arrow, Moment, OtherEnd, Step, Subject, Unknown},
+        steps::{Row, Steps},
+        story::{Subject, Unknown},
         watermarks::Water,
         words,
     },
     trace::through,
 };
+use columns::Columns;
 use glass_etcd::trace::{Grain, value::LEADER};
+use rooms::Rooms;
+pub(crate) use row::message_words;
 
-/// Narrowest readable lane, in columns.
-const LANE_MIN: u16 = 21;
-/// Width of the client's column.
-const CLIENT: u16 = 10;
-
-/// Layout of the columns.
-pub(crate) struct Columns {
-    /// Width of a lane, without its border.
-    lane: u16,
-    /// The first lane that is shown.
-    first: usize,
-    /// How many are shown.
-    shown: usize,
-}
-
-impl Columns {
-    /// As many lanes as fit; if not all fit, those around the wanted one.
-    fn of(width: u16, lanes: usize, wanted: usize) -> Columns {
-        let room = width.saturating_sub(CLIENT + 1);
-        let fit = usize::from(room / (LANE_MIN + 1)).max(1);
-        let shown = lanes.min(fit).max(1);
-        let first = wanted.saturating_sub(shown / 2).min(lanes.saturating_sub(shown));
-        let lane = (room / u16::try_from(shown).unwrap_or(1)).saturating_sub(1);
-        Columns { lane, first, shown }
-    }
-
-    /// Region of a lane, without its border; `None` if it is not shown.
-    fn lane(&self, area: Rect, lane: usize) -> Option<Rect> {
-        let at = lane.checked_sub(self.first).filter(|at| *at < self.shown)?;
-        let at = u16::try_from(at).ok()?;
-        let x = area.x + CLIENT + 1 + at * (self.lane + 1) + 1;
-        Some(Rect {
-            x: x.min(area.right()),
-            width: self.lane.min(area.right().saturating_sub(x)),
-            ..area
-        })
-    }
-}
-
-/// Draws the lanes, the panel below them, and the keys.
+/// Draws the lanes, and the panels below or beside them.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
-    let (lens_lines, why_lines) = if area.height < 28 { (2, 4) } else { (3, 5) };
-    let lists_all = steps.shows_all && steps.lens == Lens::Changed;
-    let lens_lines = if lists_all { 4 } else { lens_lines };
+    let below = Rect { y: area.y + 1, height: area.height - 1, ..area };
+    let narrow = usize::from(area.width).saturating_sub(2);
+    let lens_lines = lens_lines(pen, state, steps, narrow).len();
+    let rooms = Rooms::of(below, state.lanes.len(), u16::try_from(lens_lines).unwrap_or(u16::MAX));
     let wanted = steps.focus.unwrap_or_else(|| steps.steps.get(steps.look).map_or(0, |s| s.lane));
-    let columns = Columns::of(area.width, state.lanes.len(), wanted);
+    let columns = Columns::of(rooms.lanes.width, state.lanes.len(), wanted);
     pen.text(area, 0, &title(pen, state, steps, &columns, area.width), Tone::Strong);
-    draw_heads(pen, Rect { y: area.y + 1, height: 2, ..area }, state, &columns);
-    pen.rule(area, 3, "");
-    let bottom = lens_lines + why_lines + 2;
-    let rows = Rect { y: area.y + 4, height: area.height.saturating_sub(4 + bottom), ..area };
+    let lanes = rooms.lanes;
+    draw_heads(pen, Rect { height: lanes.height.min(2), ..lanes }, (state, steps), &columns);
+    pen.rule(lanes, 2, "");
+    let height = lanes.height.saturating_sub(3);
+    let rows = Rect { y: lanes.bottom() - height, height, ..lanes };
     draw_rows(pen, rows, state, steps, &columns);
-    let panels = Rect { y: rows.bottom(), height: bottom, ..area };
-    draw_lens(pen, Rect { height: lens_lines + 1, ..panels }, state, steps);
-    let why_area = Rect { y: panels.y + lens_lines + 1, height: why_lines + 1, ..panels };
+    if let Some(list) = rooms.list {
+        beside::draw(pen, list, state, steps);
+        pen.border(Rect { x: list.right() - 1, width: 1, ..list });
+    }
+    let panel = |pen: &mut Pen<'_>, room: Rect| {
+        if room.x == lanes.x {
+            return room;
+        }
+        pen.border(room);
+        Rect { x: room.x + 1, width: room.width - 1, ..room }
+    };
+    let lens = panel(pen, rooms.lens);
+    draw_lens(pen, lens, state, steps);
+    let why_area = panel(pen, rooms.why);
     why::draw(pen, why_area, state, steps);
 }
 
@@ -108,6 +93,9 @@ fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: 
     format!("{:<room$} {right}", words::cut(&left, room))
 }
 
+/// The longest key in a title.
+const KEY: usize = 40;
+
 /// One line about the subject of the story.
 pub(crate) fn subject(state: &State, steps: &Steps) -> String {
     let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
@@ -117,7 +105,7 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
             Subject::Cluster(address) => address.text(&state.recording().members),
         };
     };
-    let (rpc, key) = what(row, 24);
+    let (rpc, key) = what(row, KEY);
     let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
     let member = member.map_or("unknown", |lane| &lane.name);
     let revision = row.revision.map_or_else(String::new, |revision| format!("   rev {revision}"));
@@ -127,8 +115,21 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
     format!("{rpc} {key} on {member}{revision}   {}{lost}{through}", result(row))
 }
 
-fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
-    let client = Rect { width: CLIENT, ..area };
+fn draw_heads(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), columns: &Columns) {
+    let client = columns.client(area);
+    if let Some(time) = columns.time(area) {
+        pen.text(time, 0, "     since", Tone::Plain);
+        pen.text(time, 1, "     start", Tone::Plain);
+    }
+    if let Some(took) = columns.took(area) {
+        pen.border(took);
+        let inner = Rect { x: took.x + 1, width: took.width.saturating_sub(1), ..took };
+        let width = usize::from(inner.width);
+        pen.text(inner, 0, &format!("{:>width$}", "took"), Tone::Plain);
+        let whole = format!("of {}, linear", words::duration(steps.whole_ns()));
+        let whole = if whole.chars().count() <= width { &*whole } else { "linear" };
+        pen.text(inner, 1, &format!("{whole:>width$}"), Tone::Dim);
+    }
     pen.text(client, 0, " client", Tone::Plain);
     pen.text(client, 1, " inferred", Tone::Dim);
     for (lane, head) in state.heads().iter().enumerate() {
@@ -143,9 +144,11 @@ fn draw_heads(pen: &mut Pen<'_>, area: Rect, state: &State, columns: &Columns) {
             Heard::Never | Heard::Down(_) | Heard::Paused(_) => Tone::Bad,
         };
         let role = if head.heard == Heard::Never { "" } else { role(head) };
-        pen.text(cell, 0, &format!("{} {} {role}", lane + 1, head.name), tone);
+        let is_back = steps.focus.is_some_and(|focus| focus != lane);
+        let dimmed = |tone| if is_back { Tone::Dim } else { tone };
+        pen.text(cell, 0, &format!("{} {} {role}", lane + 1, head.name), dimmed(tone));
         let (line, tone) = head_numbers(head);
-        pen.text(cell, 1, &line, tone);
+        pen.text(cell, 1, &line, dimmed(tone));
     }
 }
 
@@ -184,16 +187,14 @@ fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, column
         let line = Rect { y: area.y + line, height: 1, ..area };
         draw_borders(pen, line, columns);
         match row {
-            Row::Step(at) => draw_step(pen, line, state, (steps, *at), columns),
+            Row::Step(at) => row::draw(pen, line, state, (steps, *at), columns),
             Row::Folded { noise, others } => {
                 let text = folded(*noise, *others);
-                let cell = columns.lane(line, columns.first).unwrap_or(line);
-                pen.text(Rect { width: line.right() - cell.x, ..cell }, 0, &text, Tone::Dim);
+                pen.text(columns.lanes(line), 0, &text, Tone::Dim);
             }
             Row::Unknown(at) => {
                 let text = unknown(&steps.unknown[*at], state);
-                let cell = columns.lane(line, columns.first).unwrap_or(line);
-                pen.text(Rect { width: line.right() - cell.x, ..cell }, 0, &text, Tone::Bad);
+                pen.text(columns.lanes(line), 0, &text, Tone::Bad);
             }
         }
     }
@@ -231,132 +232,20 @@ fn draw_borders(pen: &mut Pen<'_>, line: Rect, columns: &Columns) {
             pen.text(Rect { x: cell.x - 1, width: 1, ..cell }, 0, "│", Tone::Dim);
         }
     }
-}
-
-fn draw_step(
-    pen: &mut Pen<'_>,
-    line: Rect,
-    state: &State,
-    (steps, at): (&Steps, usize),
-    columns: &Columns,
-) {
-    let step = &steps.steps[at];
-    let tone = match at {
-        _ if !step.is_captured => Tone::Bad,
-        _ if steps.now < at => Tone::Dim,
-        _ if steps.now == at => Tone::Strong,
-        _ => Tone::Plain,
-    };
-    let client = Rect { width: CLIENT, ..line };
-    let is_client_free = !steps.is_of_client(step);
-    if !is_client_free {
-        draw_client(pen, client, step, tone);
-    }
-    draw_arrow(pen, line, step, columns);
-    if let Some(cell) = columns.lane(line, step.lane) {
-        let mark = if step.is_own { "" } else { "· " };
-        let room = usize::from(cell.width).saturating_sub(mark.chars().count());
-        let text = format!("{mark}{}", cell_words(step, state, room, pen));
-        let used = pen.text(cell, 0, &text, tone);
-        if at == steps.now {
-            let rest = Rect { x: cell.x + used, width: cell.width - used, ..cell };
-            draw_now(pen, rest, client, is_client_free);
-        }
-    }
-    if at == steps.look {
-        pen.text(Rect { width: 1, ..line }, 0, "»", Tone::Strong);
+    if let Some(took) = columns.took(line) {
+        pen.border(took);
     }
 }
 
-/// Marks the step at the cursor: after its words if there is room, otherwise in the client's
-/// column.
-fn draw_now(pen: &mut Pen<'_>, rest: Rect, client: Rect, is_client_free: bool) {
-    let now = pen.words(" ◆ NOW");
-    let fits = now.chars().count() <= usize::from(rest.width);
-    if fits || !is_client_free {
-        pen.text(rest, 0, &now, Tone::Strong);
-    } else {
-        let inner = Rect { x: client.x + 1, width: client.width - 1, ..client };
-        pen.text(inner, 0, &now, Tone::Strong);
-    }
-}
-
-/// The words of a step. A message names its peer; if the name does not fit, it gives the number of
-/// the peer's lane.
-fn cell_words(step: &Step, state: &State, width: usize, pen: &Pen<'_>) -> String {
-    let Some(arrow) = step.arrow else {
-        let mut pieces = words::step(step, &state.lanes);
-        while 1 < pieces.len() && width < pen.words(&pieces.join(" ")).chars().count() {
-            pieces.pop();
-        }
-        return pieces.join(" ");
-    };
-    let number = (arrow.peer + 1).to_string();
-    let fits = |text: &String| pen.words(text).chars().count() <= width;
-    [state.lanes[arrow.peer].name.clone(), number]
-        .iter()
-        .map(|peer| message_words(step, arrow, peer, state))
-        .find(fits)
-        .unwrap_or_else(|| short_message_words(step, arrow, state))
-}
-
-/// A message with its direction, its peer, and what is missing of it.
-pub(crate) fn message_words(step: &Step, arrow: Arrow, peer: &str, state: &State) -> String {
-    let text = words::step(step, &state.lanes).join(" ");
-    match (arrow.is_out, arrow.other_end) {
-        (true, _) if !step.is_captured => format!("{text} ►{peer}: sent, not captured"),
-        (true, OtherEnd::Captured) => format!("{text} ►{peer}"),
-        (true, OtherEnd::Unknown) => format!("{text} ►{peer} arrival?"),
-        (false, _) => format!("{peer}► {text}"),
-    }
-}
-
-fn short_message_words(step: &Step, arrow: Arrow, state: &State) -> String {
-    let (text, peer) = (words::step(step, &state.lanes).join(" "), arrow.peer + 1);
-    match (arrow.is_out, arrow.other_end) {
-        (true, _) if !step.is_captured => "sent, not captured".to_owned(),
-        (true, OtherEnd::Captured) => format!("{text} ►{peer}"),
-        (true, OtherEnd::Unknown) => format!("{text} ►{peer}?"),
-        (false, _) => format!("{peer}► {text}"),
-    }
-}
-
-/// The client's column is inferred: a client must have sent what the member received.
-fn draw_client(pen: &mut Pen<'_>, cell: Rect, step: &Step, tone: Tone) {
-    let words = match (step.moment, step.event.result) {
-        (Moment::Begin, _) => " ask ──►",
-        (Moment::Done, 0) => "◄── ok",
-        (Moment::Done, _) => "◄── err",
-    };
-    let inner = Rect { x: cell.x + 1, width: cell.width - 1, ..cell };
-    pen.text(inner, 0, words.trim_start(), tone);
-}
-
-/// The line of a message, from its sender's lane to the receiver's.
-fn draw_arrow(pen: &mut Pen<'_>, line: Rect, step: &Step, columns: &Columns) {
-    let Some(arrow) = step.arrow.filter(|arrow| arrow.is_out) else { return };
-    let (Some(from), Some(to)) = (columns.lane(line, step.lane), columns.lane(line, arrow.peer))
-    else {
-        return;
-    };
-    // A message that names its own sender as the receiver has no line.
-    if from.x == to.x {
-        return;
-    }
-    // To the right, the line ends at the receiver's border; to the left, it extends into its lane.
-    let is_rightward = from.x < to.x;
-    let (left, right) =
-        if is_rightward { (from.x, to.x - 1) } else { (to.right().saturating_sub(2), from.x - 1) };
-    let dashes = "─".repeat(usize::from(right.saturating_sub(left)));
-    let drawn = if is_rightward { dashes + "►" } else { "◄".to_owned() + &dashes };
-    pen.text(Rect { x: left, width: right + 1 - left, ..line }, 0, &drawn, Tone::Dim);
+/// The answer of the lens in lines of this width.
+fn lens_lines(pen: &Pen<'_>, state: &State, steps: &Steps, width: usize) -> Vec<String> {
+    let lines = lens::lines(state.recording(), steps, &state.lanes);
+    lines.iter().flat_map(|line| pack_words(pen, line, width)).collect()
 }
 
 fn draw_lens(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
     pen.rule(area, 0, steps.lens.title());
-    let width = usize::from(area.width).saturating_sub(2);
-    let lines = lens::lines(state.recording(), steps, &state.lanes);
-    let lines: Vec<String> = lines.iter().flat_map(|line| pack_words(pen, line, width)).collect();
+    let lines = lens_lines(pen, state, steps, usize::from(area.width).saturating_sub(2));
     let room = usize::from(area.height.saturating_sub(1));
     for (line, at) in lines.iter().take(room).zip(1..) {
         pen.text(area, at, &format!(" {line}"), Tone::Plain);

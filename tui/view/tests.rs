@@ -5,7 +5,7 @@ use std::time::Duration;
 use glass_etcd::{
     field, set,
     story::{Event, Recording},
-    trace::{Kind, Stage},
+    trace::{Grain, Kind, Stage},
 };
 use ratatui::{Terminal, backend::TestBackend};
 
@@ -106,6 +106,46 @@ fn a_put_at_its_beginning() {
 #[test]
 fn a_put_when_it_is_committed_at_every_size() {
     check_all("put_commit", &opened(scenes::put(), "enter : 1 8 enter"));
+}
+
+/// Wider windows show times and bars, and then the requests and the panels beside the lanes.
+#[test]
+fn a_put_in_wide_windows() {
+    let state = opened(scenes::put(), "enter : 1 8 enter x");
+    for size in [(120, 36), (160, 48), (200, 60)] {
+        let name = format!("put_wide_{}x{}", size.0, size.1);
+        insta::assert_snapshot!(name, screen(&state, size, UNICODE));
+    }
+    insta::assert_snapshot!("put_wide_ascii", screen(&state, (160, 48), ASCII));
+}
+
+/// Goal: one key makes the critical path bright and the rest dim.
+#[test]
+fn the_critical_path_alone_is_bright() {
+    let mut state = opened(scenes::put(), "enter");
+    let bright = |state: &State| {
+        let steps = state.steps.as_ref().unwrap();
+        let shown = steps.steps.iter().filter(|step| step.grain == Grain::Story);
+        let bright = shown.filter(|step| !steps.stands_back(step));
+        bright.map(|step| (step.event.stage, step.event.member)).collect::<Vec<_>>()
+    };
+    let all = bright(&state).len();
+    press(&mut state, "p");
+    let path = bright(&state);
+    assert!(path.len() < all && path.contains(&(Stage::RaftCommit, 0)), "{path:?}");
+    let synced = path.iter().filter(|(stage, _)| *stage == Stage::WalFsync).count();
+    assert_eq!(1, synced, "one disk completed the quorum: {path:?}");
+    press(&mut state, "p");
+    assert_eq!(all, bright(&state).len());
+}
+
+#[test]
+fn restricted_to_a_lane_the_cursor_is_in_it_and_the_others_stand_back() {
+    let mut state = opened(scenes::put(), "enter : 1 8 enter");
+    press(&mut state, "3");
+    let steps = state.steps.as_ref().unwrap();
+    assert_eq!((2, steps.now), (steps.steps[steps.now].lane, steps.look));
+    assert!(steps.steps.iter().all(|step| (step.lane == 2) != steps.stands_back(step)));
 }
 
 #[test]

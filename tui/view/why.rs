@@ -5,7 +5,9 @@ use ratatui::layout::Rect;
 use super::pen::{Pen, Tone, pack_words, wrap};
 use crate::{
     state::{
-        State, lens,
+        State,
+        kind::StepKind,
+        lens,
         sentence::{Around, sentence},
         steps::Steps,
         story::{Moment, OtherEnd, Step},
@@ -21,11 +23,11 @@ use glass_etcd::{
 /// Draws the panel below the lens.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
     let Some(step) = steps.steps.get(steps.look) else { return };
-    pen.rule(area, 0, &format!("WHY {}", name(step)));
+    let kind = StepKind::of(step.event.stage).word();
+    pen.rule(area, 0, &format!("WHY {}  {kind}", name(step)));
     let width = usize::from(area.width).saturating_sub(2);
     let room = usize::from(area.height.saturating_sub(1));
-    let mut lines = wrap(&meaning(step, state, steps), width);
-    lines.truncate(room.saturating_sub(2));
+    let said: Vec<String> = wrap(&meaning(step, state, steps), width);
     let mut numbers = words::fields(&step.event, &state.lanes);
     if let Some(reason) = step.event.reason {
         numbers.insert(0, format!("FAILED: {}", reason.text()));
@@ -36,15 +38,29 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     if numbers.is_empty() {
         numbers.push("no numbers".to_owned());
     }
-    let mut numbers = pack_words(pen, &numbers, width);
-    numbers.truncate(room - lines.len() - 1);
-    let first_source = lines.len() + numbers.len();
-    lines.extend(numbers);
-    lines.extend(pack_words(pen, &sources(step), width));
-    for ((at, line), row) in lines.iter().enumerate().zip(1..) {
-        let tone = if first_source <= at { Tone::Dim } else { Tone::Plain };
-        pen.text(area, row, &format!(" {line}"), tone);
+    let mut lines: Vec<(String, Tone)> = plain(said, Tone::Plain);
+    lines.extend(plain(pack_words(pen, &numbers, width), Tone::Plain));
+    lines.extend(plain(pack_words(pen, &sources(step), width), Tone::Dim));
+    let is_cut = room < lines.len();
+    lines.truncate(room);
+    for ((line, tone), row) in lines.iter().zip(1..) {
+        pen.text(area, row, &format!(" {line}"), *tone);
     }
+    if is_cut {
+        draw_more(pen, area);
+    }
+}
+
+fn plain(lines: Vec<String>, tone: Tone) -> Vec<(String, Tone)> {
+    lines.into_iter().map(|line| (line, tone)).collect()
+}
+
+/// Says at the end of the panel that there is more.
+fn draw_more(pen: &mut Pen<'_>, area: Rect) {
+    let more = pen.words(" … Enter ");
+    let width = u16::try_from(more.chars().count()).unwrap_or(0).min(area.width);
+    let corner = Rect { x: area.right() - width, width, ..area };
+    pen.text(corner, 0, &more, Tone::Strong);
 }
 
 /// How long the step took, beside how long it usually takes. `None` if that is unknown.
@@ -162,7 +178,10 @@ fn record_lines(step: &Step, state: &State, steps: &Steps) -> Vec<String> {
             OtherEnd::Captured => "captured",
             OtherEnd::Unknown => "unknown: not captured",
         };
-        lines.push(format!("other end on {peer}: {end}   link {:016x}", event.link));
+        let transit = arrow.transit_ns.map_or_else(String::new, |ns| {
+            format!("   in transit {}~, by clocks of two members", words::duration(ns))
+        });
+        lines.push(format!("other end on {peer}: {end}   link {:016x}{transit}", event.link));
     }
     let flags = [
         (FLAG_ERROR, "failed"),

@@ -1,0 +1,120 @@
+//! The parts of the step view, by the size of the window.
+//!
+//! ```text
+//!  80 × 24         160 columns
+//!  ┌───────────┐   ┌──────┬───────────┬───────┐
+//!  │ lanes     │   │ list │ lanes     │ lens  │
+//!  │           │   │      │           │       │
+//!  ├───────────┤   │      │           │ why   │
+//!  │ lens, why │   │      │           │       │
+//!  └───────────┘   └──────┴───────────┴───────┘
+//! ```
+//!
+//! The lanes come first: all of them, with times and bars, before anything stands beside them. The
+//! panels stay where they are from step to step.
+
+use ratatui::layout::Rect;
+
+use super::columns::Columns;
+
+/// Narrowest panels beside the lanes, and widest: longer lines are hard to read.
+const SIDE_MIN: u16 = 33;
+const SIDE_MAX: u16 = 100;
+/// Narrowest list beside the lanes, and widest.
+const LIST_MIN: u16 = 22;
+const LIST_MAX: u16 = 38;
+/// From this width on there are panels beside the lanes.
+const BESIDE: u16 = 160;
+
+/// Where everything is drawn below the title.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rooms {
+    /// The requests, left of the lanes.
+    pub(super) list: Option<Rect>,
+    /// The heads of the lanes, and their rows.
+    pub(super) lanes: Rect,
+    /// The lens.
+    pub(super) lens: Rect,
+    /// Why this step.
+    pub(super) why: Rect,
+}
+
+impl Rooms {
+    /// The rooms of this area; `lens` is how many lines the lens has to say.
+    pub(super) fn of(area: Rect, lanes: usize, lens: u16) -> Rooms {
+        let spare = area.width.saturating_sub(Columns::least(lanes));
+        if area.width < BESIDE || spare < SIDE_MIN {
+            return Rooms::stacked(area, lens);
+        }
+        let list = match spare.checked_sub(SIDE_MIN + LIST_MIN) {
+            None => 0,
+            Some(more) => (LIST_MIN + more / 8).min(LIST_MAX),
+        };
+        let side = (spare - list).min(SIDE_MAX);
+        let left = Rect { width: list, ..area };
+        let middle = Rect { x: left.right(), width: area.width - list - side, ..area };
+        let right = Rect { x: middle.right(), width: side, ..area };
+        Rooms { list: (0 < list).then_some(left), ..Rooms::beside(middle, right) }
+    }
+
+    /// The panels below the lanes. The why panel takes the lines that the lens does not need.
+    fn stacked(area: Rect, lens: u16) -> Rooms {
+        let (lens_max, why) = match area.height {
+            0..28 => (2, 4),
+            28..34 => (3, 5),
+            _ => (3, 6),
+        };
+        let bottom = lens_max + why + 2;
+        let lens = lens.clamp(1, lens_max.max(lens.min(4)));
+        let lanes = Rect { height: area.height.saturating_sub(bottom), ..area };
+        let panels = Rect { y: lanes.bottom(), height: bottom.min(area.height), ..area };
+        let lens = Rect { height: (lens + 1).min(panels.height), ..panels };
+        let why = Rect { y: lens.bottom(), height: panels.height - lens.height, ..panels };
+        Rooms { list: None, lanes, lens, why }
+    }
+
+    /// The panels right of the lanes.
+    fn beside(lanes: Rect, side: Rect) -> Rooms {
+        let lens = Rect { height: (side.height / 4).clamp(5, 9).min(side.height), ..side };
+        let why = Rect { y: lens.bottom(), height: side.height - lens.height, ..side };
+        Rooms { list: None, lanes, lens, why }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rooms(width: u16, height: u16, lanes: usize) -> Rooms {
+        Rooms::of(Rect { x: 0, y: 1, width, height }, lanes, 2)
+    }
+
+    #[test]
+    fn wider_windows_have_more_rooms() {
+        let names = |rooms: Rooms| [rooms.list.is_some(), rooms.lanes.height == 48];
+        assert_eq!([false, false], names(rooms(120, 48, 3)));
+        assert_eq!([true, true], names(rooms(160, 48, 3)));
+        assert_eq!([false, true], names(rooms(190, 48, 5)), "five lanes leave no list");
+    }
+
+    /// Goal: rooms fill the area and never overlap.
+    #[test]
+    fn rooms_lie_beside_each_other_at_every_size() {
+        for width in (40..300).step_by(3) {
+            for height in 9..90 {
+                for lanes in [1, 3, 5] {
+                    let area = Rect { x: 0, y: 1, width, height };
+                    let all = Rooms::of(area, lanes, 2);
+                    let rooms = [all.list, Some(all.lanes), Some(all.lens), Some(all.why)];
+                    let all: Vec<Rect> = rooms.into_iter().flatten().collect();
+                    let size: u32 = all.iter().map(|room| room.area()).sum();
+                    assert_eq!(area.area(), size, "{area}: {all:?}");
+                    for (at, room) in all.iter().enumerate() {
+                        let apart = |other: &Rect| room.intersection(*other).is_empty();
+                        assert!(all[..at].iter().all(apart), "{area}: {all:?}");
+                    }
+                }
+            }
+        }
+    }
+}
