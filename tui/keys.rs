@@ -5,7 +5,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use glass_etcd::trace::Grain;
 
 use crate::{
-    state::{Action, Screen, State, steps::Direction::Back, steps::Direction::Forward},
+    state::{Action, Screen, State, steps::Direction::Back, steps::Direction::Forward, text},
     up::api,
 };
 
@@ -34,6 +34,20 @@ pub(crate) enum Effect {
     WithCharacter(fn(char) -> Action),
 }
 
+/// Whether a key has an effect now; if not, why.
+pub(crate) type Now = Result<(), &'static str>;
+
+/// What a key means at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It does this.
+    Action(Action),
+    /// It does nothing, for this reason.
+    Refused(String),
+    /// It was released, and means nothing.
+    Nothing,
+}
+
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Binding {
@@ -47,8 +61,8 @@ pub(crate) struct Binding {
     pub(crate) brief: &'static str,
     /// The screens on which they are valid.
     pub(crate) places: &'static [Screen],
-    /// Whether they would have an effect now.
-    pub(crate) when: fn(&State) -> bool,
+    /// Whether they would have an effect now, or why not.
+    pub(crate) when: fn(&State) -> Now,
     /// The action of these keys.
     pub(crate) effect: Effect,
 }
@@ -79,7 +93,7 @@ const fn row(
 }
 
 impl Binding {
-    const fn when(self, when: fn(&State) -> bool) -> Binding {
+    const fn when(self, when: fn(&State) -> Now) -> Binding {
         Binding { when, ..self }
     }
 
@@ -122,28 +136,32 @@ pub(crate) const KEYS: &[Binding] = &[
         ("stop it, or start it", "stop"),
         CLUSTER,
         Action::Ask(api::Action::Stop),
-    ),
+    )
+    .when(can_act),
     row(
         &[Char('K')],
         "K",
         ("kill it, like a crash", "kill"),
         CLUSTER,
         Action::Ask(api::Action::Kill),
-    ),
+    )
+    .when(can_act),
     row(
         &[Char('p')],
         "p",
         ("pause it, or resume it", "pause"),
         CLUSTER,
         Action::Ask(api::Action::Pause),
-    ),
+    )
+    .when(can_act),
     row(
         &[Char('r')],
         "r",
         ("stop it and start it again", "restart"),
         CLUSTER,
         Action::Ask(api::Action::Restart),
-    ),
+    )
+    .when(can_act),
     row(
         &[Code(KeyCode::Right), Char('l')],
         "→ l",
@@ -348,42 +366,67 @@ const ALL: &[Screen] = &[
 
 /// The keys that are valid while the list of keys is open.
 const HELP: &[Binding] = &[
+    row(&[Code(KeyCode::Up)], "↑", ("a line up", ""), &[], Action::Scroll(Back)),
+    row(&[Code(KeyCode::Down)], "↓", ("a line down", "down"), &[], Action::Scroll(Forward)),
+    row(&[Code(KeyCode::Esc), Char('?')], "Esc ?", ("close this list", "close"), &[], Action::Back),
+    row(&[Text], "a-z …", ("only lines with this word", "search"), &[], Action::Seek(' '))
+        .with_character(Action::Seek),
     row(
-        &[Code(KeyCode::Esc), Char('?'), Char('q')],
-        "Esc ? q",
-        ("close this list", "close"),
+        &[Code(KeyCode::Backspace)],
+        "Backspace",
+        ("take back a character", ""),
         &[],
-        Action::Back,
+        Action::Erase,
     ),
     row(&[Ctrl('c')], "Ctrl-C", ("quit at once", ""), &[], Action::Quit),
 ];
 
-fn always(_: &State) -> bool {
-    true
+fn always(_: &State) -> Now {
+    Ok(())
 }
 
-fn has_requests(state: &State) -> bool {
-    !state.list.rows.is_empty()
+/// For keys that have an effect only if this holds.
+fn only_if(holds: bool, otherwise: &'static str) -> Now {
+    if holds { Ok(()) } else { Err(otherwise) }
+}
+
+fn has_requests(state: &State) -> Now {
+    only_if(!state.list.rows.is_empty(), "no request is shown yet")
 }
 
 /// Whether there are requests, shown or not.
-fn has_more(state: &State) -> bool {
-    has_requests(state) || state.find.is_narrow()
+fn has_more(state: &State) -> Now {
+    only_if(!state.list.rows.is_empty() || state.find.is_narrow(), "there is no request yet")
 }
 
-fn has_steps(state: &State) -> bool {
-    state.steps.as_ref().is_some_and(|steps| !steps.steps.is_empty())
+fn has_steps(state: &State) -> Now {
+    let has_steps = state.steps.as_ref().is_some_and(|steps| !steps.steps.is_empty());
+    only_if(has_steps, "no record of this story is left")
 }
 
-fn shows_changes(state: &State) -> bool {
+fn shows_changes(state: &State) -> Now {
     use crate::state::steps::Lens;
-    has_steps(state) && state.steps.as_ref().is_some_and(|steps| steps.lens == Lens::Changed)
+    has_steps(state)?;
+    let is_shown = state.steps.as_ref().is_some_and(|steps| steps.lens == Lens::Changed);
+    only_if(is_shown, "u is for the lens CHANGED; x changes the lens")
+}
+
+/// Whether the members that are shown can be stopped and started from here.
+fn can_act(state: &State) -> Now {
+    state.room.refusal().map_or(Ok(()), Err)
 }
 
 /// The rows that are valid on the screen below the list of keys.
 pub(crate) fn valid(state: &State) -> impl Iterator<Item = &'static Binding> {
     let place = state.place();
-    KEYS.iter().filter(move |row| row.places.contains(&place) && (row.when)(state))
+    KEYS.iter().filter(move |row| row.places.contains(&place) && (row.when)(state).is_ok())
+}
+
+/// Whether a row must stand in the bottom line at every width: the way back, and the way to the
+/// other keys.
+pub(crate) fn is_always_shown(row: &Binding) -> bool {
+    let Effect::Do(action) = row.effect else { return false };
+    matches!(action, Action::Back | Action::Leave | Action::Help | Action::Confirm)
 }
 
 /// The rows for the bottom line.
@@ -393,24 +436,42 @@ pub(crate) fn line(state: &State) -> Vec<&'static Binding> {
     rows.into_iter().filter(|row| !row.brief.is_empty()).collect()
 }
 
-/// The action of this key, if it is valid now. Presses and repeats count, releases do not.
-pub(crate) fn find(state: &State, key: KeyEvent) -> Option<Action> {
+/// What this key means now. Presses and repeats count, releases do not.
+pub(crate) fn find(state: &State, key: KeyEvent) -> Found {
     if key.kind == KeyEventKind::Release {
-        return None;
+        return Found::Nothing;
     }
     let matches = |row: &&Binding| row.presses.iter().any(|press| is_pressed(*press, key));
-    let row = if state.is_helping { HELP.iter().find(matches) } else { valid(state).find(matches) };
-    match row?.effect {
-        Effect::Do(action) => Some(action),
-        Effect::WithDigit(make) => match key.code {
-            KeyCode::Char(digit) => digit.to_digit(10).and_then(|d| u8::try_from(d).ok()).map(make),
-            _ => None,
-        },
-        Effect::WithCharacter(make) => match key.code {
-            KeyCode::Char(character) => Some(make(character)),
-            _ => None,
-        },
+    let place = state.place();
+    let row = match state.is_helping {
+        true => HELP.iter().find(matches),
+        false => KEYS.iter().filter(|row| row.places.contains(&place)).find(matches),
+    };
+    let Some(row) = row else { return Found::Refused(unbound(state, key)) };
+    if let Err(why) = (row.when)(state) {
+        return Found::Refused(why.to_owned());
     }
+    match (row.effect, key.code) {
+        (Effect::Do(action), _) => Found::Action(action),
+        (Effect::WithCharacter(make), KeyCode::Char(typed)) => Found::Action(make(typed)),
+        (Effect::WithDigit(make), KeyCode::Char(typed)) => {
+            let digit = typed.to_digit(10).and_then(|digit| u8::try_from(digit).ok());
+            digit.map_or(Found::Nothing, |digit| Found::Action(make(digit)))
+        }
+        _ => Found::Nothing,
+    }
+}
+
+/// What is said of a key that the table does not have here.
+fn unbound(state: &State, key: KeyEvent) -> String {
+    let name = match key.code {
+        KeyCode::Char(' ') => "space".to_owned(),
+        code => text::clean(&code.to_string()),
+    };
+    let ctrl = if key.modifiers.contains(KeyModifiers::CONTROL) { "Ctrl-" } else { "" };
+    let has_help = !state.is_helping && valid(state).any(|row| row.presses == [Char('?')]);
+    let advice = if has_help { "; ? lists the keys that do" } else { "" };
+    format!("{ctrl}{name} does nothing here{advice}")
 }
 
 fn is_pressed(press: Press, key: KeyEvent) -> bool {
@@ -428,7 +489,7 @@ fn is_pressed(press: Press, key: KeyEvent) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::BYTES_MAX;
+    use crate::state::{BYTES_MAX, legend};
 
     #[test]
     fn no_key_means_two_things_in_one_place() {
@@ -446,9 +507,10 @@ mod tests {
     #[test]
     fn a_release_does_nothing() {
         let mut key = KeyEvent::from(KeyCode::Char('q'));
-        assert_eq!(find(&State::of_endpoints(&[], BYTES_MAX), key), Some(Action::Leave));
+        let state = State::of_endpoints(&[], BYTES_MAX);
+        assert_eq!(find(&state, key), Found::Action(Action::Leave));
         key.kind = KeyEventKind::Release;
-        assert_eq!(find(&State::of_endpoints(&[], BYTES_MAX), key), None);
+        assert_eq!(find(&state, key), Found::Nothing);
     }
 
     #[test]
@@ -501,6 +563,7 @@ mod tests {
             .map(|(title, screen)| table(title, &of(screen).collect::<Vec<_>>()))
             .collect();
         tables.push(table("The list of keys", &HELP.iter().collect::<Vec<_>>()));
+        tables.push(legend::table());
         let expected = tables.join("\n");
         let (_, tables) = page.split_once("\n## ").unwrap_or_default();
         assert!(format!("## {tables}") == expected, "book/src/keys.md has to end in\n\n{expected}");

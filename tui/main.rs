@@ -39,9 +39,13 @@ use clap::Parser as _;
 /// An etcd-compatible server that shows the path of every read and write.
 #[derive(Debug, clap::Parser)]
 #[command(name = "glass", version)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    /// The flags of `glass up`, which is the default command.
+    #[command(flatten)]
+    up: UpArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -103,20 +107,19 @@ fn main() -> ExitCode {
             Ok(words) => own_flags(command, words),
             Err(word) => fail(&format!("not UTF-8: {}", word.display())),
         },
-        None => match Cli::parse_from(args).command {
-            None => up(&UpArgs {
-                place: Cluster { procfile: PathBuf::from("Procfile"), data_dir: None },
-                no_tui: false,
-                fresh: false,
-                look: play_command::LookArgs::default(),
-            }),
-            Some(Command::Up(args)) => up(&args),
-            Some(Command::Run(args)) => run::run(&args),
-            Some(Command::Serve(args)) => own_flags(Raw::Serve, args.words),
-            Some(Command::Trace(args)) => trace(args),
-            Some(Command::Play(args)) => play_command::run(&args),
-            Some(Command::Bench(args)) => own_flags(Raw::Bench, args.words),
-        },
+        None => command(Cli::parse_from(args)),
+    }
+}
+
+fn command(cli: Cli) -> ExitCode {
+    match cli.command {
+        None => up(&cli.up),
+        Some(Command::Up(args)) => up(&args),
+        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Serve(args)) => own_flags(Raw::Serve, args.words),
+        Some(Command::Trace(args)) => trace(args),
+        Some(Command::Play(args)) => play_command::run(&args),
+        Some(Command::Bench(args)) => own_flags(Raw::Bench, args.words),
     }
 }
 
@@ -254,6 +257,8 @@ mod tests {
             Cli::parse_from(["glass", "up", "--procfile", "P", "--data-dir", "D", "--no-tui"]);
         let Some(Command::Up(args)) = cli.command else { panic!("up") };
         assert!(args.no_tui && !args.fresh && args.place.data_dir.is_some());
+        let alone = Cli::parse_from(["glass", "--ascii", "--data-dir", "D"]);
+        assert!(alone.command.is_none() && alone.up.place.data_dir.is_some());
         assert!(Cli::try_parse_from(["glass", "run", "pause", "etcd-01"]).is_ok());
         assert!(Cli::try_parse_from(["glass", "run", "dance"]).is_err());
     }

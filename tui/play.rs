@@ -32,7 +32,7 @@ use tokio::{
 
 use crate::{
     control::{Control, Controller},
-    keys,
+    keys::{self, Found},
     source::{Listener, Message},
     state::State,
     up::api::{Command, Reply},
@@ -77,9 +77,11 @@ pub(crate) enum Input {
 /// Handles one input. Returns whether the player continues.
 pub(crate) fn handle(state: &mut State, input: Input) -> bool {
     match input {
-        Input::Key(key) => {
-            return keys::find(state, key).is_none_or(|action| state.update(action));
-        }
+        Input::Key(key) => match keys::find(state, key) {
+            Found::Action(action) => return state.update(action),
+            Found::Refused(why) => state.refuse(why),
+            Found::Nothing => {}
+        },
         Input::Resized => state.touch(),
         Input::Source(message) => state.take(message),
         Input::Tick(since) => {

@@ -36,6 +36,8 @@ pub(crate) mod figures;
 pub(crate) mod find;
 pub(crate) mod forecast;
 pub(crate) mod forget;
+pub(crate) mod help;
+pub(crate) mod legend;
 pub(crate) mod room;
 
 pub(crate) mod lens;

@@ -28,7 +28,7 @@ mod tests;
 use ratatui::{Frame, layout::Rect};
 
 use crate::{
-    keys,
+    keys::{self, Binding},
     state::{Screen, State, text},
 };
 
@@ -37,18 +37,23 @@ use pen::{Pen, Tone};
 
 /// Width of the smallest usable window.
 const COLUMNS_MIN: u16 = 40;
-const LINES_MIN: u16 = 12;
+const LINES_MIN: u16 = 16;
 
 /// Draws the whole screen.
 pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
     let area = frame.area();
     let mut pen = Pen::new(frame.buffer_mut(), look);
     if area.width < COLUMNS_MIN || area.height < LINES_MIN {
-        pen.text(area, 0, "window too small", Tone::Plain);
+        draw_too_small(&mut pen, area);
         return;
     }
-    let body = Rect { height: area.height - 1, ..area };
     let bottom = Rect { y: area.y + area.height - 1, height: 1, ..area };
+    let said = said(state);
+    let body = Rect { height: area.height - 1 - u16::from(said.is_some()), ..area };
+    if let Some(said) = said {
+        let line = Rect { y: body.bottom(), height: 1, ..area };
+        pen.text(line, 0, &format!(" {said}"), Tone::Strong);
+    }
     match (state.is_helping, state.place(), &state.steps) {
         (true, _, _) => help::draw(&mut pen, body, state),
         (false, Screen::Cluster | Screen::Moment | Screen::Ask | Screen::Leaving, _) => {
@@ -61,24 +66,33 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
     draw_keys(&mut pen, bottom, state);
 }
 
-/// The bottom line: keys by rank; `? help` and `q quit` are never left out.
-fn draw_keys(pen: &mut Pen<'_>, area: Rect, state: &State) {
-    if let Some(notice) = notice(state) {
-        pen.text(area, 0, &format!(" {notice}"), Tone::Strong);
-        return;
+/// Says which size is needed; the words fit into any window that can show words.
+fn draw_too_small(pen: &mut Pen<'_>, area: Rect) {
+    let lines = [
+        "too small".to_owned(),
+        format!("has   {}×{}", area.width, area.height),
+        format!("needs {COLUMNS_MIN}×{LINES_MIN}"),
+        "Ctrl-C quits".to_owned(),
+    ];
+    for (line, at) in lines.iter().zip(0..) {
+        pen.text(area, at, line, Tone::Plain);
     }
-    let words: Vec<String> = keys::line(state)
-        .iter()
-        .map(|row| pen.words(&format!("{} {}", first_word(row.shown), row.brief)))
-        .collect();
-    let split = words.len().saturating_sub(2);
-    let (others, last) = words.split_at(split);
+}
+
+/// The bottom line: keys by rank. The way back and the list of keys stand there at every width.
+fn draw_keys(pen: &mut Pen<'_>, area: Rect, state: &State) {
+    let rows = keys::line(state);
+    let words = |row: &Binding| pen.words(&format!("{} {}", first_word(row.shown), row.brief));
+    let (last, others): (Vec<&Binding>, Vec<&Binding>) =
+        rows.into_iter().partition(|row| keys::is_always_shown(row));
+    let others: Vec<String> = others.into_iter().map(words).collect();
+    let last: Vec<String> = last.into_iter().map(words).collect();
     let length = |words: &[String]| words.iter().map(|w| w.chars().count() + 3).sum::<usize>();
     let mut fits = others.len();
-    while 0 < fits && usize::from(area.width) < length(&others[..fits]) + length(last) {
+    while 0 < fits && usize::from(area.width) < length(&others[..fits]) + length(&last) {
         fits -= 1;
     }
-    let line: Vec<&str> = others[..fits].iter().chain(last).map(String::as_str).collect();
+    let line: Vec<&str> = others[..fits].iter().chain(&last).map(String::as_str).collect();
     pen.text(area, 0, &format!(" {}", line.join("   ")), Tone::Dim);
 }
 
@@ -87,19 +101,24 @@ fn first_word(shown: &str) -> &str {
     shown.split_whitespace().next().unwrap_or(shown)
 }
 
-/// A message that replaces the keys for a moment.
-fn notice(state: &State) -> Option<String> {
-    if state.room.is_shown && !state.is_helping {
-        return state.room.notice.as_ref().map(|notice| format!("{notice}   (? help)"));
+/// The line above the keys: what is typed, or the answer to the last key.
+fn said(state: &State) -> Option<String> {
+    if state.is_helping {
+        return None;
     }
-    if let Some(typed) = state.find.typed.as_ref().filter(|_| !state.is_helping) {
-        let advice = "key, m:member, l:lease; Enter finds, Esc does not";
-        let after = state.find.mistake.as_deref().unwrap_or(advice);
-        return Some(format!("find /{}_   ({})", text::clean(typed), text::clean(after)));
-    }
-    let steps = state.steps.as_ref().filter(|_| !state.is_helping)?;
-    match &steps.prompt {
-        Some(typed) => Some(format!("go to step :{typed}_   (Enter goes, Esc does not)")),
-        None => steps.notice.map(|notice| format!("{notice}   (? help)")),
+    match state.place() {
+        Screen::Find => {
+            let typed = state.find.typed.as_deref().unwrap_or_default();
+            let advice = "key, m:member, l:lease; Enter finds, Esc does not";
+            let after = state.find.mistake.as_deref().or(state.said()).unwrap_or(advice);
+            Some(format!("find /{}_   ({})", text::clean(typed), text::clean(after)))
+        }
+        Screen::Prompt => {
+            let typed = state.steps.as_ref().and_then(|steps| steps.prompt.as_deref());
+            let typed = typed.unwrap_or_default();
+            let after = state.said().unwrap_or("Enter goes, Esc does not");
+            Some(format!("go to step :{typed}_   ({})", text::clean(after)))
+        }
+        _ => state.said().map(text::clean),
     }
 }

@@ -233,15 +233,23 @@ fn cost(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
         Moment::Begin => "this step begins".to_owned(),
         Moment::Done => format!("this step {}", words::duration(step.event.took_ns)),
     };
-    let after = words::offset(step.wall_ns, steps.zero_ns);
-    let mut line = vec![took, format!("{after} since it began")];
+    let far = words::duration(step.wall_ns.abs_diff(steps.zero_ns));
+    let side = if step.wall_ns < steps.zero_ns { "before it began" } else { "after it began" };
+    let mut line = vec![took, format!("{far} {side}")];
     if let Some(whole) = own().find(|step| is_answer(steps, step)) {
         line.push(format!("whole request {}", words::duration(whole.event.took_ns)));
     }
     if let Some(waited) = step.on_path.filter(|waited| *waited != 0) {
         line.push(format!("the request waited {} up to here", words::duration(waited)));
     }
-    let waits = [Stage::Rpc, Stage::RaftPropose, Stage::ReadIndexWait, Stage::ReadIndexRound];
+    // What waits for other steps, and what is a window of time and no step.
+    let waits = [
+        Stage::Rpc,
+        Stage::RaftPropose,
+        Stage::ReadIndexWait,
+        Stage::ReadIndexRound,
+        Stage::CpuWait,
+    ];
     let mut dear: Vec<&Step> = own()
         .filter(|step| step.moment == Moment::Done && !waits.contains(&step.event.stage))
         .filter(|step| step.event.took_ns != 0)

@@ -17,6 +17,7 @@ use super::{
     figures::Figures,
     find::Find,
     forget,
+    help::Help,
     lanes::{self, Lane},
     list::List,
     room::{self, Hands, Room},
@@ -33,6 +34,9 @@ use crate::{
 };
 
 mod cluster;
+mod manners;
+
+pub(crate) use manners::START_NS;
 
 /// Interval between refreshes of derived lists while records stream in, in nanoseconds.
 const REFRESH_NS: u64 = 250_000_000;
@@ -63,6 +67,10 @@ pub(crate) enum Action {
     Confirm,
     /// Show the keys that are valid now.
     Help,
+    /// A character of the search in that list.
+    Seek(char),
+    /// Move that list by a line.
+    Scroll(Direction),
     /// Close the view opened last.
     Back,
     /// Choose another row of the list, down when positive.
@@ -157,8 +165,14 @@ pub(crate) struct State {
     pub(crate) steps: Option<Steps>,
     /// Whether the list of keys covers the screen.
     pub(crate) is_helping: bool,
+    /// The search in that list.
+    pub(crate) help: Help,
     /// Whether the source of records has ended.
     pub(crate) is_closed: bool,
+    /// Why the last key has done nothing.
+    notice: Option<String>,
+    /// Whether a client has sent a request, as far as was captured.
+    has_served: bool,
     /// The only place that holds events.
     memory: Memory,
     /// Size of the events, in bytes, beyond which the oldest stories are forgotten.
@@ -209,7 +223,10 @@ impl State {
             find: Find::default(),
             steps: None,
             is_helping: false,
+            help: Help::default(),
             is_closed: false,
+            notice: None,
+            has_served: false,
             memory,
             bytes_max,
             learned: Learned::default(),
@@ -268,10 +285,11 @@ impl State {
         self.memory.forgotten()
     }
 
-    /// Endpoints that do not answer, with the reason.
+    /// Endpoints that do not answer, with the reason; a process that has just started needs none.
     pub(crate) fn unreachable(&self) -> BTreeMap<&str, &str> {
-        let down = self.memory.seen().iter().filter(|seen| seen.down.is_some());
-        down.map(|seen| (&*seen.endpoint, seen.down.as_deref().unwrap_or_default())).collect()
+        let seen = self.memory.seen().iter().enumerate();
+        let down = seen.filter(|(at, seen)| seen.down.is_some() && !self.is_starting(*at));
+        down.map(|(_, seen)| (&*seen.endpoint, seen.down.as_deref().unwrap_or_default())).collect()
     }
 
     /// Processes a message. A hello or a batch is a sign of life of its own member, and of no
@@ -338,6 +356,7 @@ impl State {
         let order = Order::of(recording);
         let found = self.find.wanted.clone().find(recording);
         self.list.replace(story::requests((recording, &order), &found));
+        self.note_served();
         self.compare_clocks();
         let (recording, clocks) = (self.memory.recording(), &self.clocks.0);
         self.signs = Signs::of(recording, clocks);
@@ -451,14 +470,14 @@ impl State {
     /// Performs an action. Returns whether the player continues.
     pub(crate) fn update(&mut self, action: Action) -> bool {
         self.version += 1;
-        self.room.notice = None;
+        self.forget_notices();
         match action {
             Action::Quit => return false,
-            Action::Help => self.is_helping = true,
-            Action::Back if self.is_helping => self.is_helping = false,
-            Action::Choose(rows) => self.list.move_by(rows),
-            Action::ChooseFirst => self.list.first(),
-            Action::ChooseLast => self.list.follow(true),
+            Action::Help | Action::Seek(_) | Action::Scroll(_) => self.update_help(action),
+            Action::Back | Action::Erase if self.is_helping => self.update_help(action),
+            Action::Choose(rows) => self.choose(rows),
+            Action::ChooseFirst => self.choose(isize::MIN),
+            Action::ChooseLast => self.choose(isize::MAX),
             Action::ToggleFollow => self.list.follow(!self.list.is_following),
             Action::Open => self.open(),
             Action::Leave
@@ -471,6 +490,8 @@ impl State {
             | Action::Confirm => return self.update_room(action),
             Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
             Action::Erase if self.steps.is_none() => self.update_find(action),
+            Action::Speed(direction) => self.change_speed(direction),
+            Action::Lane(number) => self.focus(number),
             Action::Back if self.is_above_steps() => self.back(),
             Action::Back
             | Action::Step(..)
@@ -480,8 +501,6 @@ impl State {
             | Action::Erase
             | Action::GoTo
             | Action::TogglePlay
-            | Action::Speed(_)
-            | Action::Lane(_)
             | Action::Look(_)
             | Action::ToggleAll
             | Action::NextLens
@@ -515,7 +534,6 @@ impl State {
 
     /// The part of [`State::update`] that needs an open story.
     fn update_steps(&mut self, action: Action) {
-        let lanes = self.lanes.len();
         let Some(steps) = &mut self.steps else { return };
         match action {
             Action::Back if steps.prompt.is_some() => steps.prompt = None,
@@ -533,10 +551,6 @@ impl State {
                 steps.go_to(typed.parse().unwrap_or(0));
             }
             Action::TogglePlay => steps.toggle_play(self.now_ns),
-            Action::Speed(direction) => steps.change_speed(direction),
-            Action::Lane(number) => {
-                steps.focus_on(usize::from(number).checked_sub(1).filter(|lane| *lane < lanes));
-            }
             Action::Look(direction) => steps.look(direction),
             Action::ToggleAll => steps.shows_all = !steps.shows_all,
             Action::NextLens => steps.lens = steps.lens.next(),
@@ -552,6 +566,10 @@ impl State {
             | Action::Ask(_)
             | Action::Confirm
             | Action::Help
+            | Action::Seek(_)
+            | Action::Scroll(_)
+            | Action::Speed(_)
+            | Action::Lane(_)
             | Action::Find
             | Action::Type(_)
             | Action::Narrow

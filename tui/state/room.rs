@@ -18,6 +18,7 @@
 use super::{
     alive::Heard,
     forecast::{Facts, Runs},
+    player::START_NS,
     watermarks::{Water, Watermarks},
 };
 use crate::up::api::{Action, Command, Process, State as Doing};
@@ -131,6 +132,7 @@ pub(crate) fn heard_of_process(doing: &Doing, since_ns: u64, heard: Heard) -> He
     match (doing, heard) {
         (Doing::Paused, _) => Heard::Paused(since_ns),
         (Doing::Running, Heard::Down(_)) => Heard::Starting(since_ns),
+        (Doing::Running, Heard::Never) if since_ns < START_NS => Heard::Starting(since_ns),
         (Doing::Running | Doing::Stopping, heard) => heard,
         (_, _) => Heard::Down(since_ns),
     }
@@ -258,7 +260,9 @@ mod tests {
         assert_eq!(of(Doing::Paused, Heard::Silent(5)), Heard::Paused(7));
         assert_eq!(of(Doing::Running, Heard::Silent(5)), Heard::Silent(5));
         assert_eq!(of(Doing::Running, Heard::Down(5)), Heard::Starting(7));
-        assert_eq!(of(Doing::Running, Heard::Never), Heard::Never, "it has said hello");
+        assert_eq!(of(Doing::Running, Heard::Never), Heard::Starting(7));
+        let late = heard_of_process(&Doing::Running, START_NS, Heard::Never);
+        assert_eq!(late, Heard::Never, "it has said hello, and nothing since");
         assert_eq!(of(Doing::Killed, Heard::Fresh), Heard::Down(7));
     }
 

@@ -173,6 +173,7 @@ impl Steps {
             due_ns: 0,
         };
         steps.jump(Direction::Back);
+        steps.notice = None;
         steps
     }
 
@@ -231,6 +232,11 @@ impl Steps {
             Direction::Back => places.next(),
             Direction::Forward => places.next_back(),
         };
+        self.notice = match end {
+            _ if place.is_some_and(|place| (place, place) != (self.now, self.look)) => None,
+            Direction::Back => Some("this is the first step"),
+            Direction::Forward => Some("this is the last step"),
+        };
         self.now = place.unwrap_or(self.now);
         self.look = self.now;
     }
@@ -250,6 +256,11 @@ impl Steps {
         let next = match direction {
             Direction::Forward => (self.look + 1..self.steps.len()).find(shown),
             Direction::Back => (0..self.look).rev().find(shown),
+        };
+        self.notice = match direction {
+            _ if next.is_some() => None,
+            Direction::Forward => Some("there is no row below"),
+            Direction::Back => Some("there is no row above"),
         };
         self.look = next.unwrap_or(self.look);
     }
@@ -304,6 +315,7 @@ impl Steps {
         let (at, total) = self.position();
         if !self.is_playing && at == total {
             self.jump(Direction::Back);
+            self.notice = None;
         }
         self.is_playing = !self.is_playing;
         self.due_ns = now_ns + self.pause_ns();

@@ -41,6 +41,8 @@ const CELL_MIN: u16 = 20;
 const NUMBER: u16 = 10;
 /// Lines for the latest requests, or the question, in any window.
 const BELOW_MIN: u16 = 7;
+/// Lines for the latest requests in the smallest window.
+const LATEST_MIN: u16 = 4;
 /// The most lines of one measure's bars.
 const BARS_MAX: u16 = 4;
 
@@ -99,26 +101,42 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     let is_tall = 30 <= area.height;
     let table = Table { state, board: &board, grid: &grid };
     let numbers = table.numbers(is_tall);
-    let head = 3;
+    let hidden = board.columns.len() - grid.shown.min(board.columns.len());
+    let head = if hidden == 0 { 3 } else { 4 };
     let lines = head + u16::try_from(numbers.len()).unwrap_or(0);
     let measures = u16::try_from(Measure::ALL.len()).unwrap_or(0);
     let free = area.height.saturating_sub(lines + measures + BELOW_MIN);
     let height = (1 + free / 2 / measures).min(BARS_MAX);
     table.draw_heads(pen, Rect { y: area.y + 1, height: 2, ..area }, chosen);
+    if hidden != 0 {
+        draw_hidden(pen, below(area, 3, 1), hidden, grid.label, board.columns.len());
+    }
+    // In a low window the rows end early: a question must be seen before it is answered.
+    let kept = if state.room.question.is_some() { BELOW_MIN } else { LATEST_MIN };
+    let upper = below(area, 0, area.height.saturating_sub(kept));
     let mut line = head;
     for row in &numbers {
-        table.draw_row(pen, below(area, line, 1), row);
+        table.draw_row(pen, below(upper, line, 1), row);
         line += 1;
     }
     for measure in Measure::ALL {
-        table.draw_measure(pen, below(area, line, height), measure);
+        table.draw_measure(pen, below(upper, line, height), measure);
         line += height;
     }
-    let rest = below(area, line, area.height.saturating_sub(line));
+    let line = line.min(upper.height);
+    let rest = below(area, line, area.height - line);
     match &state.room.question {
         Some(question) => latest::draw_question(pen, rest, state, question, &board),
         None => latest::draw_latest(pen, rest, state, &board),
     }
+}
+
+/// Says that not all members fit, and how wide the window has to be.
+fn draw_hidden(pen: &mut Pen<'_>, area: Rect, hidden: usize, label: u16, members: usize) {
+    let wide = usize::from(label) + members * usize::from(CELL_MIN + 1);
+    let members = if hidden == 1 { "1 member is" } else { &*format!("{hidden} members are") };
+    let line = format!(" {members} not shown: that needs {wide} columns; the arrows lead there");
+    pen.text(area, 0, &line, Tone::Strong);
 }
 
 /// The lines of a region from this one on.

@@ -35,7 +35,8 @@ fn plural(number: u64, noun: &str) -> String {
 fn title(state: &State) -> String {
     let (shown, seen) = state.thinning();
     let requests = match seen {
-        Some(seen) if u64::try_from(shown).is_ok_and(|shown| shown < seen) => {
+        // Of those that were not captured nobody knows what they were about.
+        Some(seen) if !state.find.is_narrow() && (shown as u64) < seen => {
             format!("{} of {} requests", words::count(shown as u64), words::count(seen))
         }
         _ => format!("{} {}", words::count(shown as u64), plural(shown as u64, "request")),

@@ -21,6 +21,7 @@ use crate::{
     },
 };
 
+mod manners;
 mod sentences;
 mod walk;
 

@@ -6,7 +6,6 @@ use glass_etcd::trace::Grain;
 
 use super::{
     super::{
-        alive::Heard,
         forecast,
         room::{Board, Column, Hands, Question, applicable},
         steps::{Direction, Steps},
@@ -144,12 +143,7 @@ impl State {
                 continue;
             }
             let process = self.room.process(name, self.now_ns);
-            let heard = match process {
-                Some((process, since_ns)) => {
-                    super::room::heard_of_process(&process.state, since_ns, Heard::Down(since_ns))
-                }
-                None => Heard::Never,
-            };
+            let heard = self.heard_of_stranger(at);
             columns.push(Column {
                 name: text::clean(name),
                 place: None,
@@ -237,6 +231,9 @@ impl State {
             Action::Column(number) => {
                 let wanted = usize::from(number).checked_sub(1);
                 match wanted.filter(|at| *at < self.board().columns.len()) {
+                    Some(at) if self.room.chosen == at => {
+                        self.room.notice = Some(format!("member {number} is chosen already"));
+                    }
                     Some(at) => self.room.chosen = at,
                     None => self.room.notice = Some(format!("there is no member {number}")),
                 }
@@ -278,6 +275,9 @@ impl State {
             return;
         }
         let columns = self.board().columns.len().max(1);
+        if columns == 1 {
+            self.room.notice = Some("there is no other member".to_owned());
+        }
         let chosen = self.room.chosen.min(columns - 1);
         self.room.chosen = match direction {
             Direction::Forward => (chosen + 1) % columns,

@@ -12,6 +12,7 @@ use crate::state::{
     alive::Heard,
     figures::Alarms,
     lanes::name_of,
+    player::START_NS,
     room::{Board, Column, Hands, Quorum},
     watermarks::Water,
     words,
@@ -66,7 +67,17 @@ fn leading(board: &Board) -> (String, Tone) {
     }
     match board.leaderless_ns() {
         Some(ns) => (format!("NO LEADER {}", words::duration(ns)), Tone::Bad),
+        None if board.columns.iter().any(is_young) => ("no leader yet".to_owned(), Tone::Plain),
         None => ("leader unknown".to_owned(), Tone::Bad),
+    }
+}
+
+/// Whether a member has only just started, so that it may not have elected a leader yet.
+fn is_young(column: &Column) -> bool {
+    match column.heard {
+        Heard::Starting(_) => true,
+        Heard::Fresh => column.runs_ns.is_some_and(|ns| ns < START_NS),
+        _ => false,
     }
 }
 

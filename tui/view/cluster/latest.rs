@@ -15,17 +15,23 @@ use crate::state::{
     story::RequestSummary,
 };
 
-/// What the columns are, for somebody who sees them for the first time.
-const GREETING: &str = "   Each column is a member, with a copy of all keys. The leader orders the \
-                        writes.";
+/// For somebody who sees this for the first time: what the columns are, and what to do.
+const GREETING: [&str; 3] = [
+    "   Each column is a member with a copy of all keys. The leader orders writes.",
+    "   Send a request from another window, say: etcdctl put foo bar",
+    "   Then press Enter twice here, and step through it with the right arrow.",
+];
 
 /// The newest requests up to the moment that is shown.
 pub(super) fn draw_latest(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) {
     pen.rule(area, 0, "LATEST");
     let rows = below(area, 1, area.height.saturating_sub(1));
-    if state.list.rows.is_empty() {
-        pen.text(rows, 0, GREETING, Tone::Plain);
-        return list::draw_nothing(pen, below(rows, 1, rows.height.saturating_sub(1)));
+    let rows = match state.greets() {
+        true => draw_greeting(pen, rows),
+        false => rows,
+    };
+    if state.list.rows.is_empty() && !state.greets() {
+        return list::draw_nothing(pen, rows);
     }
     let widths = Widths::of(usize::from(area.width));
     let is_past = |row: &&RequestSummary| board.is_now || row.wall_ns <= board.at_ns;
@@ -38,13 +44,23 @@ pub(super) fn draw_latest(pen: &mut Pen<'_>, area: Rect, state: &State, board: &
     }
 }
 
+/// The greeting; the rest of the region is for the rows.
+fn draw_greeting(pen: &mut Pen<'_>, area: Rect) -> Rect {
+    for (line, at) in GREETING.iter().zip(0..) {
+        let tone = if at == 1 { Tone::Strong } else { Tone::Plain };
+        pen.text(area, at, line, tone);
+    }
+    let lines = u16::try_from(GREETING.len()).unwrap_or(0) + 1;
+    below(area, lines, area.height.saturating_sub(lines))
+}
+
 /// The row as it stood at this moment: one that had not ended has no result yet.
 fn so_far(row: &RequestSummary, at_ns: u64) -> RequestSummary {
     let began = row.wall_ns;
     let mut row = row.clone();
     if row.took_ns.is_some_and(|took| at_ns < began.saturating_add(took)) {
         (row.took_ns, row.result, row.revision) = (None, None, None);
-        (row.outcome, row.is_cancelled) = (None, false);
+        (row.outcome, row.is_cancelled, row.is_open) = (None, false, true);
     }
     row
 }

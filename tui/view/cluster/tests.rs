@@ -185,7 +185,11 @@ fn what_was_not_captured_is_unknown() {
     let mut scene = busy();
     scene.recording.events.retain(|event| event.stage != Stage::KeyframeProcess);
     scene.recording.events.retain(|event| event.member != 1);
-    let state = own(&scene.recording);
+    let mut state = own(&scene.recording);
+    let old = |name: &str| Process { since_ms: 60_000, ..process(name, 1, Doing::Running) };
+    let processes = NAMES.iter().map(|name| old(name)).collect();
+    let command = Command { action: Action::Status, name: None };
+    handle(&mut state, Input::Replied(command, Reply { error: None, processes }));
     let shown = text(&state);
     let row = |name: &str| shown.lines().find(|line| line.contains(name)).unwrap().to_owned();
     assert_eq!(row(" fsync p99").matches("unknown").count(), 3, "{shown}");
