@@ -53,7 +53,7 @@ pub struct Start {
     pub member: u8,
     /// The number of the start in its data directory.
     pub boot: u16,
-    /// Position of the first event of this start.
+    /// Position of the first event of this start; of a first start, of its `member.start`.
     pub first: usize,
     /// The last event of the start before, if that was captured.
     pub before: Option<usize>,
@@ -225,10 +225,12 @@ impl<'a> Walk<'a> {
     }
 
     fn start(&mut self, at: usize, event: &Event) {
-        let before = self.last.get(&event.member).copied();
-        let is_first = before.is_none_or(|last| self.recording.events[last].boot != event.boot);
-        if is_first && (before.is_some() || event.stage == Stage::MemberStart) {
-            let Event { member, boot, .. } = *event;
+        let Event { member, boot, stage, .. } = *event;
+        let last = self.last.get(&member).copied();
+        let before = last.filter(|last| self.recording.events[*last].boot != boot);
+        let is_known = || self.cluster.starts.iter().any(|s| (s.member, s.boot) == (member, boot));
+        // A member writes its first log before `member.start` ends, and so before its record.
+        if before.is_some() || stage == Stage::MemberStart && !is_known() {
             self.cluster.starts.push(Start { member, boot, first: at, before });
         }
     }

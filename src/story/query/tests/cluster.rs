@@ -201,6 +201,27 @@ fn a_put_that_waited_through_an_election_waited_for_a_leader_and_not_for_raft_s_
     assert_eq!(script.recording.events[graph.rpc.unwrap()].took_ns, all);
 }
 
+/// Goal: a member's first start is a story too. Method: a member that writes its log before its
+/// `member.start` ends, one of which the start was not captured, and one that starts again.
+#[test]
+fn a_first_start_is_known_by_its_end_and_begins_where_that_began() {
+    let mut script = Script::new();
+    script.disk(0, 1, 3);
+    script.now_ns += 20 * MS;
+    let first = script.step(0, Stage::MemberStart, 0, &[]);
+    let event = &mut script.recording.events[first];
+    (event.clock, event.at_ns, event.took_ns) = (1, 0, script.now_ns);
+    script.disk(1, 1, 3);
+    script.recording.members[0].boots.push(BootInfo { boot: 2, wall_ns: 1_000_000_000 });
+    let again = script.step(0, Stage::MemberStart, 0, &[]);
+    script.recording.events[again].boot = 2;
+    let order = Order::of(&script.recording);
+    let starts = Cluster::of(&script.recording, &order).starts;
+    let known: Vec<_> = starts.iter().map(|one| (one.member, one.boot, one.first)).collect();
+    assert_eq!([(0, 1, first), (0, 2, again)], known[..]);
+    assert_eq!([true, false], [0, 1].map(|at| starts[at].before.is_none()));
+}
+
 /// Goal: a request lives through what happens while it waits in the socket. Method: a member that
 /// does nothing for two seconds, and a put that was in its socket for most of that. As on members,
 /// the clock of a step of the edge does not advance.
