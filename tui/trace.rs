@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use glass_etcd::{
     story::{
         Recording,
@@ -145,14 +145,14 @@ struct TailArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["id", "last"]))]
 struct ShowArgs {
     /// The request's id in hex, or the address of an election, a step-down or a start of a member,
     /// as `list` shows them (`election:4`, `step-down:3`, `start:etcd-03:2`); or the trace of the
     /// request's caller, 32 hex digits.
-    #[arg(required_unless_present = "last")]
     id: Option<String>,
     /// The request that ended last.
-    #[arg(long, conflicts_with = "id")]
+    #[arg(long)]
     last: bool,
     #[command(flatten)]
     from: From,

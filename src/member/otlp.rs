@@ -48,7 +48,7 @@ pub mod send;
 mod window;
 
 pub use encode::{Portion, portion};
-pub use send::{Target, TargetError, deliver};
+pub use send::{Target, TargetError, deliver, reach};
 use window::Window;
 
 /// How often spans are made.

@@ -25,7 +25,7 @@
 //! malformed lines, by number; only the last line may be cut short, because the recorder may have
 //! been killed.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read as _, Write};
 
 pub(crate) mod json;
 
@@ -33,6 +33,10 @@ use crate::story::{Event, MemberInfo, Recording};
 
 /// The version of the format that is written, and the highest that can be read.
 pub const VERSION: u64 = 1;
+
+/// The longest line, in bytes. A step has less than a thousand; the table of members grows with
+/// their starts.
+const LINE_MAX: u64 = 4 << 20;
 
 /// The content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +56,7 @@ pub enum ReadError {
     #[error("reading the recording")]
     Io(#[from] io::Error),
     /// The first line is not a header.
-    #[error("line 1: not a recording of glass: {0}")]
+    #[error("not a recording of `glass trace record`: {0}")]
     NoHeader(String),
     /// The file has a later version.
     #[error("line 1: the recording has version {0}, this program reads up to {VERSION}")]
@@ -138,10 +142,17 @@ pub fn read_with<R: BufRead>(
     let mut number = 0;
     loop {
         line.clear();
-        if input.read_until(b'\n', &mut line)? == 0 {
+        if (&mut input).take(LINE_MAX).read_until(b'\n', &mut line)? == 0 {
             break;
         }
         number += 1;
+        if line.len() as u64 == LINE_MAX {
+            let reason = format!("longer than {} MiB", LINE_MAX >> 20);
+            return Err(match number {
+                1 => ReadError::NoHeader(format!("its first line is {reason}")),
+                line => ReadError::Line { line, reason },
+            });
+        }
         let is_whole = line.last() == Some(&b'\n');
         match read_line(&line, number, &mut read) {
             Err(ReadError::Line { .. }) if !is_whole => read.is_cut = true,

@@ -4,10 +4,11 @@ use std::{
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
+    pin::pin,
     time::Duration,
 };
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use glass_etcd::{
     export::{
         chrome,
@@ -24,12 +25,16 @@ use crate::source::Live;
 /// Largest number of events in memory; beyond it, listening ends early with a message.
 const EVENTS_MAX: usize = 2_000_000;
 
+/// After this time without an answer from the collector the command says that it waits.
+const SILENCE: Duration = Duration::from_millis(1500);
+
 /// The command line of `glass trace export`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("out").required(true).multiple(true).args(["chrome", "otlp"]))]
 pub(super) struct ExportArgs {
     /// The file to write, in the format that Perfetto and chrome://tracing open; `-` for standard
     /// output.
-    #[arg(long, value_name = "OUT", required_unless_present = "otlp")]
+    #[arg(long, value_name = "OUT")]
     chrome: Option<PathBuf>,
     /// The same for OpenTelemetry: a file of OTLP as JSON lines, `-`, or the URL of a collector,
     /// such as http://127.0.0.1:4318.
@@ -44,6 +49,10 @@ pub(super) struct ExportArgs {
 
 /// Reads or listens, and writes the file.
 pub(super) async fn run(args: &ExportArgs) -> Result<(), Error> {
+    let collector = match &args.otlp {
+        Some(url) if url.contains("://") => Some(reach(url).await?),
+        _ => None,
+    };
     let recording = match &args.from.from {
         Some(path) => super::open(path)?,
         None => listen(args).await?,
@@ -51,11 +60,22 @@ pub(super) async fn run(args: &ExportArgs) -> Result<(), Error> {
     if let Some(path) = &args.chrome {
         write_chrome(&path.display().to_string(), &recording)?;
     }
-    match &args.otlp {
-        Some(url) if url.contains("://") => send_otlp(url, &recording).await,
-        Some(path) => write_otlp(path, &recording),
-        None => Ok(()),
+    match (collector, &args.otlp) {
+        (Some(target), _) => send_otlp(&target, &recording).await,
+        (None, Some(path)) => write_otlp(path, &recording),
+        (None, None) => Ok(()),
     }
+}
+
+/// The collector at a URL. Fails at once if nobody listens there, before anything is read.
+async fn reach(url: &str) -> Result<Target, Error> {
+    let target = Target::parse(url).map_err(|error| Error::Usage(format!("{url}: {error}")))?;
+    collector::reach(&target).await.map_err(|why| not_taken(&target, &why))?;
+    Ok(target)
+}
+
+fn not_taken(target: &Target, why: &str) -> Error {
+    Error::Usage(format!("{target}: the collector has not taken the spans: {why}"))
 }
 
 fn create(path: &str) -> Result<Box<dyn Write>, Error> {
@@ -92,12 +112,21 @@ fn write_otlp(path: &str, recording: &Recording) -> Result<(), Error> {
     Ok(())
 }
 
-async fn send_otlp(url: &str, recording: &Recording) -> Result<(), Error> {
-    let refused = |why: String| io::Error::other(format!("{url}: {why}"));
-    let target = Target::parse(url).map_err(|error| refused(error.to_string()))?;
+async fn send_otlp(target: &Target, recording: &Recording) -> Result<(), Error> {
     let resources = json::resources(recording, &Order::of(recording));
     let portions = chunks(resources).iter().map(collector::portion).collect();
-    let taken = collector::deliver(&target, portions).await.map_err(refused)?;
+    let mut delivery = pin!(collector::deliver(target, portions));
+    let delivered = tokio::select! {
+        delivered = &mut delivery => delivered,
+        () = tokio::time::sleep(SILENCE) => {
+            writeln!(
+                io::stderr(),
+                "glass trace: {target}: the collector has not taken the spans yet; trying on"
+            )?;
+            delivery.await
+        }
+    };
+    let taken = delivered.map_err(|why| not_taken(target, &why))?;
     writeln!(io::stderr(), "glass trace: sent {taken} spans to {target}")?;
     Ok(())
 }

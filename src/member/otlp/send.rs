@@ -117,8 +117,20 @@ pub(super) async fn run(target: Target, mut portions: Receiver<Portion>) {
     }
 }
 
-/// Sends portions, one after the other, for a command that waits for it. Returns how many spans
-/// were taken, or why a portion was not.
+/// Connects to the collector once, for at most two seconds, and fails with the reason why that is
+/// not possible.
+pub async fn reach(target: &Target) -> Result<(), String> {
+    let connecting = TcpStream::connect(&target.authority);
+    match tokio::time::timeout(FIRST_PATIENCE, connecting).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no connection within {FIRST_PATIENCE:?}")),
+    }
+}
+
+/// Sends portions, one after the other, for a command that waits for it. A portion that is not
+/// taken at once is sent again for a minute. Returns how many spans were taken, or why a portion
+/// was not.
 pub async fn deliver(target: &Target, portions: Vec<Portion>) -> Result<u64, String> {
     let mut way = Way::new(target.clone());
     let mut taken = 0;
@@ -145,13 +157,8 @@ impl Way {
 
     /// Logs that nobody listens at the target, if that is so.
     async fn try_to_connect(&mut self) {
-        let connecting = TcpStream::connect(&self.target.authority);
-        match tokio::time::timeout(FIRST_PATIENCE, connecting).await {
-            Ok(Ok(_)) => (),
-            Ok(Err(error)) => _ = self.went_wrong(&error.to_string(), None),
-            Err(_) => {
-                self.went_wrong(&format!("no connection within {FIRST_PATIENCE:?}"), None);
-            }
+        if let Err(why) = reach(&self.target).await {
+            self.went_wrong(&why, None);
         }
         self.pause = PAUSE;
     }

@@ -227,9 +227,16 @@ struct EventIn {
 }
 
 pub(super) fn read_header(line: &[u8]) -> Result<(u64, Vec<MemberInfo>), String> {
-    let line: AnyLine = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let version = line.glass.ok_or("no version")?;
-    Ok((version, read_members(line.members.ok_or("no members")?)?))
+    let exports = [("\"traceEvents\"", "--chrome"), ("\"resourceSpans\"", "--otlp")];
+    let has = |word: &str| line.windows(word.len()).any(|part| part == word.as_bytes());
+    if let Some((_, option)) = exports.iter().find(|(word, _)| has(word)) {
+        return Err(format!("an export of {option}, which cannot be read back"));
+    }
+    let line: AnyLine = serde_json::from_slice(line)
+        .map_err(|error| format!("its first line is no header: {error}"))?;
+    let version = line.glass.ok_or("its first line has no version")?;
+    let members = line.members.ok_or("its first line has no members")?;
+    Ok((version, read_members(members)?))
 }
 
 pub(super) fn read_line(line: &[u8], members: usize) -> Result<Line, String> {

@@ -130,14 +130,27 @@ fn a_bad_line_is_refused_with_its_number() {
 #[test]
 fn a_file_that_is_no_recording_is_refused_at_its_first_line() {
     for (input, expected) in [
-        ("", "line 1: not a recording of glass: the file is empty"),
-        ("hello\n", "line 1: not a recording of glass: "),
-        ("{\"members\":[]}\n", "line 1: not a recording of glass: no version"),
+        ("", "not a recording of `glass trace record`: the file is empty"),
+        ("hello\n", "not a recording of `glass trace record`: its first line is no header: "),
+        ("{\"members\":[]}\n", "not a recording of `glass trace record`: its first line has no v"),
+        ("{\"traceEvents\":[\n", "not a recording of `glass trace record`: an export of --chrome,"),
+        ("{\"resourceSpans\":[]}", "not a recording of `glass trace record`: an export of --otlp,"),
         ("{\"glass\":2,\"members\":[]}\n", "line 1: the recording has version 2"),
     ] {
         let error = read(input.as_bytes()).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
     }
+}
+
+/// Goal: a reader's memory is bounded, for any file. Method: endless lines, as in a device.
+#[test]
+fn a_line_without_an_end_is_refused() {
+    let endless = || std::io::BufReader::new(std::io::repeat(b'x'));
+    let error = read(endless()).unwrap_err().to_string();
+    assert!(error.ends_with("its first line is longer than 4 MiB"), "{error}");
+    let good = text(&sample());
+    let error = read(good.as_bytes().chain(endless())).unwrap_err().to_string();
+    assert!(error.ends_with(": longer than 4 MiB"), "{error}");
 }
 
 #[test]

@@ -154,3 +154,14 @@ fn pauses_grow_up_to_a_bound_and_begin_anew_when_it_goes_well() {
     way.went_well(1);
     assert!(way.went_wrong("away", None) <= PAUSE * 5 / 4);
 }
+
+#[tokio::test]
+async fn a_url_where_nobody_listens_is_known_before_anything_is_sent() {
+    let (target, seen) = server(&["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]).await;
+    assert_eq!(Ok(()), reach(&target).await);
+    assert!(seen.load(Ordering::SeqCst) <= 1, "it has connected, and sent nothing");
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let dead = Target::parse(&format!("http://{closed}")).unwrap();
+    let why = reach(&dead).await.unwrap_err();
+    assert!(why.contains("refused"), "{why}");
+}
