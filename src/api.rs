@@ -22,6 +22,7 @@
 pub mod accept;
 pub mod answers;
 pub mod authority;
+mod backlog;
 pub mod front;
 pub mod header;
 pub mod http;

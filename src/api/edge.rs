@@ -6,6 +6,8 @@
 //!    socket.queue  rpc.receive          rpc.queue                 answer.flush
 //! ```
 //!
+//! Before the first requests of a connection there may be `connection.accept` ([`backlog`]).
+//!
 //! Only the frames say when a call was read and when its answer was written, and they name it by
 //! its stream. Only the call's handler knows the request's id. hyper tells neither to the other. So
 //! this module joins the two by order: a client opens its streams in the order of their numbers,
@@ -24,6 +26,12 @@
 //! The state of a connection is a task-local of its task, in which hyper reads, writes and accepts;
 //! so it needs no lock. Over HTTP/1 a connection has one call at a time, which counts as read with
 //! the last bytes before it, and as answered by the first complete write after its end.
+//!
+//! **The wait of a connection.** A request has waited until its connection was taken if its client
+//! sent it as soon as it had the member's settings. The client's acknowledgement of these says when
+//! that was, so `connection.accept` belongs to the requests that come with it or within
+//! [`PROMPT_NS`], and before the first answer. A client that has sent its request before has not
+//! waited for that: the age of its bytes says how long it has waited.
 //!
 //! **The age of bytes.** The listeners ask the kernel to note when packets arrive. Reading this
 //! costs a system call, so it is asked for only
@@ -54,7 +62,10 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, cmsg_space, recvmsg, setsockopt, sockopt,
 };
 
-use super::frame::{DATA, END_STREAM, HEADERS, RST_STREAM};
+use super::{
+    backlog,
+    frame::{ACK, DATA, END_STREAM, HEADERS, RST_STREAM, SETTINGS},
+};
 use crate::{
     clock, past,
     trace::{self, Moment, raw_clock},
@@ -74,6 +85,8 @@ const IDLE_NS: u64 = 1_000_000;
 const ASK_NS: u64 = 1_000_000_000;
 /// How long after an idle time, at most, the age of bytes is asked for; nanoseconds.
 const ASK_MAX_NS: u64 = 2_000_000_000;
+/// A client that waited for the settings sends its request at most this much later, in nanoseconds.
+const PROMPT_NS: u64 = 20_000_000;
 /// Room for the kernel's timestamp.
 const CONTROL: usize = 64;
 const _: () = assert!(cmsg_space::<nix::sys::time::TimeSpec>() <= CONTROL);
@@ -141,6 +154,31 @@ pub(super) fn age(socket: &impl AsRawFd) -> Option<Duration> {
     clock::wall().checked_sub(arrived)
 }
 
+/// Begins to serve a connection to which nothing was written yet; `placed_ns` of its wait it had to
+/// wait for a place among the clients.
+pub(super) fn begin(socket: &(impl AsFd + AsRawFd), placed_ns: u64) {
+    let Some(waited) = trace::is_capturing().then(|| backlog::age(socket)).flatten() else {
+        return;
+    };
+    with(|edge| {
+        let waited_ns = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        let taken = raw_clock::now();
+        edge.taken = Some(Box::new(Taken { taken, waited_ns, placed_ns, settled: None }));
+        edge.set_age(age(socket));
+    });
+}
+
+/// A connection that had to wait until it was taken.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// The raw tick at which it was taken.
+    taken: u64,
+    waited_ns: u64,
+    placed_ns: u64,
+    /// The raw tick at which the client's acknowledgement of the settings was read.
+    settled: Option<u64>,
+}
+
 /// When a frame was read, and how long its bytes had been there.
 #[derive(Clone, Copy, Debug)]
 struct Read {
@@ -154,7 +192,11 @@ struct Opened {
     stream: u64,
     first: Read,
     last: Option<Moment>,
+    accept: Option<Accept>,
 }
+
+/// The wait of a request for its connection to be taken.
+type Accept = Box<(Moment, Taken)>;
 
 /// What a connection's frames say about its calls.
 #[derive(Debug)]
@@ -163,6 +205,8 @@ pub(super) struct Edge {
     /// The raw tick of the present read, and the age of its bytes.
     now: u64,
     age_ns: Option<u64>,
+    /// As long as requests may have waited for it.
+    taken: Option<Box<Taken>>,
     /// In the order of their numbers.
     opened: VecDeque<Opened>,
     /// The streams of the last frames, each way, if they end it and are not complete.
@@ -179,6 +223,7 @@ impl Default for Edge {
             is_on: trace::is_capturing(),
             now: 0,
             age_ns: None,
+            taken: None,
             opened: VecDeque::new(),
             half: [None; 2],
             table: None,
@@ -226,6 +271,10 @@ impl Edge {
         if is_new {
             self.open(u64::from(stream));
         }
+        if kind == SETTINGS && flags & ACK != 0 {
+            let now = self.now;
+            self.taken.iter_mut().for_each(|taken| taken.settled = taken.settled.or(Some(now)));
+        }
         let ends = matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
         self.half[0] = ends.then_some(u64::from(stream));
     }
@@ -239,9 +288,21 @@ impl Edge {
     }
 
     fn open(&mut self, stream: u64) {
+        let accept = self.accept_of_new();
         let first = Read { at: self.moment(), age_ns: self.age_ns };
-        self.opened.push_back(Opened { stream, first, last: None });
+        self.opened.push_back(Opened { stream, first, last: None, accept });
         self.is_unsure |= OPENED_MAX < self.opened.len();
+    }
+
+    /// The wait of the connection, for a request that begins now, if that waited for it.
+    fn accept_of_new(&mut self) -> Option<Accept> {
+        let taken = **self.taken.as_ref()?;
+        let is_prompt = |settled| raw_clock::to_ns(self.now.saturating_sub(settled)) <= PROMPT_NS;
+        if !taken.settled.is_some_and(is_prompt) {
+            self.taken = None;
+            return None;
+        }
+        Some(Box::new((Moment { raw: taken.taken, ..Moment::now() }, taken)))
     }
 
     /// The time of the present read. Its clock is that of one frame: records of one stage must
@@ -269,13 +330,13 @@ impl Edge {
             return None;
         }
         self.is_unsure |= self.opened.is_empty() || self.is_stuck && 1 < self.opened.len();
-        let Opened { stream, first, last } = self.opened.pop_front()?;
+        let Opened { stream, first, last, accept } = self.opened.pop_front()?;
         if self.is_unsure {
             self.opened.clear();
             return None;
         }
         let table = Arc::clone(self.table.get_or_insert_default());
-        Some(Arrived { stream, first, last, table, id: 0, began: Moment::default() })
+        Some(Arrived { stream, first, last, accept, table, id: 0, began: Moment::default() })
     }
 
     /// Whether the socket takes nothing.
@@ -309,6 +370,8 @@ impl Edge {
 
     fn complete_write(&mut self) {
         let Some(stream) = self.half[1].take() else { return };
+        // What comes after an answer may have been caused by it.
+        self.taken = None;
         self.strike(stream);
         let Some(left) = self.table.as_ref().and_then(|table| table.left(stream).take(stream))
         else {
@@ -339,6 +402,7 @@ pub(super) struct Arrived {
     first: Read,
     /// When its last frame was read, if that was before it was handed over.
     last: Option<Moment>,
+    accept: Option<Accept>,
     table: Arc<Table>,
     /// The id of its request; 0 until its rpc begins.
     id: u64,
@@ -369,9 +433,12 @@ impl Arrived {
         if self.id != id || ended.clock == 0 {
             return false;
         }
-        let took = ended.since(self.first.at);
         let is_kept = trace::kept(id);
-        let took = took.saturating_add(self.first.age_ns.unwrap_or(0));
+        let (since, before_ns) = match &self.accept {
+            Some(accept) => (accept.0, accept.1.waited_ns),
+            None => (self.first.at, self.first.age_ns.unwrap_or(0)),
+        };
+        let took = ended.since(since).saturating_add(before_ns);
         let is_wanted = is_kept || has_failed || trace::is_slow(took);
         if is_wanted && !is_kept {
             self.record();
@@ -383,6 +450,11 @@ impl Arrived {
     }
 
     fn record(&self) {
+        if let Some((taken, Taken { waited_ns, placed_ns, .. })) = self.accept.as_deref().copied() {
+            let made =
+                Moment { raw: taken.raw.saturating_sub(raw_clock::ticks(waited_ns)), ..taken };
+            past!(ConnectionAccept, self.id, made, taken, place = placed_ns);
+        }
         let Read { at: first, age_ns } = self.first;
         if let Some(age_ns) = age_ns {
             let arrived = first.raw.saturating_sub(raw_clock::ticks(age_ns));

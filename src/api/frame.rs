@@ -9,11 +9,12 @@ pub(super) const HEAD: usize = 9;
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
 pub(super) const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
 pub(super) const CONTINUATION: u8 = 9;
 
-/// Flags; ACK is of PING, the others are of DATA, HEADERS and CONTINUATION.
+/// Flags; ACK is of PING and SETTINGS, the others are of DATA, HEADERS and CONTINUATION.
 pub(super) const ACK: u8 = 0x01;
 pub(super) const END_STREAM: u8 = 0x01;
 pub(super) const END_HEADERS: u8 = 0x04;

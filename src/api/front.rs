@@ -60,7 +60,7 @@ use crate::{
         v3lockpb::lock_server::LockServer,
     },
     server::{Error, Server, dropped::Deadline},
-    trace::Reason,
+    trace::{self, Reason},
 };
 
 /// The methods that are served, by service.
@@ -227,11 +227,17 @@ async fn accept(listener: Acceptor, front: Arc<Front>, gate: Gate) {
         match accepted {
             Ok(stream) => {
                 failures.over();
+                let accepted = trace::handed_over();
                 let place = tokio::select! {
                     place = gate.admit() => place,
                     () = stopped(&mut stopping) => break,
                 };
-                connections.spawn(edge::scope(Arc::clone(&front).connection(stream, place)));
+                let placed_ns = trace::waited_ns(accepted);
+                let front = Arc::clone(&front);
+                connections.spawn(edge::scope(async move {
+                    stream.begin(placed_ns);
+                    front.connection(stream, place).await;
+                }));
             }
             Err(error) => failures.note(&error).await,
         }

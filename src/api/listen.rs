@@ -165,6 +165,13 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// Begins to serve the connection; see [`edge::begin`].
+    pub(super) fn begin(&self, placed_ns: u64) {
+        if let Self::Tcp(stream) = self {
+            edge::begin(stream, placed_ns);
+        }
+    }
+
     /// Both ends of a connection over TCP; `None` if it has been reset meanwhile.
     pub(super) fn ends(&self) -> Option<Ends> {
         match self {

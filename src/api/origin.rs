@@ -26,7 +26,7 @@ impl Origin {
     /// Of the present call, which has this metadata.
     pub fn of(metadata: &MetadataMap) -> Self {
         let traceparent = metadata.get("traceparent").and_then(|value| value.to_str().ok());
-        Self { context: traceparent.and_then(Context::parse), ends: answers::ends() }
+        Self::named(traceparent, answers::ends())
     }
 
     /// Of the present call over HTTP, whose trace is not read.
@@ -36,7 +36,10 @@ impl Origin {
 
     /// Of a call with this header, on a connection with these ends.
     pub(super) fn new(traceparent: Option<&HeaderValue>, ends: Option<Ends>) -> Self {
-        let traceparent = traceparent.and_then(|value| value.to_str().ok());
+        Self::named(traceparent.and_then(|value| value.to_str().ok()), ends)
+    }
+
+    fn named(traceparent: Option<&str>, ends: Option<Ends>) -> Self {
         Self { context: traceparent.and_then(Context::parse), ends }
     }
 

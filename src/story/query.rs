@@ -185,12 +185,16 @@ pub struct Flow {
 pub fn requests(recording: &Recording) -> Vec<Summary> {
     let mut place: HashMap<(u8, u64), usize> = HashMap::new();
     let mut list: Vec<Summary> = Vec::new();
-    // Before the rpc, and after it.
+    // When the first step before the rpc began, and how long the one after it took.
     let mut at_the_edge: HashMap<(u8, u64), [u64; 2]> = HashMap::new();
     for (at, event) in recording.events.iter().enumerate() {
         if event.stage.is_at_edge() {
-            let own = at_the_edge.entry((event.member, event.id)).or_default();
-            add(&mut own[usize::from(event.stage == Stage::AnswerFlush)], event.took_ns);
+            let [first, after] =
+                at_the_edge.entry((event.member, event.id)).or_insert([u64::MAX, 0]);
+            match event.stage {
+                Stage::AnswerFlush => add(after, event.took_ns),
+                _ => *first = event.at_ns.min(*first),
+            }
         }
         if event.stage != Stage::Rpc || event.id == 0 {
             continue;
@@ -230,8 +234,9 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
     let callers = callers::contexts(recording);
     for summary in &mut list {
         summary.trace = callers.get(&summary.id).map(|caller| caller.trace);
-        let [before, after] =
-            at_the_edge.get(&(summary.member, summary.id)).copied().unwrap_or_default();
+        let edge = at_the_edge.get(&(summary.member, summary.id));
+        let [first, after] = edge.copied().unwrap_or([u64::MAX, 0]);
+        let before = recording.events[summary.event].at_ns.saturating_sub(first);
         summary.before_ns = before;
         summary.took_ns.iter_mut().for_each(|took| add(took, before.saturating_add(after)));
     }

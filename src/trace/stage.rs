@@ -18,7 +18,6 @@
 //! | probes of peers, dialling         | they carry nothing; later messages are `raft.send`      |
 //! | the next log segment's space      | none waits as a rule; a write that must: in `wal.write` |
 //! | answers of apply, refusals of raft | each is the end of one request's `raft.propose`        |
-//! | accepting connections             | nothing is asked yet; requests begin in `socket.queue`  |
 //! | what to keep, the flight recorder | the trace does not trace itself                         |
 //!
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
@@ -95,6 +94,12 @@ macro_rules! stages {
 /// [`bridge`](super::bridge).
 macro_rules! vocabulary {
     ($each:ident) => { $each! {
+    /// The client is connected, but the member has not taken the connection yet, and the client
+    /// sends its request only after that. Known in steps of some milliseconds, from the handshake
+    /// on, which the kernel completes by itself. Part of it may be a wait for a place among the
+    /// clients.
+    ConnectionAccept = "connection.accept" Request Story ["place" Nanos]
+        "api/edge.rs", "none", "0.1";
     /// The request's first bytes lie in the receive buffer of its connection, and the member has
     /// not read them yet. The kernel tells the age of the newest of the bytes that lie there, so a
     /// request before others may have lain longer.

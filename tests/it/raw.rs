@@ -161,6 +161,11 @@ impl Raw {
         }
     }
 
+    /// Waits for the server's settings, and acknowledges them.
+    pub(crate) fn settle(&mut self) {
+        while self.frame(WITHIN).expect("the server sends settings").kind != SETTINGS {}
+    }
+
     /// The outcome of a call; panics if there is none.
     pub(crate) fn answer(&mut self, stream: u32) -> Answer {
         let mut answer = Answer::default();

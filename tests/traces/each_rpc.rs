@@ -246,6 +246,9 @@ fn of_txns() -> Vec<Row> {
         row("of too much", TXN_PATH, &many)
             .fails(3, Reason::TooManyOps, "rpc.validate")
             .on(&[CHECKED]),
+        row("that does not decode", TXN_PATH, &txn([Op::RequestTxn(vec![0xff].into())]))
+            .fails(13, Reason::Malformed, "rpc.validate")
+            .on(&[CHECKED]),
         row("of the past", TXN_PATH, &past).fails(11, Reason::Compacted, "mvcc.range").on(&[
             CHECKED,
             "auth.authenticate",
@@ -300,6 +303,10 @@ fn of_leases() -> Vec<Row> {
             .leader(serves),
         row("a list", "/etcdserverpb.Lease/LeaseLeases", &LeaseLeasesRequest {})
             .on(&[ROUND, "lease.list"]),
+        row("a grant to be revoked", GRANT, &grant(600, 9002)).on(GRANTED).others(of_all),
+        row("a revocation", REVOKE, &LeaseRevokeRequest { id: 9002 })
+            .on(&[PROPOSED, APPLIED, "lease.revoke"])
+            .others(&[APPLIED, "lease.revoke"]),
         row("of no lease", REVOKE, &LeaseRevokeRequest { id: 78 })
             .fails(5, Reason::LeaseNotFound, "lease.revoke apply.entry raft.propose")
             .on(&[PROPOSED, APPLIED, "lease.revoke"])
@@ -321,6 +328,9 @@ fn of_members() -> Vec<Row> {
             .on(&["read.thread mvcc.hash thread.return"]),
         row("of the future", HASH, &HashKvRequest { revision: 1 << 40 })
             .fails(11, Reason::FutureRevision, "mvcc.hash")
+            .on(&["read.thread mvcc.hash thread.return"]),
+        row("of the past", HASH, &HashKvRequest { revision: 1 })
+            .fails(11, Reason::Compacted, "mvcc.hash")
             .on(&["read.thread mvcc.hash thread.return"]),
         row("of the file", "/etcdserverpb.Maintenance/Hash", &HashRequest {})
             .on(&["read.thread backend.hash thread.return"]),
@@ -471,18 +481,24 @@ async fn each_rpc_and_result_leaves_exactly_its_stages_on_each_member() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // More than a window of HTTP/2, so the raw client cannot send it.
-    let value = vec![b'v'; 1_572_864].into();
-    let mut too_large = tonic::Request::new(PutRequest { value, ..put("each/late") });
-    too_large.metadata_mut().insert("traceparent", SAMPLED.parse().unwrap());
-    client.kv.put(too_large).await.unwrap_err();
-    let of_refused = |recording: &Recording| {
-        let is_meant = |event: &&Event| event.reason == Some(Reason::RequestTooLarge);
-        let refused = recording.events.iter().filter(is_meant);
-        let stages: BTreeSet<Stage> = refused.map(|event| event.stage).collect();
-        let is_told = stages == BTreeSet::from([Stage::Rpc, Stage::RaftPropose]);
-        if is_told { Ok(()) } else { Err(format!("{stages:?}")) }
-    };
-    scene.listener.until("a put that is too large", of_refused).await;
+    let value = bytes::Bytes::from(vec![b'v'; 1_572_864]);
+    for asked in [leader, follower] {
+        let too_large = PutRequest { value: value.clone(), ..put("each/late") };
+        let mut too_large = tonic::Request::new(too_large);
+        too_large.metadata_mut().insert("traceparent", SAMPLED.parse().unwrap());
+        scene.cluster.client(asked).kv.put(too_large).await.unwrap_err();
+        let of_refused = |recording: &Recording| {
+            let place = place_of(recording, asked);
+            let is_meant = |event: &&Event| {
+                event.member == place && event.reason == Some(Reason::RequestTooLarge)
+            };
+            let refused = recording.events.iter().filter(is_meant);
+            let stages: BTreeSet<Stage> = refused.map(|event| event.stage).collect();
+            let is_told = stages == BTreeSet::from([Stage::Rpc, Stage::RaftPropose]);
+            if is_told { Ok(()) } else { Err(format!("m{asked}: {stages:?}")) }
+        };
+        scene.listener.until("a put that is too large", of_refused).await;
+    }
 }
 
 /// Calls a row, and describes what its story should not have, or should. Returns also the id of the

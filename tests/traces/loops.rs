@@ -64,7 +64,7 @@ const LOOPS: &[Loop] = &[
         &[Stage::ReadThread, Stage::CompactCommit, Stage::ThreadReturn],
     ),
     with("server/concurrency.rs", "a call that outlives its client", &[Stage::LockRelease]),
-    without("api/front.rs", "accepts connections: no request yet"),
+    with("api/front.rs", "accepts connections", &[Stage::ConnectionAccept]),
     with("api/front.rs", "one connection", &[Stage::Rpc]),
     with("raft/rafthttp/transport.rs", "the peer thread", &[Stage::RaftSend, Stage::RaftReceive]),
     with("raft/rafthttp/transport.rs", "one peer", &[Stage::RaftSend]),

@@ -52,6 +52,7 @@ mod reasons;
 mod recorder;
 mod recordings;
 mod secrets;
+mod sessions;
 mod state;
 mod through;
 mod told;
@@ -87,9 +88,9 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerEnded, "as above"),
 ];
 
-/// Stages that depend on how busy the machine is: whether threads wait for a CPU, and whether a
-/// kept request stands behind others that are not.
-const BY_CHANCE: &[Stage] = &[Stage::CpuWait, Stage::Shared];
+/// Stages that depend on how busy the machine is: whether threads wait for a CPU, whether a kept
+/// request stands behind others that are not, and whether a connection is taken late.
+const BY_CHANCE: &[Stage] = &[Stage::CpuWait, Stage::Shared, Stage::ConnectionAccept];
 
 /// A cluster of three members and its records.
 struct Scene {

@@ -98,6 +98,48 @@ async fn a_put_to_a_stopped_follower_tells_that_the_process_stood_still() {
     assert!(line.contains("before `rpc`"), "{line}");
 }
 
+/// Goal: the story says what a client waits for whose connection is not taken, although no byte of
+/// its request has arrived yet. Method: a client that waits for the settings connects to a stopped
+/// follower.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_on_a_new_connection_to_a_stopped_follower_tells_that_the_connection_waited() {
+    let Some(scene) = Scene::start("late connections").await else { return };
+    let [_, follower, _] = scene.parts().await;
+    scene.cluster.pause(follower);
+    tokio::time::sleep(ALREADY).await;
+    let began = clock::wall();
+    let mut client = Raw::connect(&scene.cluster, follower);
+    client.note_arrivals();
+    let connected = clock::wall();
+    tokio::time::sleep(STOPPED - ALREADY).await;
+    let lay_at_least = clock::wall() - connected;
+    scene.cluster.resume(follower);
+    let ask = move || {
+        client.settle();
+        (client.ask(&put("waiting/connected")).is_ok(), client.arrived)
+    };
+    let (is_ok, answered) = tokio::task::spawn_blocking(ask).await.unwrap();
+    let waited = answered.expect("the kernel notes it") - began;
+    assert!(is_ok);
+    let told = scene
+        .listener
+        .told(("KV/Put", "waiting/connected"), |told| {
+            let has = |stage| !told.on(follower, stage).is_empty();
+            let all = [Stage::ProcessStalled, Stage::ConnectionAccept, Stage::AnswerFlush];
+            if all.into_iter().all(has) { Ok(()) } else { Err("incomplete".to_owned()) }
+        })
+        .await;
+    let lay = u128::from(told.one(follower, Stage::ConnectionAccept).event.took_ns);
+    let tick = 10_000_000;
+    assert!(lay_at_least.as_nanos() <= lay + tick, "{lay}\n{}", told.text());
+    let path = path_of(&told);
+    let (ns, waited_ns) = (sum(&path), u64::try_from(waited.as_nanos()).unwrap());
+    assert!(ns.abs_diff(waited_ns) < waited_ns / 20, "{ns} of {waited_ns}\n{}", told.text());
+    let stalled = path.iter().filter(|piece| piece.wait == Wait::Step(Stage::ProcessStalled));
+    let stalled: u64 = stalled.map(|piece| piece.ns).sum();
+    assert!(waited_ns * 9 / 10 < stalled, "{path:?}\n{}", told.text());
+}
+
 fn put(key: &str) -> Call<'static> {
     let key = Bytes::copy_from_slice(key.as_bytes());
     let value = Bytes::from_static(&[7; 256]);

@@ -6,8 +6,13 @@ use std::{
 use super::*;
 use crate::trace::{Record, Stage, own_records};
 
-const ALL: [Stage; 4] =
-    [Stage::SocketQueue, Stage::RpcReceive, Stage::RpcQueue, Stage::AnswerFlush];
+const ALL: [Stage; 5] = [
+    Stage::ConnectionAccept,
+    Stage::SocketQueue,
+    Stage::RpcReceive,
+    Stage::RpcQueue,
+    Stage::AnswerFlush,
+];
 
 /// An id that is kept, or not, on a member that speaks glass.
 fn id(counter: u64, is_kept: bool) -> u64 {
@@ -191,6 +196,82 @@ fn a_place_in_the_table_belongs_to_the_last_that_took_it() {
     assert_eq!(table.left(first).take(first), None);
     assert_eq!(table.left(second).take(second), Some(left(2)));
     assert_eq!(table.left(second).take(second), None, "it was taken");
+}
+
+/// A connection that was taken after this time, and of which nothing was read yet.
+fn taken_after(waited_ns: u64) -> Edge {
+    let taken = Taken { taken: raw_clock::now(), waited_ns, placed_ns: 7, settled: None };
+    Edge { taken: Some(Box::new(taken)), ..Edge::default() }
+}
+
+/// A read that returns the acknowledgement of the settings, and then these streams.
+fn settle(edge: &mut Edge, streams: &[u32]) {
+    edge.read();
+    edge.frame_read((SETTINGS, ACK, 0), false);
+    for stream in streams {
+        edge.frame_read((HEADERS, END_STREAM, *stream), true);
+    }
+    edge.end_read(true);
+}
+
+fn enter(edge: &mut Edge, id: u64) -> Vec<Stage> {
+    edge.accept().unwrap().enter(id, Moment::now());
+    stages(id)
+}
+
+const ACCEPTED: [Stage; 2] = [Stage::ConnectionAccept, Stage::RpcQueue];
+
+#[test]
+fn requests_that_wait_for_the_settings_have_waited_for_their_connection() {
+    const WAITED_NS: u64 = 2_000_000_000;
+    let mut edge = taken_after(WAITED_NS);
+    settle(&mut edge, &[1, 3]);
+    for counter in [60, 61] {
+        assert_eq!(ACCEPTED[..], enter(&mut edge, id(counter, true)));
+    }
+    let both = [60, 61].map(|counter| steps(id(counter, true))[0].1);
+    assert!(both[0].clock() < both[1].clock(), "records of one stage differ");
+    for accept in both {
+        let took = accept.took_ns();
+        assert!(took.abs_diff(WAITED_NS) < 1_000, "{took}");
+        assert_eq!(7, accept.fields()[Stage::ConnectionAccept.slot("place")]);
+    }
+}
+
+/// Goal: the records give no request a wait that it did not have. Method: requests that come
+/// before the acknowledgement of the settings, long after it, and after an answer.
+#[test]
+fn other_requests_have_not_waited_for_their_connection() {
+    let mut edge = taken_after(2_000_000_000);
+    read(&mut edge, &[(1, true)]);
+    settle(&mut edge, &[3]);
+    for counter in [62, 63] {
+        assert_eq!([Stage::RpcQueue][..], enter(&mut edge, id(counter, true)));
+    }
+    let mut edge = taken_after(2_000_000_000);
+    settle(&mut edge, &[]);
+    let late = edge.now + raw_clock::ticks(PROMPT_NS + 1_000_000);
+    edge.now = late;
+    edge.frame_read((HEADERS, END_STREAM, 1), true);
+    edge.end_read(true);
+    assert_eq!([Stage::RpcQueue][..], enter(&mut edge, id(64, true)));
+    let mut edge = taken_after(2_000_000_000);
+    settle(&mut edge, &[1]);
+    serve(&mut edge, id(65, true), 1);
+    read(&mut edge, &[(3, true)]);
+    assert_eq!([Stage::RpcQueue][..], enter(&mut edge, id(66, true)));
+}
+
+#[test]
+fn a_request_is_slow_if_its_connection_had_to_wait() {
+    trace::set_thread("grpc");
+    let mut edge = taken_after(3_600_000_000_000);
+    settle(&mut edge, &[1]);
+    let mut call = edge.accept().unwrap();
+    call.enter(id(67, false), Moment::now());
+    assert_eq!(stages(id(67, false)), []);
+    assert!(call.leave(id(67, false), Moment::now(), (false, true)));
+    assert_eq!(ACCEPTED[..], stages(id(67, false)));
 }
 
 /// Goal: the kernel's note is the age of the bytes. Method: bytes that lie for a while. The kernel

@@ -198,12 +198,13 @@ fn stood_still(
     stood.filter(is_met).collect()
 }
 
-/// When the first byte of the request could be read, if that was captured.
+/// When the request began to wait for its member, if that was captured.
 fn arrived(recording: &Recording, order: &Order, story: &Story) -> Option<i128> {
     let steps = story.steps.iter().map(|step| step.event);
     let is_edge = |at: &usize| {
         let event = &recording.events[*at];
-        event.id == story.id && matches!(event.stage, Stage::SocketQueue | Stage::RpcReceive)
+        let stages = [Stage::ConnectionAccept, Stage::SocketQueue, Stage::RpcReceive];
+        event.id == story.id && stages.contains(&event.stage)
     };
     steps.filter(is_edge).map(|at| start_time(recording, order, at)).min()
 }

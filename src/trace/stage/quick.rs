@@ -7,7 +7,11 @@ impl Stage {
     pub const fn is_at_edge(self) -> bool {
         matches!(
             self,
-            Stage::SocketQueue | Stage::RpcReceive | Stage::RpcQueue | Stage::AnswerFlush
+            Stage::ConnectionAccept
+                | Stage::SocketQueue
+                | Stage::RpcReceive
+                | Stage::RpcQueue
+                | Stage::AnswerFlush
         )
     }
 

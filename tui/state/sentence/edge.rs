@@ -15,6 +15,7 @@ pub(super) fn sentence(event: &Event, own: &str) -> Option<String> {
     }
     let took = duration(event.took_ns);
     Some(match event.stage {
+        Stage::ConnectionAccept => accept(event, own, &took),
         Stage::SocketQueue => format!(
             "The request lay in the receive buffer of its connection for {took} or longer before \
              {own} read it."
@@ -50,6 +51,21 @@ pub(super) fn sentence(event: &Event, own: &str) -> Option<String> {
     })
 }
 
+fn accept(event: &Event, own: &str, took: &str) -> String {
+    let waited = format!(
+        "The client was connected for {took} before {own} took its connection, and then sent its \
+         request."
+    );
+    match field!(event, ConnectionAccept, place) {
+        // A tick of the clock, or the task's turn.
+        0..1_000_000 => waited,
+        place => format!(
+            "{waited} For {} of that it waited for a place: the other clients had all of them.",
+            duration(place)
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use glass_etcd::numbers;
@@ -73,6 +89,21 @@ mod tests {
             let sentence = said(stage, [0; 8], 1_600_000_000);
             assert!(sentence.contains(expected), "{sentence}");
         }
+    }
+
+    #[test]
+    fn a_connection_that_waited_says_whether_the_places_were_taken() {
+        let known = |ns| numbers!(ConnectionAccept, place = ns);
+        let sentence = said(Stage::ConnectionAccept, known(40_000), 2_300_000_000);
+        let expected = "connected for 2.3 s before etcd-02 took its connection, and then sent";
+        assert!(sentence.contains(expected) && !sentence.contains("place"), "{sentence}");
+        let sentence = said(Stage::ConnectionAccept, known(1_500_000_000), 2_300_000_000);
+        assert!(
+            sentence.ends_with(
+                "For 1.5 s of that it waited for a place: the other clients had all of them."
+            ),
+            "{sentence}"
+        );
     }
 
     #[test]

@@ -6,13 +6,20 @@ use crate::trace::stage::Stage;
 impl Chain<'_> {
     /// The part before the rpc.
     pub(super) fn arrive(&mut self, serving: u8, rpc: usize) {
-        let stages = [Stage::SocketQueue, Stage::RpcReceive, Stage::RpcQueue];
+        let stages =
+            [Stage::ConnectionAccept, Stage::SocketQueue, Stage::RpcReceive, Stage::RpcQueue];
         let known: Vec<usize> =
             stages.into_iter().filter_map(|stage| self.steps.first(stage, serving)).collect();
         let began = self.now;
         let starts = known.iter().map(|at| self.time(Edge::Start(*at)));
         self.now = starts.min().unwrap_or(began).min(began);
+        let mut before = None;
         for at in known {
+            // After its connection was taken, the client had to send the request.
+            if before == Some(Stage::ConnectionAccept) {
+                self.until(Some(Edge::Start(at)));
+            }
+            before = Some(self.steps.event(at).stage);
             let is_last = self.steps.event(at).stage == Stage::RpcQueue;
             let end = if is_last { began } else { self.time(Edge::End(at)) };
             self.edge(at, end.clamp(self.now, began));

@@ -75,6 +75,23 @@ fn a_path_reaches_from_the_arrival_of_the_request_to_the_writing_of_its_answer()
     assert_eq!(served.path(), named(&expected));
 }
 
+#[test]
+fn a_path_begins_with_the_wait_of_its_connection_and_names_the_time_until_the_request_came() {
+    let mut served = Served::new();
+    served.step(Stage::ConnectionAccept, ID, (9, 9), [-400, -130]);
+    let expected = [
+        ("connection.accept", 270),
+        ("end of connection.accept to start of socket.queue", 30),
+        ("socket.queue", 98),
+        ("rpc.queue", 2),
+        ("rpc", 10),
+        ("answer.flush", 5),
+    ];
+    assert_eq!(served.path(), named(&expected));
+    let all = requests(&served.recording);
+    assert_eq!((400 * MS, Some(415 * MS)), (all[0].before_ns, all[0].took_ns));
+}
+
 /// Goal: what is not known is not in the path, and the rest is named as before. Method: each subset
 /// of the steps at the edge.
 #[test]
