@@ -34,6 +34,7 @@ mod sockets;
 pub mod start;
 pub mod version;
 
+pub use crate::raft::rafthttp::Cuts;
 pub use data::end_if_damaged;
 pub use error::Error;
 pub use start::run;

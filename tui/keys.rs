@@ -162,6 +162,9 @@ pub(crate) const KEYS: &[Binding] = &[
         Action::Ask(api::Action::Restart),
     )
     .when(can_act),
+    row(&[Char('L')], "L", ("cut a link of it, or heal it", "cut link"), CLUSTER, Action::Link)
+        .when(can_act),
+    row(&[Char('L')], "L", ("its next link", "next link"), ASK, Action::Link).when(asks_link),
     row(
         &[Code(KeyCode::Right), Char('l')],
         "→ l",
@@ -388,6 +391,10 @@ fn always(_: &State) -> Now {
 /// For keys that have an effect only if this holds.
 fn only_if(holds: bool, otherwise: &'static str) -> Now {
     if holds { Ok(()) } else { Err(otherwise) }
+}
+
+fn asks_link(state: &State) -> Now {
+    only_if(state.asks_link(), "this question is not about a link")
 }
 
 fn has_requests(state: &State) -> Now {

@@ -194,7 +194,8 @@ fn up(args: &UpArgs) -> ExitCode {
         Ok(outcome) if outcome.failed.is_empty() => ExitCode::SUCCESS,
         Ok(outcome) => fail(&format!(
             "every process has ended:\n{}",
-            up::api::table(&outcome.failed).trim_end()
+            up::api::table(&up::api::Reply { processes: outcome.failed, ..Default::default() })
+                .trim_end()
         )),
         Err(error) => fail(&error),
     }

@@ -104,7 +104,7 @@ pub(crate) fn beside(up: &up::Up, look: Look) -> io::Result<()> {
 fn other(args: &PlayArgs) -> Option<(Control, Vec<String>)> {
     let (base, members) = up::members(&args.place.procfile, args.place.data_dir.as_deref()).ok()?;
     let names = names_of(&args.endpoints, &members)?;
-    up::ask(&base, &Command { action: Action::Status, name: None }).ok()?;
+    up::ask(&base, &Command::to_all(Action::Status)).ok()?;
     Some((Control::Other(base), names))
 }
 

@@ -1,7 +1,7 @@
 //! `glass serve`: one member, from etcd's command line to its end.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, BufRead as _, Read as _, Write as _},
     process::ExitCode,
     thread,
     time::Duration,
@@ -9,19 +9,22 @@ use std::{
 
 use glass_etcd::{
     config::{self, Asked, LogLevel, Parsed, ServerConfig},
-    member::{self, flight},
+    member::{self, Cuts, flight},
 };
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tokio::sync::watch;
 use tracing::Subscriber;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::{chrome, lines, log};
+use crate::{chrome, lines, log, up::links};
 
 /// Set by `glass up` for its children: the member ends when its standard input does.
 pub(crate) const EXIT_WITH_PARENT: &str = "GLASS_EXIT_WITH_PARENT";
+/// Longest list of cut links, in bytes.
+const LINKS_BYTES: u64 = 1 << 16;
 /// How long a member that has lost its parent may take to shut down.
 const ORPHAN_TIME: Duration = Duration::from_secs(5);
 
@@ -102,10 +105,8 @@ fn start(parsed: &Parsed) -> ExitCode {
     if is_debug && tracing::level_filters::STATIC_MAX_LEVEL < tracing::Level::DEBUG {
         tracing::warn!("release builds have no debug lines in them: --log-level=debug shows info");
     }
-    if std::env::var_os(EXIT_WITH_PARENT).is_some() {
-        exit_with_parent();
-    }
-    match member::run(&parsed.config) {
+    let cuts = std::env::var_os(EXIT_WITH_PARENT).and_then(|_| follow_parent());
+    match member::run(&parsed.config, cuts) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %error.report(), "the member has failed");
@@ -115,11 +116,13 @@ fn start(parsed: &Parsed) -> ExitCode {
 }
 
 /// Ends this process when its parent is gone, however the parent ended: a killed parent sends no
-/// message, but the pipe that it held closes.
-fn exit_with_parent() {
-    let watch = || {
-        let mut unread = [0; 64];
-        while matches!(io::stdin().read(&mut unread), Ok(1..)) {}
+/// message, but the pipe that it held closes. If the parent may ask for links to be cut, returns
+/// the requests: its first in the environment, later ones through the pipe.
+fn follow_parent() -> Option<Cuts> {
+    let first = std::env::var(links::LINKS).ok().and_then(|text| links::read(&text));
+    let (sender, cuts) = first.map(watch::channel).unzip();
+    let watch = move || {
+        read_parent(sender.as_ref());
         // A regular shutdown first, by the signal that an operator would send.
         let _ = kill(Pid::this(), Signal::SIGTERM);
         thread::sleep(ORPHAN_TIME);
@@ -129,4 +132,18 @@ fn exit_with_parent() {
         .name("parent".to_owned())
         .spawn(watch)
         .expect("there is room for a thread");
+    cuts
+}
+
+/// Reads what the parent sends, until it is gone.
+fn read_parent(cuts: Option<&watch::Sender<Vec<String>>>) {
+    let mut pipe = io::stdin().lock();
+    let mut line = String::new();
+    while matches!((&mut pipe).take(LINKS_BYTES).read_line(&mut line), Ok(1..)) {
+        match (cuts, links::read(&line)) {
+            (Some(cuts), Some(urls)) => _ = cuts.send_replace(urls),
+            _ => tracing::warn!("a line on the standard input makes no sense"),
+        }
+        line.clear();
+    }
 }

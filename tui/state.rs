@@ -15,7 +15,7 @@
 //! add only one thing: how long ago each of them sent something.
 //!
 //! Left out: editing. The player never writes into the cluster that it watches. It stops and starts
-//! members, through the `glass up` that runs them, after asking.
+//! members, and cuts links between them, through the `glass up` that runs them, after asking.
 
 pub(crate) mod afterwards;
 pub(crate) mod ahead;
@@ -25,6 +25,7 @@ pub(crate) mod kind;
 pub(crate) mod words;
 
 pub(crate) mod lanes;
+pub(crate) mod links;
 pub(crate) mod watermarks;
 
 pub(crate) mod join;

@@ -17,10 +17,13 @@
 //! children receive SIGTERM, and SIGKILL after five seconds, and members end by themselves when
 //! their parent is gone.
 //!
+//! Members cut the links between them when `glass up` asks (see [`links`]).
+//!
 //! **Left out.** A process that ends is not restarted: the point is to see how the others react.
 //! There is no PORT variable and no scaling; a Procfile of members needs neither.
 pub(crate) mod api;
 mod control;
+pub(crate) mod links;
 mod output;
 mod plan;
 mod process;

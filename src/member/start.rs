@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    Error, assemble, compaction,
+    Cuts, Error, assemble, compaction,
     data::{self, Data},
     descriptors::{self, Shares},
     keep::{self, Keeper},
@@ -69,13 +69,14 @@ use crate::{
 /// The directory of the flight recorder, below the data directory.
 const FLIGHT_DIRECTORY: &str = "glass";
 
-/// Runs a member until the process receives a signal to stop.
+/// Runs a member until the process receives a signal to stop. `cuts`: by which its starter may ask
+/// it to cut links with other members.
 ///
 /// # Errors
 ///
 /// The first failure that keeps the member from starting. A storage failure while it runs ends the
 /// process instead.
-pub fn run(config: &ServerConfig) -> Result<(), Error> {
+pub fn run(config: &ServerConfig, cuts: Option<Cuts>) -> Result<(), Error> {
     trace::set_thread("grpc");
     let mut start = stage!(MemberStart, 0);
     let target = config.trace_otlp.as_deref().map(otlp::Target::parse).transpose()?;
@@ -107,7 +108,7 @@ pub fn run(config: &ServerConfig) -> Result<(), Error> {
         otlp::start(target, &collector)?;
     }
     flight::arm(Arc::clone(&collector), config.data_dir.join(FLIGHT_DIRECTORY));
-    let member = Running::start(config, data, peers, shares, &collector)?;
+    let member = Running::start(config, data, (peers, cuts), shares, &collector)?;
     let runtime = grpc_runtime(config.threads)?;
     drop(start);
     let served = runtime.block_on(member.serve(config, collector, clients));
@@ -180,7 +181,7 @@ impl Running {
     fn start(
         config: &ServerConfig,
         data: Data,
-        ports: Vec<TcpListener>,
+        (ports, cuts): (Vec<TcpListener>, Option<Cuts>),
         shares: Shares,
         collector: &Arc<trace::Collector>,
     ) -> Result<Self, Error> {
@@ -205,7 +206,8 @@ impl Running {
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases.clone(), keeper);
-        let transport_config = transport_config(config, &data, &members, extra, shares);
+        let transport_config =
+            rafthttp::Config { cuts, ..transport_config(config, &data, &members, extra, shares) };
         let transport = rafthttp::spawn(transport_config, ports, to_raft.clone())?;
         for id in members.removed() {
             transport.sender().remove_peer(id);
@@ -270,6 +272,7 @@ fn transport_config(
         server_version: ETCD_VERSION,
         election: config.election,
         connections: shares.from_peers,
+        cuts: None,
         extra,
     }
 }

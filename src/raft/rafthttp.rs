@@ -38,7 +38,8 @@
 //!   differences.
 //!
 //! Read in this order: `transport` (what the raft layer sees), `hub`, `local`, `peer`, `stream`,
-//! the codecs, `pipeline`, `server`; [`questions`] stands by itself. (etcd:
+//! the codecs, `pipeline`, `server`; [`questions`] stands by itself, and so does `links`, by which
+//! `glass up` cuts off peers. (etcd:
 //! server/etcdserver/api/rafthttp)
 
 mod active;
@@ -48,6 +49,7 @@ mod drops;
 mod glass;
 mod hub;
 mod identity;
+mod links;
 mod local;
 mod log_limit;
 mod message_codec;
@@ -66,5 +68,6 @@ mod tests;
 
 pub(crate) use active::Active;
 pub(super) use glass::round;
+pub use links::Cuts;
 pub(crate) use peer::Peer;
 pub(crate) use transport::{Config, Sender, Transport, spawn};

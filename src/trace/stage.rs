@@ -166,11 +166,11 @@ macro_rules! vocabulary {
     RaftReceive = "raft.receive" Loop Story
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamReader.decodeLoop", "0.1";
-    /// Messages to a member, or from it, are dropped: no connection is open, a queue is full, or
-    /// raft's inbox is. Raft repeats what matters. `messages` says how many of the type were
-    /// dropped since the last record.
+    /// Messages to a member, or from it, are dropped: no connection is open, a queue is full, raft's
+    /// inbox is, or the link is cut. Raft repeats what matters. `messages` says how many of the type
+    /// were dropped since the last record.
     RaftDrop = "raft.drop" Loop Story
-        ["peer" Member, "type" Message, "term" Term, "messages" Count, "received" Flag]
+        ["peer" Member, "type" Message, "term" Term, "messages" Count, "received" Flag, "cut" Flag]
         "raft/rafthttp/drops.rs", "etcdserver/api/rafthttp peer.send, peer.process", "0.1";
     /// Log records are handed to the operating system. A crash of the machine can still lose them.
     WalWrite = "wal.write" Loop Stage
@@ -544,6 +544,10 @@ macro_rules! vocabulary {
     /// A blocking thread is done. The call that waits for its result has not run since.
     ThreadReturn = "thread.return" Request Stage []
         "server/blocking.rs", "none", "0.1";
+    /// `glass up` asks for a link with another member to be cut, or healed. While it is cut, all
+    /// that would pass it is dropped.
+    RaftLink = "raft.link" Loop Story ["peer" Member, "cut.old" Flag, "cut.new" Flag]
+        "raft/rafthttp/links.rs", "none", "0.1";
 } };
 }
 

@@ -7,6 +7,7 @@ mod departed_leader;
 mod disk;
 mod leader;
 mod ledger;
+mod links;
 mod locks;
 mod wal_tail;
 

@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
@@ -202,6 +202,19 @@ impl Cluster {
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value])
         .collect()
+    }
+
+    /// Its directory, which is deleted with it.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A Procfile of its members, for a `glass up` that runs them instead of this.
+    pub(crate) fn procfile(&self) -> String {
+        let line = |at: usize| {
+            format!("{}: glass serve {}\n", self.members[at].name, self.flags(at).join(" "))
+        };
+        (0..self.members.len()).map(line).collect()
     }
 
     /// Starts one member without waiting.

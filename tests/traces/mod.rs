@@ -70,6 +70,7 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::RaftPark, "only without a leader; the test of what requests live through does that"),
     (Stage::RaftRefuse, "only when a forwarded proposal arrives in a later term; as above"),
     (Stage::RaftLost, "only when a leader dies under load; the test of departed leaders does that"),
+    (Stage::RaftLink, "only when `glass up` is asked to cut a link; the test of links does that"),
     (Stage::BufferWait, "only when the write buffer is full; the backend's tests do that"),
     (Stage::ReadIndexLost, "only when a leader steps down under a read; as above"),
     (Stage::MemberStop, "only when a member receives SIGTERM; as above"),

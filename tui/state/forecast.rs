@@ -1,10 +1,12 @@
-//! What stopping or starting a member will do, said before it is done.
+//! What stopping or starting a member, or cutting a link, will do, said before it is done.
 //!
 //! Everything is computed from who runs now, and who leads: a majority of all members can elect a
 //! leader and commit; a minority cannot. A member whose fate is not known (it is silent) does not
-//! count as one that runs, and is named.
+//! count as one that runs, and is named. While links are cut, who reaches whom decides (see `reach`).
 
-use crate::up::api::Action;
+mod reach;
+
+use crate::up::api::{Action, Command};
 
 /// Who runs, and who leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub(crate) struct Facts {
     pub(crate) members: Vec<(String, Runs)>,
     /// The leader, by position.
     pub(crate) leader: Option<usize>,
+    /// The links that are cut, as pairs of positions, the lower one first.
+    pub(crate) cut: Vec<(usize, usize)>,
 }
 
 /// Whether a member takes part.
@@ -34,6 +38,49 @@ impl Facts {
     pub(crate) fn running(&self) -> usize {
         self.members.iter().filter(|(_, runs)| *runs == Runs::Yes).count()
     }
+
+    /// How many running members the one that reaches most of them reaches, itself included.
+    pub(crate) fn together(&self) -> usize {
+        let running = (0..self.members.len()).filter(|at| self.members[*at].1 == Runs::Yes);
+        running.map(|at| reach::reached(self, at)).max().unwrap_or(0)
+    }
+
+    /// Whether the link between two members is cut.
+    pub(crate) fn is_cut(&self, one: usize, other: usize) -> bool {
+        self.cut.contains(&(one.min(other), one.max(other)))
+    }
+
+    /// The links of this member: the one to the other, or all.
+    pub(crate) fn links(&self, member: usize, other: Option<usize>) -> Vec<(usize, usize)> {
+        let others = (0..self.members.len()).filter(|at| *at != member);
+        let meant = others.filter(|at| other.is_none_or(|other| other == *at));
+        meant.map(|at| (at.min(member), at.max(member))).collect()
+    }
+
+    fn name(&self, at: usize) -> &str {
+        &self.members[at].0
+    }
+
+    /// Several names in one phrase, with this word before the last.
+    fn names(&self, members: &[usize], word: &str) -> String {
+        let names: Vec<&str> = members.iter().map(|at| self.name(*at)).collect();
+        match names.as_slice() {
+            [first @ .., last] if !first.is_empty() => {
+                format!("{} {word} {last}", first.join(", "))
+            }
+            names => names.concat(),
+        }
+    }
+
+    /// A sentence about members that are not counted, if there are any beside this one.
+    fn uncounted(&self, but: Option<usize>) -> Option<String> {
+        let is_unknown = |at: &usize| Some(*at) != but && self.members[*at].1 == Runs::Unknown;
+        let unknown: Vec<&str> =
+            (0..self.members.len()).filter(is_unknown).map(|at| self.name(at)).collect();
+        (!unknown.is_empty()).then(|| {
+            format!("Not counted, because it is not known to run: {}.", unknown.join(", "))
+        })
+    }
 }
 
 /// The word for an action, before the name of a member.
@@ -45,7 +92,20 @@ pub(crate) fn verb(action: Action) -> &'static str {
         Action::Kill => "kill",
         Action::Pause => "pause",
         Action::Resume => "resume",
+        Action::Cut => "cut",
+        Action::Heal => "heal",
         Action::Status => "ask",
+    }
+}
+
+/// A command in words: what, and to whom.
+pub(crate) fn named(command: &Command) -> String {
+    let verb = verb(command.action);
+    let name = command.name.as_deref().unwrap_or("all");
+    match (&command.peer, command.action) {
+        (Some(peer), _) => format!("{verb} the link {name} ╳ {peer}"),
+        (None, Action::Cut | Action::Heal) => format!("{verb} all links of {name}"),
+        (None, _) => format!("{verb} {name}"),
     }
 }
 
@@ -57,21 +117,43 @@ pub(crate) fn forecast(action: Action, member: usize, facts: &Facts) -> Vec<Stri
     let others: Vec<usize> = (0..total).filter(|at| *at != member).collect();
     let left = others.iter().filter(|at| facts.members[**at].1 == Runs::Yes).count();
     let leader = facts.leader.filter(|leader| *leader != member);
+    let starts = matches!(action, Action::Start | Action::Resume);
+    if !facts.cut.is_empty() {
+        let mut after = Facts { leader, ..facts.clone() };
+        after.members[member].1 = if starts { Runs::Yes } else { Runs::No };
+        said.extend(reach::outlook(&after));
+        said.extend(facts.uncounted(Some(member)));
+        return said;
+    }
     said.push(match action {
-        Action::Status => return Vec::new(),
+        // These have no member alone.
+        Action::Status | Action::Cut | Action::Heal => return Vec::new(),
         Action::Start | Action::Resume => with_it(left + 1, facts),
         Action::Stop | Action::Kill | Action::Pause | Action::Restart => {
             without_it(left, is_leader, leader, facts)
         }
     });
-    let unknown: Vec<&str> = others
-        .iter()
-        .filter(|at| facts.members[**at].1 == Runs::Unknown)
-        .map(|at| facts.members[*at].0.as_str())
-        .collect();
-    if !unknown.is_empty() {
-        said.push(format!("Not counted, because it is not known to run: {}.", unknown.join(", ")));
-    }
+    said.extend(facts.uncounted(Some(member)));
+    said
+}
+
+/// What cutting or healing the link between these two, or all links of the first, will do.
+pub(crate) fn of_links(
+    action: Action,
+    (member, other): (usize, Option<usize>),
+    facts: &Facts,
+) -> Vec<String> {
+    let meant = facts.links(member, other);
+    let mut after = facts.clone();
+    after.cut.retain(|link| !meant.contains(link));
+    let mut said = if action == Action::Cut {
+        after.cut.extend(&meant);
+        vec!["What these members send each other is dropped; their processes run on.".to_owned()]
+    } else {
+        vec!["They reach each other again, and the one that is behind catches up.".to_owned()]
+    };
+    said.extend(reach::outlook(&after));
+    said.extend(facts.uncounted(None));
     said
 }
 
@@ -88,7 +170,7 @@ fn to_process(action: Action, is_leader: bool) -> &'static str {
         Action::Resume => "SIGCONT: it goes on where it stood.",
         Action::Restart => "SIGTERM, and when it has ended, a new start on the same data.",
         Action::Start => "It starts on the data that it has, and catches up with the leader.",
-        Action::Status => "",
+        Action::Status | Action::Cut | Action::Heal => "",
     }
 }
 
@@ -136,7 +218,7 @@ mod tests {
 
     fn facts(runs: &[Runs], leader: Option<usize>) -> Facts {
         let named = runs.iter().zip(1..).map(|(runs, number)| (format!("etcd-0{number}"), *runs));
-        Facts { members: named.collect(), leader }
+        Facts { members: named.collect(), leader, cut: Vec::new() }
     }
 
     fn said(action: Action, member: usize, facts: &Facts) -> String {
@@ -178,6 +260,57 @@ mod tests {
             "1 of 3 remains, no quorum: writes and linearizable reads will wait; serializable \
              reads are still answered. Not counted, because it is not known to run: etcd-02."
         );
+    }
+
+    #[test]
+    fn a_leader_that_is_cut_off_steps_down_and_the_others_elect_one() {
+        let all = facts(&[Runs::Yes; 3], Some(0));
+        let said = of_links(Action::Cut, (0, None), &all)[1..].join(" ");
+        assert_eq!(
+            said,
+            "etcd-01 reaches 1 of 3, no quorum: it steps down within two election timeouts. Each \
+             of etcd-02 and etcd-03 reaches a quorum: one of them can be elected, and then writes \
+             go on there."
+        );
+    }
+
+    #[test]
+    fn a_follower_without_its_link_to_the_leader_is_left_behind() {
+        let all = facts(&[Runs::Yes; 3], Some(2));
+        let said = of_links(Action::Cut, (0, Some(2)), &all)[1..].join(" ");
+        assert_eq!(
+            said,
+            "etcd-03 reaches 2 of 3, a quorum: it goes on to lead, and writes go on. etcd-01 does \
+             not hear it: writes and linearizable reads there wait, and serializable reads are \
+             answered with what it has."
+        );
+        let healed = of_links(Action::Heal, (0, Some(2)), &Facts { cut: vec![(0, 2)], ..all });
+        assert_eq!(
+            healed[1..],
+            ["etcd-03 reaches 3 of 3, a quorum: it goes on to lead, and writes go on."]
+        );
+    }
+
+    #[test]
+    fn what_a_stop_does_depends_on_the_links_that_are_cut() {
+        use Runs::Yes;
+        let cut = |links: &[(usize, usize)], leader| Facts {
+            cut: links.to_vec(),
+            ..facts(&[Yes; 3], leader)
+        };
+        let said = |member, facts: &Facts| forecast(Action::Kill, member, facts)[1..].join(" ");
+        assert_eq!(
+            said(1, &cut(&[(0, 2)], Some(1))),
+            "No member reaches a quorum, so none is elected: writes and linearizable reads wait; \
+             serializable reads are still answered."
+        );
+        assert_eq!(
+            said(2, &cut(&[(0, 2)], Some(1))),
+            "etcd-02 reaches 2 of 3, a quorum: it goes on to lead, and writes go on."
+        );
+        assert_eq!(cut(&[(0, 2)], None).together(), 3, "the one between them reaches both");
+        assert_eq!(cut(&[(0, 1), (0, 2)], None).together(), 2);
+        assert_eq!(cut(&[(0, 1), (0, 2), (1, 2)], None).together(), 1);
     }
 
     #[test]

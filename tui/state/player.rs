@@ -19,6 +19,7 @@ use super::{
     forget,
     help::Help,
     lanes::{self, Lane},
+    links::Links,
     list::List,
     room::{self, Hands, Room},
     steps::{Direction, Steps},
@@ -34,6 +35,7 @@ use crate::{
 };
 
 mod cluster;
+mod links;
 mod manners;
 
 pub(crate) use manners::START_NS;
@@ -63,6 +65,8 @@ pub(crate) enum Action {
     ToggleNow,
     /// Ask whether to do this to the chosen member.
     Ask(api::Action),
+    /// Ask whether to cut or heal a link of the chosen member; again: another of its links.
+    Link,
     /// Do what was asked.
     Confirm,
     /// Show the keys that are valid now.
@@ -197,12 +201,15 @@ pub(crate) struct State {
 struct Learned {
     /// The newest watermarks of each member, by position.
     marks: Vec<Watermarks>,
+    /// What the members said about their links.
+    links: Links,
     /// For each boot of a member, how many requests it had finished in its first keyframe.
     seen_first: BTreeMap<(u8, u16), u64>,
 }
 
 impl Learned {
     fn learn(&mut self, recording: &Recording, event: &Event) {
+        self.links.learn(event, watermarks::wall(recording, event));
         self.marks.resize_with(recording.members.len(), Watermarks::default);
         let Some(marks) = self.marks.get_mut(usize::from(event.member)) else { return };
         marks.learn(event, watermarks::wall(recording, event));
@@ -487,6 +494,7 @@ impl State {
             | Action::Column(_)
             | Action::ToggleNow
             | Action::Ask(_)
+            | Action::Link
             | Action::Confirm => return self.update_room(action),
             Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
             Action::Erase if self.steps.is_none() => self.update_find(action),
@@ -564,6 +572,7 @@ impl State {
             | Action::Column(_)
             | Action::ToggleNow
             | Action::Ask(_)
+            | Action::Link
             | Action::Confirm
             | Action::Help
             | Action::Seek(_)

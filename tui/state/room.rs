@@ -13,7 +13,7 @@
 //!
 //! Invariant: nothing is done to a member before its consequence has been shown and `y` pressed.
 //!
-//! Left out: cutting links between members.
+//! Links between members are cut and healed in the same way (see `player/links.rs`).
 
 use super::{
     alive::Heard,
@@ -182,6 +182,8 @@ pub(crate) struct Board {
     pub(crate) is_now: bool,
     /// When a member's records said last that it led.
     pub(crate) led_ns: Option<u64>,
+    /// The links that are cut, as pairs of columns, the lower one first.
+    pub(crate) cut: Vec<(usize, usize)>,
 }
 
 /// Whether a majority runs.
@@ -215,13 +217,15 @@ impl Board {
             Heard::Never | Heard::Silent(_) => Runs::Unknown,
         };
         let members = self.columns.iter().map(|column| (column.name.clone(), runs(column)));
-        Facts { members: members.collect(), leader: self.leader() }
+        Facts { members: members.collect(), leader: self.leader(), cut: self.cut.clone() }
     }
 
-    /// Whether a majority runs, how many run, and how many there are.
+    /// Whether a majority runs and its links allow it a leader, how many run, or reach each other,
+    /// and how many there are.
     pub(crate) fn quorum(&self) -> (Quorum, usize, usize) {
         let facts = self.facts();
-        let (running, total) = (facts.running(), facts.members.len());
+        let running = if facts.cut.is_empty() { facts.running() } else { facts.together() };
+        let total = facts.members.len();
         let unknown = facts.members.iter().filter(|(_, runs)| *runs == Runs::Unknown).count();
         let is_starting = |column: &&Column| matches!(column.heard, Heard::Starting(_));
         let starting = self.columns.iter().filter(is_starting).count();

@@ -22,6 +22,7 @@ use super::{
 mod edge;
 mod election;
 mod inside;
+mod links;
 
 /// What there is to know about a step beside its record.
 #[derive(Clone, Copy)]
@@ -51,6 +52,7 @@ pub(crate) fn sentence(event: &Event, around: Around<'_>) -> String {
         Stage::ElectionVote => Some(vote(event, around)),
         Stage::ElectionTally => Some(tally(event, around)),
         Stage::WalFsync => fsync(event, around),
+        Stage::RaftLink | Stage::RaftDrop => links::sentence(event, around),
         Stage::ProcessStalled | Stage::CpuWait => edge::sentence(event, around.own),
         stage if stage.is_at_edge() => edge::sentence(event, around.own),
         stage if stage.family() == Family::Request => inside::sentence(event),

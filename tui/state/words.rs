@@ -275,7 +275,10 @@ fn other_member(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::ElectionVote => {
             Some(format!("for {}", name_of(lanes, field!(event, ElectionVote, candidate))))
         }
-        Stage::RaftDrop => Some(format!("peer {}", name_of(lanes, field!(event, RaftDrop, peer)))),
+        Stage::RaftDrop | Stage::RaftLink => {
+            let peer = field!(event, RaftDrop | RaftLink, peer);
+            Some(format!("peer {}", name_of(lanes, peer)))
+        }
         _ => None,
     }
 }
@@ -371,7 +374,13 @@ fn log_detail(event: &Event, lanes: &[Lane]) -> Option<String> {
             format!("{term}/{index}")
         }
         Stage::RaftSend | Stage::RaftReceive => return message_detail(event),
-        Stage::RaftDrop => message_name(field!(event, RaftDrop, type)).to_owned(),
+        Stage::RaftDrop => {
+            let [kind, cut] = fields!(event, RaftDrop: type, cut);
+            let why = if cut != 0 { ", link cut" } else { "" };
+            format!("{}{why}", message_name(kind))
+        }
+        Stage::RaftLink if field!(event, RaftLink, cut_new) != 0 => "cut".to_owned(),
+        Stage::RaftLink => "healed".to_owned(),
         Stage::WalWrite => match field!(event, WalWrite, last) {
             0 => return None,
             last => format!("≤{last}"),

@@ -68,6 +68,10 @@ pub(crate) fn lines(recording: &Recording, through: &Through) -> Vec<String> {
         let name = words::name(start.member, members);
         lines.push(format!("start {} of {name} began during the request", start.boot));
     }
+    for (one, other) in &through.cut {
+        let (one, other) = (words::name(*one, members), words::member(*other, members));
+        lines.push(format!("the link between {one} and {other} was cut"));
+    }
     for dropped in &through.dropped {
         let name = words::name(dropped.member, members);
         let kind = usize::try_from(dropped.kind).ok().and_then(|kind| MESSAGES.get(kind));

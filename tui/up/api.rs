@@ -21,6 +21,10 @@ pub(crate) enum Action {
     Pause,
     /// SIGCONT: continue a paused process
     Resume,
+    /// Cut the link between two members, or all links of one: what they send each other is dropped
+    Cut,
+    /// Heal the link between two members, all links of one, or all there are
+    Heal,
     /// Show the state of the processes
     Status,
 }
@@ -31,6 +35,21 @@ pub(crate) struct Command {
     pub(crate) action: Action,
     /// The process's name; all processes if `None`.
     pub(crate) name: Option<String>,
+    /// The process at the other end of a link.
+    #[serde(default)]
+    pub(crate) peer: Option<String>,
+}
+
+impl Command {
+    /// A command that concerns one process.
+    pub(crate) fn to(action: Action, name: impl Into<String>) -> Command {
+        Command { action, name: Some(name.into()), peer: None }
+    }
+
+    /// A command that concerns all processes.
+    pub(crate) const fn to_all(action: Action) -> Command {
+        Command { action, name: None, peer: None }
+    }
 }
 
 /// State of a process.
@@ -89,17 +108,21 @@ pub(crate) struct Reply {
     pub(crate) error: Option<String>,
     /// The processes concerned, in their state after the action.
     pub(crate) processes: Vec<Process>,
+    /// The names at both ends of each link that is cut.
+    #[serde(default)]
+    pub(crate) cut: Vec<(String, String)>,
 }
 
 impl Reply {
     /// A reply that refuses the request.
     pub(crate) fn refused(why: impl Into<String>) -> Reply {
-        Reply { error: Some(why.into()), processes: Vec::new() }
+        Reply { error: Some(why.into()), ..Reply::default() }
     }
 }
 
-/// The processes as a table.
-pub(crate) fn table(processes: &[Process]) -> String {
+/// The processes as a table, and below it the links that are cut.
+pub(crate) fn table(reply: &Reply) -> String {
+    let processes = &reply.processes;
     let width = processes.iter().map(|process| process.name.len()).max().unwrap_or(0).max(4);
     let mut text = format!("{:width$}  {:>7}  {:16}  since\n", "name", "pid", "state");
     for process in processes {
@@ -107,6 +130,9 @@ pub(crate) fn table(processes: &[Process]) -> String {
         let (state, since) = (process.state.to_string(), since(process.since_ms));
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{:width$}  {pid:>7}  {state:16}  {since}", process.name);
+    }
+    for (one, other) in &reply.cut {
+        let _ = writeln!(text, "the link between {one} and {other} is cut");
     }
     text
 }
@@ -133,15 +159,18 @@ mod tests {
             state,
             since_ms,
         };
-        let text = table(&[
+        let processes = vec![
             process("etcd-01", Some(4711), State::Running, 61_000),
             process("b", None, State::Exited(1), 7_320_000),
-        ]);
+        ];
+        let cut = vec![("etcd-01".to_owned(), "b".to_owned())];
+        let text = table(&Reply { error: None, processes, cut });
         assert_eq!(
             text,
             "name         pid  state             since\n\
              etcd-01     4711  running           1m01s\n\
-             b              -  exited (1)        2h02m\n"
+             b              -  exited (1)        2h02m\n\
+             the link between etcd-01 and b is cut\n"
         );
     }
 }

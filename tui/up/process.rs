@@ -2,8 +2,9 @@
 //!
 //! Each process leads a process group. So a Ctrl-C in the terminal reaches only `glass up`, which
 //! then shuts its children down, and a signal to the group also reaches processes that a shell
-//! started. Its standard input is a pipe that is never written to: when `glass up` is gone, for any
-//! reason, the pipe closes, and a Glass etcd member ends (see `serve`).
+//! started. Its standard input is a pipe: when `glass up` is gone, for any reason, the pipe closes,
+//! and a Glass etcd member ends (see `serve`). Only lists of cut links are written to it, and only
+//! to such a member (see [`links`]).
 
 use std::{
     io,
@@ -19,11 +20,14 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::{
+    process::{Child, ChildStdin, Command},
+    sync::watch,
+};
 
 use super::{
     api::{Process, State},
-    output,
+    links, output,
     plan::Plan,
 };
 use crate::{lines::Lines, serve};
@@ -42,6 +46,15 @@ pub(crate) enum Sink {
     File,
 }
 
+/// The standard input of a process.
+#[derive(Debug)]
+enum Input {
+    /// The pipe itself, to which nothing is written.
+    Silent { _pipe: ChildStdin },
+    /// A member's: it gets the peer URLs that it must not reach.
+    Links(watch::Sender<Vec<String>>),
+}
+
 /// A process of the Procfile, running or not.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -57,7 +70,7 @@ pub(crate) struct Slot {
     /// Its process id, and the id of its group; `None` if it is not running.
     pid: Option<Pid>,
     /// Held open while the process should live.
-    stdin: Option<ChildStdin>,
+    input: Option<Input>,
     /// When to kill it, if it is stopping.
     pub(crate) kill_at: Option<Instant>,
     /// Whether to start it again once it has ended.
@@ -76,7 +89,7 @@ impl Slot {
             sink,
             run: 0,
             pid: None,
-            stdin: None,
+            input: None,
             kill_at: None,
             restart: false,
             killed: false,
@@ -103,14 +116,14 @@ impl Slot {
         self.since = clock::now();
     }
 
-    /// Starts it, and returns the child to wait for.
-    pub(crate) fn start(&mut self, base: &Path) -> Option<Child> {
+    /// Starts it, and returns the child to wait for. `cut`: the peer URLs that it must not reach.
+    pub(crate) fn start(&mut self, base: &Path, cut: &[String]) -> Option<Child> {
         self.run += 1;
         (self.restart, self.killed, self.kill_at) = (false, false, None);
-        match self.spawn(base) {
+        match self.spawn(base, cut) {
             Ok(mut child) => {
                 self.pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-                self.stdin = child.stdin.take();
+                self.input = child.stdin.take().map(|pipe| self.input(pipe));
                 self.enter(State::Running);
                 Some(child)
             }
@@ -121,7 +134,24 @@ impl Slot {
         }
     }
 
-    fn spawn(&self, base: &Path) -> io::Result<Child> {
+    fn input(&self, pipe: ChildStdin) -> Input {
+        if self.plan.member.is_none() {
+            return Input::Silent { _pipe: pipe };
+        }
+        let (sender, lists) = watch::channel(Vec::new());
+        // Ends when the sender is gone, or the process.
+        tokio::spawn(links::tell(pipe, lists));
+        Input::Links(sender)
+    }
+
+    /// Tells a member which peer URLs it must not reach from now on.
+    pub(crate) fn cut(&self, urls: Vec<String>) {
+        if let Some(Input::Links(sender)) = &self.input {
+            sender.send_replace(urls);
+        }
+    }
+
+    fn spawn(&self, base: &Path, cut: &[String]) -> io::Result<Child> {
         let mut command = Command::new(&self.plan.program);
         command
             .args(&self.plan.args)
@@ -132,6 +162,9 @@ impl Slot {
             .current_dir(&self.plan.dir)
             .process_group(0)
             .stdin(Stdio::piped());
+        if self.plan.member.is_some() {
+            command.env(links::LINKS, links::text(cut));
+        }
         match &self.sink {
             Sink::File => {
                 let file = output::log_file(base, &self.plan.name)?;
@@ -201,7 +234,7 @@ impl Slot {
             let _ = self.signal(Signal::SIGKILL);
         }
         let asked = self.state == State::Stopping;
-        (self.pid, self.stdin, self.kill_at) = (None, None, None);
+        (self.pid, self.input, self.kill_at) = (None, None, None);
         let state = match (asked, self.killed, status) {
             (true, true, _) => State::Killed,
             (true, false, _) => State::Stopped,

@@ -17,6 +17,8 @@ use tokio::{
 
 use super::{
     api::{Action, Command, Process, Reply, State},
+    links::Links,
+    plan::Plan,
     process::Slot,
 };
 
@@ -81,6 +83,8 @@ pub(crate) struct Supervisor {
     /// For the tasks that wait for processes.
     pub(crate) sender: mpsc::Sender<Input>,
     pub(crate) inbox: mpsc::Receiver<Input>,
+    /// The links that are cut.
+    links: Links,
     end: Arc<Notify>,
     pending: Vec<Pending>,
     shutting_down: bool,
@@ -95,7 +99,16 @@ impl Supervisor {
         sender: mpsc::Sender<Input>,
         inbox: mpsc::Receiver<Input>,
     ) -> Supervisor {
-        Supervisor { slots, base, sender, inbox, end, pending: Vec::new(), shutting_down: false }
+        Supervisor {
+            slots,
+            base,
+            sender,
+            inbox,
+            links: Links::default(),
+            end,
+            pending: Vec::new(),
+            shutting_down: false,
+        }
     }
 
     /// Starts all processes, and runs until none is left.
@@ -135,13 +148,35 @@ impl Supervisor {
     }
 
     fn start(&mut self, at: usize) {
+        let cut = self.links.of(at, &plans(&self.slots));
         let slot = &mut self.slots[at];
-        if let Some(child) = slot.start(&self.base) {
+        if let Some(child) = slot.start(&self.base, &cut) {
             tokio::spawn(wait(child, at, slot.run, self.sender.clone()));
         }
     }
 
+    /// Cuts or heals links, and tells all members which of theirs are cut now.
+    fn change_links(&mut self, command: &Command, reply: ReplyTo) {
+        let plans = plans(&self.slots);
+        match self.links.change(command, &plans) {
+            Ok(ends) => {
+                let lists: Vec<_> = (0..plans.len()).map(|at| self.links.of(at, &plans)).collect();
+                for (slot, urls) in self.slots.iter().zip(lists) {
+                    slot.cut(urls);
+                }
+                self.pending.push(Pending { slots: ends, reply });
+            }
+            Err(why) => reply.send(Reply::refused(why)),
+        }
+    }
+
     fn request(&mut self, command: &Command, reply: ReplyTo) {
+        if matches!(command.action, Action::Cut | Action::Heal) {
+            return self.change_links(command, reply);
+        }
+        if command.peer.is_some() {
+            return reply.send(Reply::refused("only cut and heal take two names"));
+        }
         let chosen: Vec<usize> = (0..self.slots.len())
             .filter(|at| {
                 command.name.as_ref().is_none_or(|name| *name == self.slots[*at].plan.name)
@@ -174,7 +209,8 @@ impl Supervisor {
             false => Ok(()),
         };
         match action {
-            Action::Status => (),
+            // Links are changed before.
+            Action::Status | Action::Cut | Action::Heal => (),
             Action::Start if slot.state == State::Stopping => slot.restart = true,
             Action::Start if slot.is_alive() => return refuse(slot, "has already started"),
             Action::Start => self.start(at),
@@ -213,7 +249,8 @@ impl Supervisor {
         };
         for pending in self.pending.extract_if(.., done) {
             let processes = pending.slots.iter().map(|at| slots[*at].view()).collect();
-            pending.reply.send(Reply { error: None, processes });
+            let cut = self.links.named(&plans(slots));
+            pending.reply.send(Reply { error: None, processes, cut });
         }
     }
 
@@ -254,6 +291,10 @@ impl Supervisor {
             .all(by_itself)
             .then(|| Outcome { failed: self.slots.iter().map(Slot::view).collect() })
     }
+}
+
+fn plans(slots: &[Slot]) -> Vec<&Plan> {
+    slots.iter().map(|slot| &slot.plan).collect()
 }
 
 /// Ends with the process; the inbox is bounded by the number of processes.

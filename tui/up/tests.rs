@@ -71,7 +71,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 fn command(action: Action, name: &str) -> Command {
-    Command { action, name: (!name.is_empty()).then(|| name.to_owned()) }
+    Command { action, name: (!name.is_empty()).then(|| name.to_owned()), peer: None }
 }
 
 fn only(reply: Reply) -> Process {

@@ -210,6 +210,9 @@ impl Table<'_> {
             }));
         }
         let mark = |water| move |column: &Column| Some(column.marks.get(water)?.to_string());
+        if !self.board.cut.is_empty() {
+            rows.push(self.links());
+        }
         rows.push(self.row("term", mark(Water::Term)));
         rows.push(self.row("commit", mark(Water::Commit)));
         rows.push(self.row("applied", mark(Water::Applied)));
@@ -245,6 +248,15 @@ impl Table<'_> {
             }));
         }
         rows
+    }
+
+    /// The members to which the links of each are cut.
+    fn links(&self) -> Row {
+        let cell = |member| match self.board.cut_from(member).as_slice() {
+            [] => ("whole".to_owned(), Tone::Plain),
+            names => (format!("╳ {}", names.join(" ")), Tone::Bad),
+        };
+        Row { name: "links", cells: (0..self.board.columns.len()).map(cell).collect() }
     }
 
     /// A row; what is not known is unknown.

@@ -62,6 +62,7 @@ impl Look {
 /// Replacements for the non-ASCII characters that the player uses.
 const ASCII: &[(char, &str)] = &[
     ('→', "->"),
+    ('╳', "X"),
     ('←', "<-"),
     ('↑', "up"),
     ('↓', "down"),

@@ -4,7 +4,10 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
-use raft::eraftpb::{Message, MessageType};
+use raft::eraftpb::{
+    Message,
+    MessageType::{self, MsgSnapshot},
+};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -57,6 +60,7 @@ impl Hub {
         if peer.id == self.local.identity.member_id || self.local.is_removed(peer.id) {
             return;
         }
+        self.local.links.learn(peer.id, &peer.urls);
         if self.links.borrow().contains_key(&peer.id) {
             return self.update(peer);
         }
@@ -129,6 +133,15 @@ impl Hub {
         self.local.lost(&lost);
     }
 
+    /// Drops a message at a link that is cut. While its stream is open nobody notices, as with a
+    /// network that drops packets; without a stream, dialling fails, and raft hears of that.
+    fn drop_at_cut(&self, link: &Link, message: &Message) {
+        drops::cut(message, false);
+        if !link.outgoing(Channel::Message).is_attached() {
+            self.local.unreachable(message.to);
+        }
+    }
+
     /// Queues a message; returns it when that queue is full.
     fn send_one(&self, outbound: Outbound) -> Option<Message> {
         let message = &outbound.message;
@@ -140,6 +153,10 @@ impl Hub {
             return None;
         }
         if let Some(link) = self.links.borrow().get(&message.to) {
+            if self.local.links.is_cut(message.to) && message.get_msg_type() != MsgSnapshot {
+                self.drop_at_cut(link, message);
+                return None;
+            }
             return link.send(outbound);
         }
         if let Some(remote) = self.remotes.borrow().get(&message.to) {
@@ -192,6 +209,7 @@ mod tests {
                     election: Duration::from_secs(1),
                     connections: 1,
                     active: Arc::default(),
+                    links: Arc::default(),
                     inbox: inbox().0,
                 }));
                 hub.add(&Peer { id: 2, urls: Vec::new() });

@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::HashSet, sync::Arc, time::Duration};
 
 use raft::eraftpb::{Message, MessageType};
 
-use super::{active::Active, drops, glass, identity::Identity, log_limit::LogLimit};
+use super::{active::Active, drops, glass, identity::Identity, links::Links, log_limit::LogLimit};
 use crate::{
     clock,
     raft::inbox::{Inbox, Input, Refused},
@@ -21,6 +21,7 @@ pub(super) struct Seed {
     /// Connections that are served at a time.
     pub(super) connections: usize,
     pub(super) active: Arc<Active>,
+    pub(super) links: Arc<Links>,
     pub(super) inbox: Inbox,
 }
 
@@ -30,6 +31,8 @@ pub(super) struct Local {
     /// How long connecting and the head of an answer may take (etcd: peerDialTimeout).
     pub(super) dial_timeout: Duration,
     pub(super) active: Arc<Active>,
+    /// The links that are cut.
+    pub(super) links: Arc<Links>,
     inbox: Inbox,
     peers: RefCell<HashSet<u64>>,
     removed: RefCell<HashSet<u64>>,
@@ -42,6 +45,7 @@ impl Local {
             identity: seed.identity,
             dial_timeout: Duration::from_secs(1) + seed.election,
             active: seed.active,
+            links: seed.links,
             inbox: seed.inbox,
             peers: RefCell::default(),
             removed: RefCell::default(),
@@ -59,6 +63,7 @@ impl Local {
         self.peers.borrow_mut().remove(&id);
         self.removed.borrow_mut().insert(id);
         self.active.forget(id);
+        self.links.forget(id);
     }
 
     /// Whether the member with this id was removed.
@@ -86,6 +91,10 @@ impl Local {
     /// Hands a received message to raft. `Err` if raft's inbox has no room; a stream ignores that,
     /// because Raft repeats.
     pub(super) fn receive(&self, message: Box<Message>, link: u64) -> Result<(), Refused> {
+        if self.links.is_cut(message.from) {
+            drops::cut(&message, true);
+            return Ok(());
+        }
         glass::received(&message, link);
         if failpoint_drops_receive(message.from) || !self.is_for_raft(&message) {
             return Ok(());

@@ -159,6 +159,11 @@ impl Worker {
     async fn run(mut self) {
         loop {
             let outbound = self.queue.next().await;
+            if self.local.links.is_cut(self.peer) {
+                drops::cut(&outbound.message, false);
+                self.local.unreachable(self.peer);
+                continue;
+            }
             let posted = timeout(REQUEST_TIMEOUT, self.post(&outbound)).await;
             match posted.unwrap_or(Err(Failed::Timeout)) {
                 Ok(()) => continue,

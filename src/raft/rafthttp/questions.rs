@@ -18,6 +18,7 @@
 //! * A connection goes back only after its whole answer has been read.
 //! * The newest idle connection is used first, so that surplus ones grow old and are closed: those
 //!   beyond six to a peer after a second, all others after five.
+//! * A question over a link that is cut gets no answer, for as long as its patience lasts.
 //! * If the peer closed a connection while it was idle, no question is lost: it is sent once more,
 //!   on a new connection. So every question must be safe to repeat.
 //!
@@ -30,7 +31,7 @@
 
 use std::{
     pin::pin,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -40,10 +41,13 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
-use super::dial::{self, Sender, Target};
+use super::{
+    dial::{self, Sender, Target},
+    links::Links,
+};
 use crate::clock;
 
 /// The most connections, because clients decide how many questions there are. Further questions
@@ -63,6 +67,14 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// The connections of this process.
 static POOL: Pool = Pool::new();
+/// The links of this process's member that are cut, if it can be asked to cut any.
+static LINKS: OnceLock<Arc<Links>> = OnceLock::new();
+
+/// From now on no question is answered over a link that is cut.
+pub(super) fn end_at_cuts(links: Arc<Links>) {
+    // Set already only in a test with several members in one process, none of which is asked.
+    let _ = LINKS.set(links);
+}
 
 /// The limits of a question.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +138,10 @@ impl Pool {
         limits: Limits,
     ) -> Option<Response<Bytes>> {
         let target = dial::target(url)?;
+        if LINKS.get().is_some_and(|links| links.is_cut_at(&target.authority)) {
+            sleep(limits.patience).await;
+            return None;
+        }
         let mut request = request.map(Full::new);
         request.headers_mut().insert(HOST, HeaderValue::from_str(&target.authority).ok()?);
         let exchange = self.exchange(&target, request, limits.body);

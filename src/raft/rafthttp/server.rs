@@ -217,6 +217,9 @@ fn stream(hub: &Rc<Hub>, request: &Request<Incoming>) -> Answer {
         hub.local.complain(from, "its stream is meant for another member", meant);
         return refuse(StatusCode::PRECONDITION_FAILED, "to field mismatch");
     }
+    if hub.local.links.is_cut(from) {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the link is cut");
+    }
     let number = glass::stream_number(headers);
     let Some(body) = hub.attach(from, channel, number) else {
         return refuse(StatusCode::NOT_FOUND, "error sender not found");

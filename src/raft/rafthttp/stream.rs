@@ -212,7 +212,7 @@ impl Body for StreamBody {
             return Poll::Ready(Some(Err(Replaced)));
         }
         this.encode(&mut state);
-        if this.heartbeat.poll_tick(cx).is_ready() {
+        if this.heartbeat.poll_tick(cx).is_ready() && !this.local.links.is_cut(this.outgoing.peer) {
             this.encoder.encode_link_heartbeat(&mut this.buffer);
         }
         if this.buffer.is_empty() {
@@ -300,6 +300,8 @@ impl Reader {
 
     async fn dial(&self) -> Result<(Incoming, Frames), Failed> {
         let target = self.urls.pick()?;
+        let healed = timeout(self.local.dial_timeout, self.local.links.healed(self.peer));
+        healed.await.map_err(|_| Failed::Timeout)?;
         let asked = timeout(self.local.dial_timeout, self.ask(&target)).await;
         asked.unwrap_or(Err(Failed::Timeout)).inspect_err(|_| self.urls.failed(&target))
     }

@@ -53,6 +53,7 @@ fn config(id: u64, port: u16, peers: Vec<Peer>) -> Config {
         peers,
         server_version: "3.5.33",
         election: Duration::from_secs(1),
+        cuts: None,
         extra: axum::Router::new().route("/version", axum::routing::get(|| async { "a version" })),
     }
 }

@@ -25,9 +25,10 @@ use super::{
     active::Active,
     hub::{self, Hub},
     identity::Identity,
+    links::{Cuts, Links},
     local,
     peer::Peer,
-    server,
+    questions, server,
 };
 use crate::{raft::inbox::Inbox, trace};
 
@@ -53,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) election: Duration,
     /// Connections that are served at a time, at all listeners together; more wait.
     pub(crate) connections: usize,
+    /// Requests to cut links, if the one that started this member may make them.
+    pub(crate) cuts: Option<Cuts>,
     /// Answers requests on the peer port that are not under `/raft`. Its handlers run on the peer
     /// thread: they must not block.
     pub(crate) extra: axum::Router,
@@ -103,14 +106,24 @@ pub(crate) fn spawn(
         listeners.into_iter().map(adopt).collect::<io::Result<Vec<_>>>()?
     };
     let (commands, received) = unbounded_channel();
+    let links = Arc::new(Links::default());
     let (active, waiting) = (Arc::new(Active::default()), Arc::new(AtomicUsize::new(0)));
     let sender = Sender { commands, waiting: waiting.clone(), inbox: inbox.clone() };
     let Config { election, connections, .. } = config;
-    let seed = local::Seed { identity, election, connections, active: active.clone(), inbox };
-    let (peers, extra) = (config.peers, config.extra);
+    if let Some(cuts) = &config.cuts {
+        links.want(&cuts.borrow());
+        questions::end_at_cuts(links.clone());
+    }
+    let active_too = active.clone();
+    let seed = local::Seed { identity, election, connections, active: active_too, links, inbox };
+    let (peers, extra, cuts) = (config.peers, config.extra, config.cuts);
     let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || {
         run(&runtime, async move {
             let hub = Rc::new(Hub::new(seed));
+            if let Some(cuts) = cuts {
+                let links = hub.local.links.clone();
+                tokio::task::spawn_local(async move { links.follow(cuts).await });
+            }
             for peer in peers {
                 hub.add(&peer);
             }

@@ -349,6 +349,7 @@ mod tests {
             peer_urls: vec!["http://127.0.0.1:1".to_owned()],
             peers: Vec::new(),
             server_version: "3.5.33",
+            cuts: None,
             election: std::time::Duration::from_secs(1),
             extra: axum::Router::new(),
         };

@@ -7,6 +7,7 @@ use super::{
     address::Address,
     cluster::{Because, Start, StepDown},
     election::Election,
+    links,
 };
 use crate::{
     field,
@@ -148,6 +149,7 @@ impl Finder<'_> {
         };
         self.picked.extend(of(&election.heard, Relation::Message));
         self.picked.extend(of(&election.steps, Relation::Election));
+        self.cuts(election.first());
         let winner = election.winner(self.stories.recording);
         let title = format!("election of term {}", election.term);
         let entry = winner.zip(election.entry).map(|(_, index)| (election.term, index));
@@ -168,6 +170,14 @@ impl Finder<'_> {
             self.retain_of_time(election);
         }
         self.told(title, entry)
+    }
+
+    /// The cuts of the links that were cut when this happened.
+    fn cuts(&mut self, at: usize) {
+        let (recording, order) = (self.stories.recording, self.stories.order);
+        let time = order.times[at];
+        let cuts = links::cut(recording, order, (time, time)).into_iter();
+        self.picked.extend(cuts.map(|at| (at, Relation::Election)));
     }
 
     /// Leaves out what happened in starts that began after the election, and what comes after the
@@ -216,6 +226,7 @@ impl Finder<'_> {
             self.picked.extend(partner.map(|at| (*at, Relation::Message)));
         }
         self.picked.insert(step_down.event, Relation::Election);
+        self.cuts(step_down.event);
         self.told(format!("step-down of the leader of term {}", step_down.term), None)
     }
 

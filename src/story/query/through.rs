@@ -1,5 +1,5 @@
 //! What happened to the cluster while a request ran: the leaders that it lost, the elections that
-//! it waited for, the starts and the dropped messages.
+//! it waited for, the starts, the links that were cut and the dropped messages.
 //!
 //! ```text
 //!   the request        ├──────────────────────────────────────────┤
@@ -21,6 +21,7 @@ use super::{
     Story,
     address::Address,
     cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, start_time},
+    links,
 };
 use crate::{
     field, fields,
@@ -105,6 +106,8 @@ pub struct Through {
     pub starts: Vec<Start>,
     /// The standstills of processes, also those before the rpc and after it.
     pub stalls: Vec<StoodStill>,
+    /// The links that were cut: a member by position, and the other by raft's id.
+    pub cut: Vec<(u8, u64)>,
     /// The messages that were dropped.
     pub dropped: Vec<Dropped>,
     /// The members, by raft's id, that were heard of since the request has been without a leader;
@@ -130,6 +133,7 @@ impl Through {
             cluster.step_downs.iter().filter(|one| is_in(one.event)).copied().collect();
         through.starts = cluster.starts.iter().filter(|one| is_in(one.first)).copied().collect();
         through.stalls = stood_still(recording, order, cluster, story);
+        through.cut = cut(recording, order, (from, to));
         through.dropped = dropped(recording, order, (from, to));
         if let Some(last) = through.without.last() {
             // A member that dies together with the leader has just been heard of.
@@ -145,6 +149,7 @@ impl Through {
             && self.step_downs.is_empty()
             && self.starts.is_empty()
             && self.stalls.is_empty()
+            && self.cut.is_empty()
             && self.dropped.is_empty()
     }
 }
@@ -267,6 +272,23 @@ fn fate(recording: &Recording, order: &Order, cluster: &Cluster, gap: &Leaderles
         Some((start, last)) if is_before_next(last) => Fate::Died(start.boot),
         _ => Fate::FellSilent,
     }
+}
+
+/// The links that were cut at some time of this, each once although both ends say so.
+fn cut(recording: &Recording, order: &Order, time: (i128, i128)) -> Vec<(u8, u64)> {
+    let id = |place: u8| recording.members.get(usize::from(place)).map(|known| known.member_id);
+    let mut cut: Vec<(u8, u64)> = Vec::new();
+    for at in links::cut(recording, order, time) {
+        let event = &recording.events[at];
+        let (one, other) = (event.member, field!(event, RaftLink, peer));
+        let is_same = |known: &(u8, u64)| {
+            *known == (one, other) || (id(known.0), Some(known.1)) == (Some(other), id(one))
+        };
+        if !cut.iter().any(is_same) {
+            cut.push((one, other));
+        }
+    }
+    cut
 }
 
 /// The messages that were dropped in this time, by member, peer and type.

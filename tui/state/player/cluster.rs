@@ -12,7 +12,7 @@ use super::{
         text,
         watermarks::{Clocks, Watermarks},
     },
-    Action, Screen, State,
+    Action, Screen, State, links,
 };
 use crate::up::api::{self, Command, Process, Reply};
 
@@ -22,7 +22,7 @@ const CLOCKS_NS: u64 = 10_000_000_000;
 const CLOCKS_NEW_NS: u64 = 1_000_000_000;
 
 /// The action of a report about all processes, which the player asks for by itself.
-const REPORT: Command = Command { action: api::Action::Status, name: None };
+const REPORT: Command = Command::to_all(api::Action::Status);
 
 impl State {
     /// Lets the player stop and start members: `names` has the process at each endpoint.
@@ -44,16 +44,17 @@ impl State {
     pub(crate) fn replied(&mut self, command: &Command, reply: Reply) {
         self.version += 1;
         if let Some(why) = reply.error {
-            let Some(name) = &command.name else {
+            if command.name.is_none() {
                 // It has ended, and its members with it.
                 self.room.told = None;
                 return;
-            };
-            let verb = forecast::verb(command.action);
-            self.room.notice = Some(format!("{verb} {name}: {why}"));
+            }
+            self.room.notice = Some(format!("{}: {why}", forecast::named(command)));
             return;
         }
-        if command.name.is_some() {
+        if let Some(said) = links::done(command, &reply) {
+            self.room.notice = Some(said);
+        } else if command.name.is_some() {
             let now = |process: &Process| format!("{} is {}", process.name, process.state);
             self.room.notice = reply.processes.first().map(now);
         }
@@ -90,7 +91,8 @@ impl State {
             columns.sort_by(|a, b| a.name.cmp(&b.name));
         }
         let led = self.figures.iter().filter_map(|figures| figures.led(at_ns));
-        Board { columns, at_ns, is_now: steps.is_none(), led_ns: led.max() }
+        let cut = self.cut_links(&columns, steps);
+        Board { columns, at_ns, is_now: steps.is_none(), led_ns: led.max(), cut }
     }
 
     /// A column for each lane.
@@ -240,6 +242,7 @@ impl State {
             }
             Action::ToggleNow => self.room.is_now = !self.room.is_now,
             Action::Ask(wanted) => self.ask(wanted),
+            Action::Link => self.ask_link(),
             Action::Confirm => match self.room.question.take() {
                 Some(Question::Leave) => return false,
                 Some(Question::Act(command)) => self.command(command),
@@ -294,6 +297,14 @@ impl State {
     }
 
     fn question(&self, wanted: api::Action) -> Result<Command, String> {
+        let (name, process) = self.chosen()?;
+        let action = applicable(wanted, &process.state)
+            .map_err(|why| format!("{name} {why} ({})", process.state))?;
+        Ok(Command::to(action, process.name))
+    }
+
+    /// The name and the process of the chosen member, if `glass up` can do something to it now.
+    pub(super) fn chosen(&self) -> Result<(String, Process), String> {
         if let Some(why) = self.room.refusal() {
             return Err(why.to_owned());
         }
@@ -308,24 +319,29 @@ impl State {
         let Some((process, _)) = &column.process else {
             return Err(format!("{}: `glass up` has not said yet how it is", column.name));
         };
-        let action = applicable(wanted, &process.state)
-            .map_err(|why| format!("{} {why} ({})", column.name, process.state))?;
-        Ok(Command { action, name: Some(process.name.clone()) })
+        Ok((column.name.clone(), process.clone()))
     }
 
     fn command(&mut self, command: Command) {
-        let name = command.name.as_deref().unwrap_or_default();
-        self.room.notice = Some(format!("{} {name}: under way", forecast::verb(command.action)));
+        self.room.notice = Some(format!("{}: under way", forecast::named(&command)));
         self.room.commands.push(command);
     }
 
     /// What the question is about: the column, and what will happen.
     pub(crate) fn forecast(&self, command: &Command) -> Vec<String> {
         let board = self.board();
-        let is_it = |column: &Column| {
-            column.process.as_ref().map(|(process, _)| &process.name) == command.name.as_ref()
+        let find = |name: &Option<String>| {
+            let name = name.as_ref()?;
+            let is_it = |column: &Column| {
+                column.process.as_ref().is_some_and(|(process, _)| process.name == *name)
+            };
+            board.columns.iter().position(is_it)
         };
-        match board.columns.iter().position(is_it) {
+        match find(&command.name) {
+            Some(member) if matches!(command.action, api::Action::Cut | api::Action::Heal) => {
+                let ends = (member, find(&command.peer));
+                forecast::of_links(command.action, ends, &board.facts())
+            }
             Some(member) => forecast::forecast(command.action, member, &board.facts()),
             None => vec!["It is not known what this will do.".to_owned()],
         }

@@ -41,6 +41,9 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) 
         };
         piece(pen, &format!("   {leads}"), tone);
     }
+    if let Some(cut) = board.cut_words() {
+        piece(pen, &format!("   {cut}"), Tone::Bad);
+    }
     if let Some(alarms) = alarms_of_all(state, board) {
         piece(pen, &format!("   {alarms}"), Tone::Bad);
     }

@@ -75,9 +75,9 @@ pub(super) fn draw_question(
 ) {
     let (title, said) = match question {
         Question::Act(command) => {
-            let name = command.name.as_deref().unwrap_or_default();
-            let verb = forecast::verb(command.action).to_uppercase();
-            (format!("{verb} {name}?"), state.forecast(command))
+            let verb = forecast::verb(command.action);
+            let title = forecast::named(command).replacen(verb, &verb.to_uppercase(), 1);
+            (format!("{title}?"), state.forecast(command))
         }
         Question::Leave => {
             let own = board.columns.iter().filter(|column| column.process.is_some());

@@ -91,8 +91,8 @@ fn report(state: &mut State, doing: &[Doing]) {
     let processes = NAMES.iter().zip(doing).zip(4_711..);
     let processes =
         processes.map(|((name, doing), pid)| process(name, pid, doing.clone())).collect();
-    let command = Command { action: Action::Status, name: None };
-    handle(state, Input::Replied(command, Reply { error: None, processes }));
+    let command = Command::to_all(Action::Status);
+    handle(state, Input::Replied(command, Reply { error: None, processes, cut: Vec::new() }));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn pressed(state: &mut State, keys: &str) -> Vec<Command> {
 }
 
 fn command(action: Action, name: &str) -> Command {
-    Command { action, name: Some(name.to_owned()) }
+    Command::to(action, name)
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_member_is_killed_only_after_its_consequence_was_shown_and_confirmed() {
     assert_eq!(pressed(&mut state, "1 K y"), [command(Action::Kill, "etcd-01")]);
     assert!(text(&state).contains("kill etcd-01: under way"));
     let processes = vec![process("etcd-01", 1, Doing::Killed)];
-    let reply = Reply { error: None, processes };
+    let reply = Reply { error: None, processes, cut: Vec::new() };
     handle(&mut state, Input::Replied(command(Action::Kill, "etcd-01"), reply));
     let shown = text(&state);
     assert!(shown.contains("etcd-01 is killed") && shown.contains("QUORUM 2/3"), "{shown}");
@@ -265,7 +265,7 @@ fn in_a_recording_and_beside_foreign_members_the_keys_say_why_they_do_nothing() 
     let mut foreign = live(&scenes::put().recording, 30);
     press(&mut foreign, "esc");
     for (state, why) in [(&mut recorded, "a recording cannot"), (&mut foreign, "no `glass up`")] {
-        for key in ["s", "K", "p", "r"] {
+        for key in ["s", "K", "p", "r", "L"] {
             assert_eq!(pressed(state, key), []);
             assert!(text(state).contains(why), "{key}: {}", text(state));
             press(state, "1");
@@ -306,9 +306,9 @@ fn leaving_asks_before_it_stops_members_and_only_then() {
 /// Goal: no key, at any place, with any report, panics or sends a command that was not confirmed.
 #[test]
 fn random_keys_do_no_harm() {
-    const KEYS: [&str; 26] = [
+    const KEYS: [&str; 27] = [
         "left", "right", "up", "down", "enter", "esc", "space", "C", "R", "s", "K", "p", "r", "n",
-        "f", "1", "2", "3", "9", "?", "x", ":", "]", ".", "g", "G",
+        "f", "1", "2", "3", "9", "?", "x", ":", "]", ".", "g", "G", "L",
     ];
     let doing = [
         Doing::Running,
@@ -366,4 +366,60 @@ fn wall_clocks_that_differ_make_no_member_silent() {
     press(&mut state, "f");
     let heard: Vec<Heard> = state.board().columns.iter().map(|column| column.heard).collect();
     assert_eq!(heard, [Heard::Fresh; 3]);
+}
+
+/// A recording of busy members, in which these links are cut at the end.
+fn cut(links: &[(usize, usize)]) -> Scene {
+    let mut scene = busy();
+    for (one, other) in links {
+        for (member, peer) in [(*one, *other), (*other, *one)] {
+            scene.mark(member, Stage::RaftLink, 0, &[IDS[peer], 0, 1]);
+        }
+    }
+    scene
+}
+
+#[test]
+fn a_link_is_cut_only_after_its_consequence_was_shown_and_confirmed() {
+    let mut state = own(&busy().recording);
+    let link = |action, peer: Option<&str>| Command {
+        peer: peer.map(str::to_owned),
+        ..command(action, "etcd-01")
+    };
+    assert_eq!(pressed(&mut state, "L"), []);
+    let shown = text(&state);
+    insta::assert_snapshot!("cluster_cut_question", screen(&state, SIZES[0], UNICODE));
+    for said in ["CUT the link etcd-01 ╳ etcd-02?", "reaches 2 of 3, a quorum"] {
+        assert!(shown.contains(said), "{said} in {shown}");
+    }
+    assert_eq!(pressed(&mut state, "L L"), [], "the third choice");
+    let shown = text(&state);
+    assert!(shown.contains("CUT all links of etcd-01?") && shown.contains("steps down"), "{shown}");
+    assert_eq!(pressed(&mut state, "y"), [link(Action::Cut, None)]);
+    assert_eq!(pressed(&mut state, "L L y"), [link(Action::Cut, Some("etcd-03"))]);
+    let reply = Reply { cut: vec![("etcd-01".into(), "etcd-03".into())], ..Reply::default() };
+    handle(&mut state, Input::Replied(link(Action::Cut, Some("etcd-03")), reply));
+    assert!(text(&state).contains("cut now: etcd-01 ╳ etcd-03"), "{}", text(&state));
+    let mut state = own(&cut(&[(0, 2)]).recording);
+    assert_eq!(pressed(&mut state, "L L y"), [link(Action::Heal, Some("etcd-03"))]);
+    report(&mut state, &[Doing::Running, Doing::Running, Doing::Killed]);
+    assert_eq!(
+        pressed(&mut state, "L L y"),
+        [link(Action::Heal, Some("etcd-03"))],
+        "also if it is down"
+    );
+}
+
+#[test]
+fn links_that_are_cut_stand_in_the_banner_and_below_the_names() {
+    let shown = |links: &[(usize, usize)]| text(&own(&cut(links).recording));
+    let one = shown(&[(0, 1)]);
+    assert!(one.contains("QUORUM 3/3") && one.contains("LINK CUT etcd-01 ╳ etcd-02"), "{one}");
+    assert!(!one.contains("SILENT") && !one.contains("DOWN"), "its records still arrive: {one}");
+    let off = shown(&[(0, 1), (0, 2)]);
+    assert!(off.contains("QUORUM 2/3") && off.contains("etcd-01 CUT OFF"), "{off}");
+    let none = shown(&[(0, 1), (0, 2), (1, 2)]);
+    assert!(none.contains("NO QUORUM 1/3") && none.contains("3 LINKS CUT"), "{none}");
+    assert!(!shown(&[]).contains("links"));
+    check_all("cluster_cut", &own(&cut(&[(0, 1), (0, 2)]).recording));
 }
