@@ -175,11 +175,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_a_heal_is_woken_by_it_and_by_nothing_else() {
-        let (sender, cuts) = watch::channel(Vec::new());
+        let (sender, cuts) = watch::channel(urls(&["http://a:1", "http://b:2"]));
         let links = Links::default();
         links.learn(2, &urls(&["http://a:1"]));
         links.learn(3, &urls(&["http://b:2"]));
-        sender.send_replace(urls(&["http://a:1", "http://b:2"]));
         links.want(&cuts.borrow().clone());
         let wait = async {
             links.healed(3).await;
