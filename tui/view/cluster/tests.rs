@@ -188,8 +188,8 @@ fn what_was_not_captured_is_unknown() {
     let mut state = own(&scene.recording);
     let old = |name: &str| Process { since_ms: 60_000, ..process(name, 1, Doing::Running) };
     let processes = NAMES.iter().map(|name| old(name)).collect();
-    let command = Command { action: Action::Status, name: None };
-    handle(&mut state, Input::Replied(command, Reply { error: None, processes }));
+    let command = Command::to_all(Action::Status);
+    handle(&mut state, Input::Replied(command, Reply { error: None, processes, cut: Vec::new() }));
     let shown = text(&state);
     let row = |name: &str| shown.lines().find(|line| line.contains(name)).unwrap().to_owned();
     assert_eq!(row(" fsync p99").matches("unknown").count(), 3, "{shown}");

@@ -179,8 +179,8 @@ fn the_start_is_quiet() {
     let is_red = |cell: &ratatui::buffer::Cell| cell.fg == ratatui::style::Color::Red;
     assert!(!drawn.buffer().content().iter().any(is_red), "{drawn}");
     let process = |state| Process { name: "etcd-01".to_owned(), pid: None, state, since_ms: 9 };
-    let ended = Reply { error: None, processes: vec![process(api::State::Exited(1))] };
-    state.replied(&api::Command { action: api::Action::Status, name: None }, ended);
+    let ended = Reply { processes: vec![process(api::State::Exited(1))], ..Reply::default() };
+    state.replied(&api::Command::to_all(api::Action::Status), ended);
     assert!(screen(&state, SIZES[0], UNICODE).to_string().contains("DOWN for"));
     let others = screen(&started(Hands::Nobody), SIZES[0], UNICODE).to_string();
     assert!(others.contains("connection"), "{others}");
