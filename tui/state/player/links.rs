@@ -37,7 +37,7 @@ impl State {
             _ => None,
         };
         match self.chosen() {
-            Ok((_, process)) => match next_link(&self.board(), &process.name, asked) {
+            Ok((_, process)) => match next_link(&self.board(), &process.name, asked.as_ref()) {
                 Some(command) => self.room.question = Some(Question::Act(command)),
                 None => self.room.notice = Some("there is no other member yet".to_owned()),
             },
@@ -58,7 +58,7 @@ fn is_of_links(command: &Command) -> bool {
 
 /// The question after `asked`: each link of the member, then all of them together. A link that is
 /// cut is healed.
-fn next_link(board: &Board, name: &str, asked: Option<Command>) -> Option<Command> {
+fn next_link(board: &Board, name: &str, asked: Option<&Command>) -> Option<Command> {
     let process = |column: &Column| Some(column.process.as_ref()?.0.name.clone());
     let member =
         board.columns.iter().position(|column| process(column).as_deref() == Some(name))?;
