@@ -55,8 +55,8 @@ pub use record::{
     Record,
 };
 pub use ring::{
-    THREADS, is_capturing, is_redacting, is_slow, is_too_short, key, range_end, set_capture,
-    set_redact, set_thread,
+    EntryMarks, NewEntry, THREADS, is_capturing, is_redacting, is_slow, is_too_short, key,
+    range_end, set_capture, set_redact, set_thread,
 };
 #[cfg(test)]
 pub(crate) use ring::{own_records, thread_name};

@@ -308,7 +308,7 @@ impl Edge {
     /// The time of the present read. Its clock is that of one frame: records of one stage must
     /// differ in it.
     fn moment(&self) -> Moment {
-        Moment { raw: self.now, ..Moment::now() }
+        Moment { clock: trace::ring::next_clock(), raw: self.now }
     }
 
     fn complete_read(&mut self) {

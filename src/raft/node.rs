@@ -49,7 +49,10 @@ use super::{
     timing::Timing,
     writes::{Persisted, Writes},
 };
-use crate::{clock, mark, pb, trace};
+use crate::{
+    clock, mark, pb,
+    trace::{self, EntryMarks, NewEntry},
+};
 
 /// The most inputs of one turn, before the clock is read again.
 const INPUTS_PER_TURN: usize = 4096;
@@ -521,15 +524,15 @@ impl Node {
     // ANCHOR_END: process_ready
 
     fn note_entries(&mut self, entries: &[Entry]) {
+        let mut marks = EntryMarks::default();
         for entry in entries {
-            mark!(
-                RaftEntry,
-                pb::entry_id(&entry.data),
-                term = entry.term,
-                index = entry.index,
-                bytes = entry.data.len(),
-                waited = self.arrivals.entry_waited_ns(entry.index)
-            );
+            marks.add(NewEntry {
+                id: pb::entry_id(&entry.data),
+                term: entry.term,
+                index: entry.index,
+                bytes: entry.data.len() as u64,
+                waited_ns: self.arrivals.entry_waited_ns(entry.index),
+            });
         }
         self.arrivals.entries_noted();
     }

@@ -29,9 +29,11 @@ use std::{
 };
 
 mod notes;
+mod pack;
 
 pub use notes::is_slow;
 pub(super) use notes::{SLOW_NS, may_be_pinned, pin, set_slow_from, unpin};
+pub use pack::{EntryMarks, NewEntry};
 
 use notes::{Note, Notes};
 
@@ -94,6 +96,7 @@ impl Write<'_> {
 }
 
 /// Takes the next value of the member's clock, which orders all its records.
+#[inline]
 pub fn next_clock() -> u64 {
     CLOCK.fetch_add(1, Ordering::Relaxed)
 }
@@ -331,6 +334,27 @@ impl Ring {
         })
     }
 
+    /// The records that the slot with this number stands for: one, several marks of a pack, or
+    /// none if it was overwritten.
+    pub fn records(&self, number: u64) -> impl Iterator<Item = Record> {
+        self.get(number).into_iter().flat_map(pack::unpack)
+    }
+
+    /// Calls `each` for every record that stands from this number on, and returns the number at
+    /// which it ended.
+    pub(super) fn each_standing(&self, from: u64, mut each: impl FnMut(&Standing<'_>)) -> u64 {
+        let end = self.head();
+        for number in self.oldest().max(from)..end {
+            let Ok((head, id)) = self.peek(number) else { continue };
+            if head.kind == pack::PACKED {
+                self.records(number).for_each(|record| each(&Standing::Packed(record)));
+            } else {
+                each(&Standing::Slot { ring: self, number, head, id });
+            }
+        }
+        end
+    }
+
     /// Reads only words 1 and 5 of a record: its head and its id.
     pub fn peek(&self, number: u64) -> Result<(Head, u64), Overwritten> {
         let read = |slot: &[AtomicU64; WORDS]| {
@@ -358,6 +382,49 @@ impl Ring {
     fn slot(&self, number: u64) -> &[AtomicU64; WORDS] {
         let mask = self.slots.len() as u64 - 1;
         &self.slots[usize::try_from(number & mask).expect("a ring is smaller than the memory")]
+    }
+}
+
+/// A record that stands in a ring, of which only the head and the id have been looked at.
+pub(super) enum Standing<'a> {
+    /// It has a slot of its own.
+    Slot {
+        /// Its ring.
+        ring: &'a Ring,
+        /// Its number there.
+        number: u64,
+        /// Its head.
+        head: Head,
+        /// Its id.
+        id: u64,
+    },
+    /// It was packed with others.
+    Packed(Record),
+}
+
+impl Standing<'_> {
+    /// The record's stage.
+    pub(super) fn stage(&self) -> Option<Stage> {
+        match self {
+            Standing::Slot { head, .. } => Stage::from_number(head.stage),
+            Standing::Packed(record) => record.stage(),
+        }
+    }
+
+    /// The id of its request or round.
+    pub(super) fn id(&self) -> u64 {
+        match self {
+            Standing::Slot { id, .. } => *id,
+            Standing::Packed(record) => record.id(),
+        }
+    }
+
+    /// The whole record, unless it has been overwritten meanwhile.
+    pub(super) fn record(&self) -> Option<Record> {
+        match self {
+            Standing::Slot { ring, number, .. } => ring.get(*number).ok(),
+            Standing::Packed(record) => Some(*record),
+        }
     }
 }
 
@@ -445,13 +512,15 @@ fn list() -> MutexGuard<'static, Vec<Arc<Ring>>> {
     RINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Records per thread, a power of two. The grpc thread's hold a third of a second at full load,
-/// which is some 20 000 puts a second and member with ten records each.
+/// Records per thread, a power of two. Under load each ring reaches back for about half a second:
+/// with `--trace-brief-above` 50 000 records a second the grpc thread writes half of them, and
+/// above that limit two records a request. Late pins need some 200 ms. Larger rings cost more than
+/// memory: they push the keys and the buffers out of the processor's caches.
 fn slots_of(thread: u8) -> usize {
     match THREADS.get(usize::from(thread)).copied() {
-        Some("grpc") => 1 << 16,
-        Some("apply" | "raft") => 1 << 15,
-        Some("peer" | "wal") => 1 << 13,
+        Some("grpc") => 1 << 14,
+        Some("apply" | "raft") => 1 << 13,
+        Some("peer" | "wal") => 1 << 12,
         _ => 1 << 11,
     }
 }

@@ -230,19 +230,17 @@ pub(super) fn ids<'a>(rings: impl Iterator<Item = &'a Ring>, step: &Record) -> V
 /// The requests of the first entries of a range, 0 where none is known. Entries enter the log in
 /// order.
 fn of_entries(ring: &Ring, first: u64, last: u64) -> Vec<u64> {
-    let index = |number| {
-        let record = ring.get(number).ok()?;
-        let is_entry = record.stage() == Some(Stage::RaftEntry);
-        is_entry.then(|| (field!(record, RaftEntry, index), record.id()))
+    let entries = |number| {
+        let records = ring.records(number);
+        let entries = records.filter(|record| record.stage() == Some(Stage::RaftEntry));
+        entries.map(|record| (field!(record, RaftEntry, index), record.id()))
     };
-    let is_below = |number| index(number).map(|(index, _)| index < first);
+    let is_below = |number| entries(number).last().map(|(index, _)| index < first);
     let begin = search(ring, is_below);
     // By the place in the range: an entry that belongs to no request leaves its place empty.
     let mut ids = vec![0; IDS_MAX];
-    for number in begin..ring.head().min(begin + LOOKED_AT_MAX) {
-        let Some((index, id)) = index(number).filter(|(index, _)| first <= *index) else {
-            continue;
-        };
+    let end = ring.head().min(begin + LOOKED_AT_MAX);
+    for (index, id) in (begin..end).flat_map(entries).filter(|(index, _)| first <= *index) {
         match usize::try_from(index - first).ok().and_then(|place| ids.get_mut(place)) {
             Some(place) if index <= last => *place = id,
             _ => break,

@@ -140,7 +140,7 @@ impl State {
             self.history.records().map(|(place, record)| (*place, *record)).collect();
         all.extend(self.staging.iter().chain(&self.briefs).map(|record| (place(record), *record)));
         for ring in ring::rings() {
-            for record in (ring.oldest()..ring.head()).filter_map(|number| ring.get(number).ok()) {
+            for record in (ring.oldest()..ring.head()).flat_map(|number| ring.records(number)) {
                 let is_kept = id::kept(record.id()) || self.pins.contains(record.id());
                 let record = self.finish(record, is_kept);
                 all.entry(place(&record)).or_insert(record);

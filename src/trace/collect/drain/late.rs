@@ -14,7 +14,7 @@ use crate::{
         },
         id,
         record::{FLAG_KEPT, Head, Kind, Record},
-        ring::{self, Ring},
+        ring::{self, Reader, Standing},
         stage::{Family, Stage},
     },
 };
@@ -26,10 +26,10 @@ impl State {
         let mut found = Vec::new();
         let mut late = Cover::default();
         let mut rounds = HashSet::new();
-        let ends = self.each_standing(is_again, |ring, number, _, id| {
-            if ring::may_be_pinned(id)
-                && ids.contains(&id)
-                && let Ok(record) = ring.get(number)
+        let ends = self.each_standing(is_again, |standing| {
+            if ring::may_be_pinned(standing.id())
+                && ids.contains(&standing.id())
+                && let Some(record) = standing.record()
             {
                 match record.stage() {
                     Some(Stage::RaftEntry | Stage::ApplyEntry) => {
@@ -83,10 +83,10 @@ impl State {
         // Each kind of step is in the ring of one thread, in the order in which they ended.
         let mut ahead = Ahead::default();
         own.iter().for_each(|record| ahead.learn(record));
-        self.each_standing(is_again, |ring, number, head, id| {
-            let stage = Stage::from_number(head.stage);
+        self.each_standing(is_again, |standing| {
+            let (stage, id) = (standing.stage(), standing.id());
             if stage.is_some_and(|stage| stage.family() == Family::Loop)
-                && let Ok(record) = ring.get(number)
+                && let Some(record) = standing.record()
             {
                 let record = self.finish(record, true);
                 let is_covered = late.covers(&record);
@@ -105,23 +105,10 @@ impl State {
 
     /// Looks at every record in the rings, or at those since the last search, and returns up to
     /// which record it looked in each ring.
-    fn each_standing(
-        &self,
-        is_again: bool,
-        mut each: impl FnMut(&Ring, u64, Head, u64),
-    ) -> Vec<u64> {
-        let mut ends = Vec::new();
-        for reader in &self.readers {
-            let (oldest, end) = (reader.ring.oldest(), reader.ring.head());
-            let begin = if is_again { oldest.max(reader.searched) } else { oldest };
-            for number in begin..end {
-                if let Ok((head, id)) = reader.ring.peek(number) {
-                    each(&reader.ring, number, head, id);
-                }
-            }
-            ends.push(end);
-        }
-        ends
+    fn each_standing(&self, is_again: bool, mut each: impl FnMut(&Standing<'_>)) -> Vec<u64> {
+        let from = |reader: &Reader| if is_again { reader.searched } else { 0 };
+        let readers = self.readers.iter();
+        readers.map(|reader| reader.ring.each_standing(from(reader), &mut each)).collect()
     }
 
     /// Keeps what kept requests stood behind, and names the requests that it was for.
