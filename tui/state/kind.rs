@@ -60,6 +60,7 @@ const BY_PREFIX: &[(&str, StepKind)] = &[
     ("keyframe", StepKind::Member),
     ("usual", StepKind::Member),
     ("key", StepKind::Member),
+    ("connection", StepKind::Network),
     ("process", StepKind::Member),
     ("cpu", StepKind::Member),
     ("lost", StepKind::Member),

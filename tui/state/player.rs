@@ -8,7 +8,7 @@ use glass_etcd::{
         order::Order,
         recording::{self, ReadError},
     },
-    trace::{Grain, Stage},
+    trace::{FLAG_KEPT, FLAG_NOISE, Grain, Kind, Stage},
 };
 
 pub(crate) use super::alive::Heard;
@@ -45,6 +45,26 @@ const REFRESH_NS: u64 = 250_000_000;
 /// For every eight MiB of events the interval grows by another [`REFRESH_NS`]: a refresh reads all
 /// events, and must not use the whole processor.
 const REFRESH_BYTES: usize = 8 << 20;
+/// While nothing but routine arrives, the interval is longer by this factor: the members send a
+/// thousand such records a second for no request, and only the sparklines change.
+const ROUTINE_PAUSES: u64 = 4;
+
+/// What has arrived since the last refresh, the more urgent last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum News {
+    Nothing,
+    Routine,
+    Some,
+}
+
+impl News {
+    fn of(event: &Event) -> News {
+        let is_routine = event.flags & FLAG_NOISE != 0
+            || event.kind == Kind::Keyframe
+            || event.stage == Stage::CpuWait && event.flags & FLAG_KEPT == 0;
+        if is_routine { News::Routine } else { News::Some }
+    }
+}
 
 /// The actions of keys. The table in `keys.rs` assigns the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,8 +211,8 @@ pub(crate) struct State {
     /// Time of each live member's last sign of life, on the player's clock; empty for files.
     heard_ns: BTreeMap<u8, u64>,
     now_ns: u64,
-    refreshed_ns: u64,
-    is_dirty: bool,
+    pub(super) refreshed_ns: u64,
+    news: News,
     version: u64,
 }
 
@@ -243,7 +263,7 @@ impl State {
             heard_ns: BTreeMap::new(),
             now_ns: 0,
             refreshed_ns: 0,
-            is_dirty: false,
+            news: News::Nothing,
             version: 0,
         }
     }
@@ -307,7 +327,7 @@ impl State {
                 let members = self.memory.recording().members.len();
                 self.learned.marks.resize_with(members, Watermarks::default);
                 self.heard_ns.insert(member, self.now_ns);
-                self.is_dirty = true;
+                self.news = News::Some;
             }
             Change::Events { member, count } => {
                 self.heard_ns.insert(member, self.now_ns);
@@ -330,8 +350,8 @@ impl State {
         let first = recording.events.len() - count;
         for event in &recording.events[first..] {
             self.learned.learn(recording, event);
+            self.news = self.news.max(News::of(event));
         }
-        self.is_dirty |= count != 0;
         if self.bytes_max < self.memory.bytes() {
             let open = self.steps.as_ref().map(|steps| steps.subject);
             let cursor = open.or_else(|| self.list.subject());
@@ -344,8 +364,9 @@ impl State {
     pub(crate) fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
         let factor = 1 + self.memory.bytes() / REFRESH_BYTES;
-        let pause_ns = REFRESH_NS.saturating_mul(factor as u64);
-        if self.is_dirty && self.refreshed_ns.saturating_add(pause_ns) <= now_ns {
+        let pauses = if self.news == News::Routine { ROUTINE_PAUSES } else { 1 };
+        let pause_ns = REFRESH_NS.saturating_mul(factor as u64).saturating_mul(pauses);
+        if self.news != News::Nothing && self.refreshed_ns.saturating_add(pause_ns) <= now_ns {
             self.refresh();
         }
         let is_played = self.steps.as_mut().is_some_and(|steps| steps.tick(now_ns));
@@ -357,7 +378,7 @@ impl State {
 
     /// Rebuilds everything that is derived from the recording.
     pub(crate) fn refresh(&mut self) {
-        (self.is_dirty, self.refreshed_ns) = (false, self.now_ns);
+        (self.news, self.refreshed_ns) = (News::Nothing, self.now_ns);
         self.version += 1;
         let recording = self.memory.recording();
         let order = Order::of(recording);

@@ -539,6 +539,26 @@ pub(crate) fn live(recording: &Recording, piece: usize) -> State {
     state
 }
 
+/// Goal: an idle cluster sends a thousand records a second, and none of them is a request's.
+#[test]
+fn routine_is_looked_at_less_often_than_what_happens() {
+    const MS: u64 = 1_000_000;
+    let scene = scenes::quiet();
+    let mut state = live(&scene.recording, usize::MAX);
+    let refreshed = |state: &mut State, ms| {
+        handle(state, Input::Tick(Duration::from_millis(ms)));
+        state.refreshed_ns / MS
+    };
+    assert_eq!(0, refreshed(&mut state, 500), "nothing has come");
+    let mut later = scenes::quiet();
+    later.at(600_000).keyframes(41, 7, 41, 20_000);
+    later.heartbeat(1, 41);
+    tell_all(&mut state, &later.recording.events[scene.recording.events.len()..], 9);
+    assert_eq!([0, 1000], [999, 1000].map(|ms| refreshed(&mut state, ms)));
+    tell_all(&mut state, &scenes::put().recording.events, 9);
+    assert_eq!([1000, 1250], [1249, 1250].map(|ms| refreshed(&mut state, ms)));
+}
+
 #[test]
 fn the_cursor_stays_on_its_event_while_records_stream_in() {
     let all = as_told(&scenes::put().recording);
