@@ -301,12 +301,14 @@ impl<'a> Exporter<'a> {
                     todo.push(*to);
                 }
             }
-            // A message has two ends; if both were captured, both are exported.
-            if let Some(other) = self.order.partner.get(&at)
-                && is_meant(*other)
-                && chosen.insert(*other)
-            {
-                todo.push(*other);
+            // A message has two ends; if both were captured, both are exported. The first step of a
+            // round is a loop's, and the parent of its other steps.
+            let other = self.order.partner.get(&at).copied();
+            let first = self.ids.end_of_first(self.event(at));
+            for to in other.into_iter().chain(first) {
+                if is_meant(to) && chosen.insert(to) {
+                    todo.push(to);
+                }
             }
         }
         chosen

@@ -14,7 +14,7 @@
 //! A request's first step is its `rpc`; for a proposal that a member makes by itself (a lease's
 //! end, for example) it is `raft.propose`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{Scope, SpanIds, is_request};
 use crate::{
@@ -32,13 +32,13 @@ use crate::{
 pub(super) struct Ids<'a> {
     recording: &'a Recording,
     first: HashMap<u64, Stage>,
-    /// The requests and rounds whose first step has ended.
-    ended: HashSet<u64>,
+    /// The ends of first steps, by request or round.
+    ended: HashMap<u64, usize>,
 }
 
 impl<'a> Ids<'a> {
     pub(super) fn new(recording: &'a Recording) -> Ids<'a> {
-        let (mut first, mut ended) = (HashMap::new(), HashSet::new());
+        let (mut first, mut ended) = (HashMap::new(), HashMap::new());
         for event in recording.events.iter().filter(|event| event.id != 0) {
             match event.stage {
                 Stage::Rpc | Stage::ReadIndexRound => {
@@ -50,9 +50,9 @@ impl<'a> Ids<'a> {
                 _ => (),
             }
         }
-        for event in recording.events.iter().filter(|event| event.kind != Kind::Begin) {
-            if first.get(&event.id) == Some(&event.stage) {
-                ended.insert(event.id);
+        for (at, event) in recording.events.iter().enumerate() {
+            if event.kind != Kind::Begin && first.get(&event.id) == Some(&event.stage) {
+                ended.insert(event.id, at);
             }
         }
         Ids { recording, first, ended }
@@ -62,9 +62,14 @@ impl<'a> Ids<'a> {
     /// has ended; while the member runs, once it ends.
     pub(super) fn has_first(&self, id: u64, scope: Scope) -> bool {
         match scope {
-            Scope::Cluster => self.ended.contains(&id),
+            Scope::Cluster => self.ended.contains_key(&id),
             Scope::Member => self.first.contains_key(&id),
         }
+    }
+
+    /// The end of the first step of a step's request, or round, by position.
+    pub(super) fn end_of_first(&self, event: &Event) -> Option<usize> {
+        self.ended.get(&event.id).copied()
     }
 
     /// The first step of a request, or round, wherever it is exported, unless in a caller's trace.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{
     Finder, Relation, Stories, Story,
     address::Address,
-    cluster::{Because, Start, StepDown},
+    cluster::{Because, Start, StepDown, start_time},
     election::Election,
     links,
 };
@@ -56,7 +56,7 @@ pub fn incidents(stories: &Stories<'_>) -> Vec<Incident> {
         elections.map(|election| of_election(recording, election)).collect();
     all.extend(cluster.step_downs.iter().map(of_step_down));
     all.extend(cluster.starts.iter().map(|start| of_start(stories, start)));
-    all.sort_by_key(|incident| stories.order.times[incident.first]);
+    all.sort_by_key(|incident| start_time(recording, stories.order, incident.first));
     all
 }
 
@@ -88,12 +88,14 @@ fn of_step_down(step_down: &StepDown) -> Incident {
 
 fn of_start(stories: &Stories<'_>, start: &Start) -> Incident {
     let end = ready(stories, start);
+    // It begins before the others, and ends after some of them.
+    let begun = own(stories, start).find(|at| stories.event(*at).stage == Stage::MemberStart);
     let member = stories.recording.members.get(usize::from(start.member));
     let member_id = member.map_or(0, |member| member.member_id);
     Incident {
         address: Address::Start { member_id, boot: start.boot },
         member: start.member,
-        first: start.first,
+        first: begun.unwrap_or(start.first),
         end,
         outcome: if end.is_some() { Outcome::Serves } else { Outcome::Starts },
     }

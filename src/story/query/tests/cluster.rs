@@ -213,13 +213,18 @@ fn a_first_start_is_known_by_its_end_and_begins_where_that_began() {
     (event.clock, event.at_ns, event.took_ns) = (1, 0, script.now_ns);
     script.disk(1, 1, 3);
     script.recording.members[0].boots.push(BootInfo { boot: 2, wall_ns: 1_000_000_000 });
+    let role = script.step(0, Stage::RaftRole, 0, &[]);
     let again = script.step(0, Stage::MemberStart, 0, &[]);
-    script.recording.events[again].boot = 2;
+    for at in [role, again] {
+        script.recording.events[at].boot = 2;
+    }
     let order = Order::of(&script.recording);
     let starts = Cluster::of(&script.recording, &order).starts;
     let known: Vec<_> = starts.iter().map(|one| (one.member, one.boot, one.first)).collect();
-    assert_eq!([(0, 1, first), (0, 2, again)], known[..]);
+    assert_eq!([(0, 1, first), (0, 2, role)], known[..]);
     assert_eq!([true, false], [0, 1].map(|at| starts[at].before.is_none()));
+    let all = incidents(&Stories::new(&script.recording, &order));
+    assert_eq!([first, again], [0, 1].map(|at| all[at].first));
 }
 
 /// Goal: a request lives through what happens while it waits in the socket. Method: a member that
