@@ -39,6 +39,7 @@ pub mod raw_clock;
 pub mod reason;
 pub mod record;
 pub mod ring;
+mod source;
 pub mod span;
 pub mod stage;
 pub mod unit;

@@ -5,7 +5,10 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use glass_etcd::trace::Grain;
 
 use crate::{
-    state::{Action, Screen, State, steps::Direction::Back, steps::Direction::Forward, text},
+    state::{
+        Action, Screen, State, page::Text as Page, steps::Direction::Back,
+        steps::Direction::Forward, text,
+    },
     up::api,
 };
 
@@ -78,7 +81,8 @@ const LIST: &[Screen] = &[Screen::List];
 const STEPS: &[Screen] = &[Screen::Steps];
 const PROMPT: &[Screen] = &[Screen::Prompt];
 const FIND: &[Screen] = &[Screen::Find];
-const STORY: &[Screen] = &[Screen::Steps, Screen::Why];
+const STORY: &[Screen] = &[Screen::Steps, Screen::Why, Screen::Reading];
+const READING: &[Screen] = &[Screen::Reading];
 
 /// A row that is always valid on its screens.
 const fn row(
@@ -259,8 +263,14 @@ pub(crate) const KEYS: &[Binding] = &[
         .when(has_requests),
     row(&[Code(KeyCode::PageDown)], "PgDn", ("ten requests down", ""), LIST, Action::Choose(10))
         .when(has_requests),
+    row(&[Char('s')], "s", ("slowest first, or by time", "sort"), LIST, Action::Sort)
+        .when(has_requests),
+    row(&[Char('z')], "z", ("freeze, or let new ones in", "freeze"), LIST, Action::Freeze)
+        .when(has_requests),
+    row(&[Char(' ')], "space", ("mark it: two are compared", "mark"), LIST, Action::Mark)
+        .when(has_requests),
     row(&[Char('/')], "/", ("only some requests", "find"), LIST, Action::Find).when(has_more),
-    row(&[Text], "a-z …", ("key, m:member, l:lease", "type"), FIND, Action::Type(' '))
+    row(&[Text], "a-z …", ("key m: l: r:rpc >1ms is:read", "type"), FIND, Action::Type(' '))
         .with_character(Action::Type),
     row(&[Code(KeyCode::Enter)], "Enter", ("only those requests", "find"), FIND, Action::Narrow),
     row(
@@ -285,7 +295,7 @@ pub(crate) const KEYS: &[Binding] = &[
         &[Char('C')],
         "C",
         ("the cluster at this moment", "cluster"),
-        &[Screen::List, Screen::Steps, Screen::Why],
+        &[Screen::List, Screen::Steps, Screen::Why, Screen::Reading],
         Action::Cluster,
     ),
     row(&[Char('R')], "R", ("the list of requests", ""), STORY, Action::Requests),
@@ -333,20 +343,74 @@ pub(crate) const KEYS: &[Binding] = &[
     .when(has_steps),
     row(&[Char('p')], "p", ("critical path bright, or all", "path"), STEPS, Action::TogglePath)
         .when(has_steps),
+    row(
+        &[Char('S')],
+        "S",
+        ("the source of this step", "source"),
+        STORY,
+        Action::Read(Page::Source),
+    )
+    .when(has_steps),
+    row(&[Char('b')], "b", ("what the book says of it", "book"), STORY, Action::Read(Page::Book))
+        .when(has_steps),
+    row(&[Code(KeyCode::Up), Char('k')], "↑ k", ("a line up", "up"), READING, Action::Turn(-1)),
+    row(
+        &[Code(KeyCode::Down), Char('j')],
+        "↓ j",
+        ("a line down", "down"),
+        READING,
+        Action::Turn(1),
+    ),
+    row(&[Code(KeyCode::PageUp)], "PgUp", ("20 lines up", ""), READING, Action::Turn(-20)),
+    row(
+        &[Code(KeyCode::PageDown), Char(' ')],
+        "PgDn",
+        ("20 lines down", ""),
+        READING,
+        Action::Turn(20),
+    ),
+    row(
+        &[Char('g'), Code(KeyCode::Home)],
+        "g",
+        ("the first line", ""),
+        READING,
+        Action::Turn(isize::MIN),
+    ),
+    row(
+        &[Char('G'), Code(KeyCode::End)],
+        "G",
+        ("the last line", ""),
+        READING,
+        Action::Turn(isize::MAX),
+    ),
     row(&[Char('u')], "u", ("all values, or only changes", ""), STEPS, Action::ToggleAll)
         .when(shows_changes),
     row(
         &[Char('?')],
         "?",
         ("the keys that are valid now", "help"),
-        &[Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps, Screen::Why],
+        &[
+            Screen::Cluster,
+            Screen::Moment,
+            Screen::List,
+            Screen::Steps,
+            Screen::Why,
+            Screen::Reading,
+        ],
         Action::Help,
     ),
     row(
         &[Code(KeyCode::Esc), Char('q')],
         "Esc q",
         ("back", "back"),
-        &[Screen::Moment, Screen::List, Screen::Steps, Screen::Prompt, Screen::Why],
+        &[
+            Screen::Moment,
+            Screen::List,
+            Screen::Steps,
+            Screen::Prompt,
+            Screen::Why,
+            Screen::Reading,
+        ],
         Action::Back,
     ),
     row(&[Code(KeyCode::Esc)], "Esc", ("nothing: this is the first", ""), HOME, Action::Back),
@@ -365,6 +429,7 @@ const ALL: &[Screen] = &[
     Screen::Steps,
     Screen::Prompt,
     Screen::Why,
+    Screen::Reading,
 ];
 
 /// The keys that are valid while the list of keys is open.
@@ -562,6 +627,7 @@ mod tests {
             ("Steps", Screen::Steps),
             ("Steps, while a number is typed", Screen::Prompt),
             ("One step at full size", Screen::Why),
+            ("The source of a step, or its section of the book", Screen::Reading),
         ];
         assert_eq!(screens.len(), ALL.len());
         let of = |screen| KEYS.iter().filter(move |row| row.places.contains(&screen));

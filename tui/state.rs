@@ -20,8 +20,13 @@
 pub(crate) mod afterwards;
 pub(crate) mod ahead;
 pub(crate) mod axis;
+pub(crate) mod book;
 pub(crate) mod kept;
 pub(crate) mod kind;
+pub(crate) mod markdown;
+pub(crate) mod only;
+pub(crate) mod page;
+pub(crate) mod sources;
 pub(crate) mod words;
 
 pub(crate) mod lanes;

@@ -7,6 +7,7 @@
 //!  list     header ─ requests ─ keys
 //!  steps    title ─ heads of the lanes ─ rows ─ lens ─ why ─ keys
 //!  why      the step at full size ─ keys
+//!  reading  the source of the step, or its section of the book ─ keys
 //!  help     the keys that are valid now
 //! ```
 //!
@@ -19,6 +20,7 @@ pub(crate) mod cluster;
 pub(crate) mod help;
 pub(crate) mod list;
 pub(crate) mod plain;
+pub(crate) mod reading;
 pub(crate) mod steps;
 pub(crate) mod why;
 
@@ -58,6 +60,9 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
         (true, _, _) => help::draw(&mut pen, body, state),
         (false, Screen::Cluster | Screen::Moment | Screen::Ask | Screen::Leaving, _) => {
             cluster::draw(&mut pen, body, state);
+        }
+        (false, Screen::Reading, Some(steps)) => {
+            steps.reading.iter().for_each(|text| reading::draw(&mut pen, body, steps, *text));
         }
         (false, Screen::Why, Some(steps)) => why::draw_zoomed(&mut pen, body, state, steps),
         (false, _, Some(steps)) => steps::draw(&mut pen, body, state, steps),
@@ -109,7 +114,7 @@ fn said(state: &State) -> Option<String> {
     match state.place() {
         Screen::Find => {
             let typed = state.find.typed.as_deref().unwrap_or_default();
-            let advice = "key, m:member, l:lease; Enter finds, Esc does not";
+            let advice = "key, m:member, l:lease, r:rpc, >10ms, is:error; Enter, Esc";
             let after = state.find.mistake.as_deref().or(state.said()).unwrap_or(advice);
             Some(format!("find /{}_   ({})", text::clean(typed), text::clean(after)))
         }

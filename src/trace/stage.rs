@@ -366,7 +366,7 @@ macro_rules! vocabulary {
     /// stood behind it.
     Shared = "trace.shared" Loop Raw
         ["step" Count, "first" Id, "second" Id, "third" Id, "fourth" Id, "fifth" Id, "sixth" Id]
-        "trace/collect/ahead.rs", "none", "0.1";
+        "trace/collect/drain/late.rs", "none", "0.1";
     /// A client asks for the changes of keys from a revision on. If that is in the past, the
     /// watcher must catch up first.
     WatchCreate = "watch.create" Request Story

@@ -1,8 +1,10 @@
 //! What the list of requests is narrowed to: the stories about a key, a lease or a member.
 //!
-//! The user types words after `/`: a key, `m:` and a member's name, `l:` and a lease's id in hex.
-//! There may be one of each, and all of them must hold, as with the options of `glass trace list`.
+//! The user types words after `/`: a key, `m:` and a member's name, `l:` and a lease's id in hex,
+//! and the words of [`Only`]. There may be one of each, and all of them must hold, as with the options
+//! of `glass trace list`. A key that looks like another word is typed after `k:`.
 
+use super::only::Only;
 use glass_etcd::story::{
     Recording,
     query::find::{Wanted, is_redacted},
@@ -22,6 +24,8 @@ pub(crate) struct Find {
     pub(crate) words: String,
     /// What they mean.
     pub(crate) wanted: Wanted,
+    /// What rows have to be beside that.
+    pub(crate) only: Only,
 }
 
 /// The most characters of a search.
@@ -30,7 +34,7 @@ const TYPED_MAX: usize = 200;
 impl Find {
     /// Whether some stories are left out.
     pub(crate) fn is_narrow(&self) -> bool {
-        self.wanted != Wanted::default()
+        self.wanted != Wanted::default() || !self.only.is_empty()
     }
 
     /// Begins to type.
@@ -57,9 +61,9 @@ impl Find {
     pub(crate) fn apply(&mut self, recording: &Recording) {
         let Some(typed) = &self.typed else { return };
         match meaning(recording, typed) {
-            Ok(wanted) => {
+            Ok((wanted, only)) => {
                 let words = typed.trim().to_owned();
-                *self = Find { words, wanted, ..Find::default() };
+                *self = Find { words, wanted, only, ..Find::default() };
             }
             Err(mistake) => self.mistake = Some(mistake),
         }
@@ -79,23 +83,26 @@ impl Find {
     }
 }
 
-fn meaning(recording: &Recording, typed: &str) -> Result<Wanted, String> {
-    let mut wanted = Wanted::default();
+fn meaning(recording: &Recording, typed: &str) -> Result<(Wanted, Only), String> {
+    let (mut wanted, mut only) = (Wanted::default(), Only::default());
     for word in typed.split_whitespace() {
         let is_second = if let Some(name) = word.strip_prefix("m:") {
             wanted.member.replace(place_of(recording, name)?).is_some()
         } else if let Some(id) = word.strip_prefix("l:") {
             wanted.lease.replace(lease(id)?).is_some()
+        } else if let Some(taken) = only.take(word) {
+            !taken?
         } else if is_redacted(recording) {
             return Err(REDACTED.to_owned());
         } else {
-            wanted.key.replace(word.as_bytes().to_vec()).is_some()
+            let key = word.strip_prefix("k:").unwrap_or(word);
+            wanted.key.replace(key.as_bytes().to_vec()).is_some()
         };
         if is_second {
-            return Err(format!("one key, one member and one lease at most: {word:?} is too many"));
+            return Err(format!("one word of a kind at most: {word:?} is too many"));
         }
     }
-    Ok(wanted)
+    Ok((wanted, only))
 }
 
 /// A lease id in hex, as etcdctl shows it.
@@ -129,13 +136,12 @@ mod tests {
     #[test]
     fn words_of_different_kinds_hold_together_and_a_second_one_of_a_kind_is_refused() {
         let mut recording = Recording::default();
-        let wanted = meaning(&recording, "told/before l:7f").unwrap();
+        let (wanted, _) = meaning(&recording, "told/before l:7f").unwrap();
+        let (odd, _) = meaning(&recording, "k:is:odd").unwrap();
+        assert_eq!(Some(b"is:odd".to_vec()), odd.key);
         assert_eq!((Some(b"told/before".to_vec()), Some(0x7f)), (wanted.key, wanted.lease));
         let refused = meaning(&recording, "told/before told/beside").unwrap_err();
-        assert_eq!(
-            "one key, one member and one lease at most: \"told/beside\" is too many",
-            refused
-        );
+        assert_eq!("one word of a kind at most: \"told/beside\" is too many", refused);
         assert!(meaning(&recording, "l:1 l:2").unwrap_err().contains("too many"));
         let key = KeyText { bytes: Vec::new(), length: 11 };
         let event = Event { key: Some(key), ..Event::mark(0, Stage::Key, 1) };

@@ -29,6 +29,7 @@ pub(crate) enum StepKind {
 const BY_PREFIX: &[(&str, StepKind)] = &[
     ("wal", StepKind::Disk),
     ("backend", StepKind::Disk),
+    ("connection", StepKind::Network),
     ("socket", StepKind::Network),
     ("answer", StepKind::Network),
     ("raft", StepKind::Raft),

@@ -18,6 +18,7 @@ pub(crate) struct Sign {
 const CLUSTER: &[Screen] = &[Screen::Cluster, Screen::Moment];
 const LIST: &[Screen] = &[Screen::List];
 const STORY: &[Screen] = &[Screen::Steps, Screen::Why];
+const STEPS: &[Screen] = &[Screen::Steps];
 const ROWS: &[Screen] = &[Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps];
 
 const fn sign(shown: &'static str, means: &'static str, places: &'static [Screen]) -> Sign {
@@ -33,6 +34,8 @@ pub(crate) const SIGNS: &[Sign] = &[
     sign("◄── ok", "the answer goes to the client; err is an error", STORY),
     sign("──►  ◄──", "a message, in the row of its sender, towards its receiver", STORY),
     sign("►2   2►", "sent to the member of lane 2; received from it", STORY),
+    sign("90 µs~", "in transit: an estimate, by the clocks of two members", STEPS),
+    sign("███▌ took", "a bar is linear; a full one is as long as the request", STEPS),
     sign("arrival?", "sent, and no record says whether it arrived", STORY),
     sign("◆ NOW", "what is above has happened, what is below has not", STORY),
     sign("· step", "work for others, or for many at once", STORY),
@@ -41,6 +44,8 @@ pub(crate) const SIGNS: &[Sign] = &[
     sign("{2,0}", "a revision: 2 is the write, 0 its first change of a key", STORY),
     sign("✔ ✘ ?", "yes, no, unknown", STORY),
     sign("▁▄█", "a bar for each second, the newest on the right", CLUSTER),
+    sign("lin  ser", "a linearizable or a serializable read", LIST),
+    sign("A  B", "marked: the first and the second of a comparison", LIST),
     sign("…", "under way; after a word, the rest did not fit", LIST),
     sign("»", "the row, or the member, that the next key is about", ROWS),
 ];

@@ -19,12 +19,12 @@ use super::{
     forget,
     help::Help,
     lanes::{self, Lane},
-    links::Links,
     list::List,
+    page::Text,
     room::{self, Hands, Room},
     steps::{Direction, Steps},
-    story::{self, RequestSummary, Subject},
-    watermarks::{self, Clocks, Water, Watermarks},
+    story,
+    watermarks::{Clocks, Watermarks},
 };
 use crate::{
     source::{
@@ -35,9 +35,11 @@ use crate::{
 };
 
 mod cluster;
+mod learned;
 mod links;
 mod manners;
 
+use learned::Learned;
 pub(crate) use manners::START_NS;
 
 /// Interval between refreshes of derived lists while records stream in, in nanoseconds.
@@ -105,6 +107,12 @@ pub(crate) enum Action {
     ChooseLast,
     /// Follow the newest row, or stop following.
     ToggleFollow,
+    /// List the slowest first, or the newest last.
+    Sort,
+    /// Keep new requests out of the list, or let them in.
+    Freeze,
+    /// Mark the chosen request for a comparison, or take the mark away.
+    Mark,
     /// Open the chosen story.
     Open,
     /// One step in time.
@@ -140,6 +148,10 @@ pub(crate) enum Action {
     TogglePath,
     /// The why panel at full size.
     Zoom,
+    /// The source of the step, or its section of the book, over the whole screen.
+    Read(Text),
+    /// Turn its pages by lines, down when positive.
+    Turn(isize),
 }
 
 /// The current screen; it decides which keys are valid.
@@ -162,6 +174,8 @@ pub(crate) enum Screen {
     Prompt,
     /// The why panel over the whole screen.
     Why,
+    /// The source of the step, or its section of the book.
+    Reading,
 }
 
 /// The head of a lane: the known state of a member.
@@ -214,31 +228,6 @@ pub(crate) struct State {
     pub(super) refreshed_ns: u64,
     news: News,
     version: u64,
-}
-
-/// Facts that the player keeps after it has dropped the events.
-#[derive(Debug, Default)]
-struct Learned {
-    /// The newest watermarks of each member, by position.
-    marks: Vec<Watermarks>,
-    /// What the members said about their links.
-    links: Links,
-    /// For each boot of a member, how many requests it had finished in its first keyframe.
-    seen_first: BTreeMap<(u8, u16), u64>,
-}
-
-impl Learned {
-    fn learn(&mut self, recording: &Recording, event: &Event) {
-        self.links.learn(event, watermarks::wall(recording, event));
-        self.marks.resize_with(recording.members.len(), Watermarks::default);
-        let Some(marks) = self.marks.get_mut(usize::from(event.member)) else { return };
-        marks.learn(event, watermarks::wall(recording, event));
-        if event.stage == Stage::KeyframeBackend
-            && let Some(seen) = marks.get(Water::Seen)
-        {
-            self.seen_first.entry((event.member, event.boot)).or_insert(seen);
-        }
-    }
 }
 
 impl State {
@@ -383,7 +372,9 @@ impl State {
         let recording = self.memory.recording();
         let order = Order::of(recording);
         let found = self.find.wanted.clone().find(recording);
-        self.list.replace(story::requests((recording, &order), &found));
+        let mut rows = story::requests((recording, &order), &found);
+        rows.retain(|row| self.find.only.has(row));
+        self.list.replace(rows);
         self.note_served();
         self.compare_clocks();
         let (recording, clocks) = (self.memory.recording(), &self.clocks.0);
@@ -407,6 +398,7 @@ impl State {
             None if self.find.typed.is_some() => Screen::Find,
             None => Screen::List,
             Some(steps) if steps.prompt.is_some() => Screen::Prompt,
+            Some(steps) if steps.reading.is_some() => Screen::Reading,
             Some(steps) if steps.is_zoomed => Screen::Why,
             Some(_) => Screen::Steps,
         }
@@ -473,28 +465,6 @@ impl State {
         }
     }
 
-    /// How many requests are shown, and how many the members finished meanwhile, where keyframes or
-    /// messages say so.
-    pub(crate) fn thinning(&self) -> (usize, Option<u64>) {
-        let of_keyframes = |((place, boot), first): (&(u8, u16), &u64)| {
-            let marks = self.learned.marks.get(usize::from(*place))?;
-            let is_newest = marks.newest.is_some_and(|newest| newest.0 == *boot);
-            is_newest
-                .then(|| marks.get(Water::Seen))
-                .flatten()
-                .map(|seen| seen.saturating_sub(*first))
-        };
-        let seen = if self.learned.seen_first.is_empty() {
-            let live: BTreeMap<Option<u8>, u64> =
-                self.memory.seen().iter().map(|seen| (seen.member, seen.finished)).collect();
-            Some(live.values().sum()).filter(|seen| *seen != 0)
-        } else {
-            Some(self.learned.seen_first.iter().filter_map(of_keyframes).sum())
-        };
-        let is_request = |row: &&RequestSummary| matches!(row.subject, Subject::Request(_));
-        (self.list.rows.iter().filter(is_request).count(), seen)
-    }
-
     /// Performs an action. Returns whether the player continues.
     pub(crate) fn update(&mut self, action: Action) -> bool {
         self.version += 1;
@@ -507,6 +477,9 @@ impl State {
             Action::ChooseFirst => self.choose(isize::MIN),
             Action::ChooseLast => self.choose(isize::MAX),
             Action::ToggleFollow => self.list.follow(!self.list.is_following),
+            Action::Sort => self.list.change_sort(),
+            Action::Freeze => self.list.freeze(!self.list.is_frozen()),
+            Action::Mark => self.list.mark(),
             Action::Open => self.open(),
             Action::Leave
             | Action::Cluster
@@ -534,7 +507,9 @@ impl State {
             | Action::ToggleAll
             | Action::NextLens
             | Action::TogglePath
-            | Action::Zoom => self.update_steps(action),
+            | Action::Zoom
+            | Action::Read(_)
+            | Action::Turn(_) => self.update_steps(action),
         }
         true
     }
@@ -555,6 +530,7 @@ impl State {
             Action::Erase => self.find.erase(),
             Action::Narrow => {
                 self.find.apply(self.memory.recording());
+                self.list.freeze(false);
                 self.refresh();
             }
             _ => {}
@@ -564,8 +540,10 @@ impl State {
     /// The part of [`State::update`] that needs an open story.
     fn update_steps(&mut self, action: Action) {
         let Some(steps) = &mut self.steps else { return };
+        let looked_at = steps.look;
         match action {
             Action::Back if steps.prompt.is_some() => steps.prompt = None,
+            Action::Back if steps.reading.is_some() => steps.reading = None,
             Action::Back => steps.is_zoomed = false,
             Action::Step(grain, direction) => {
                 steps.is_playing = false;
@@ -573,7 +551,7 @@ impl State {
             }
             Action::Jump(end) => steps.jump(end),
             Action::Prompt => steps.prompt = Some(String::new()),
-            Action::Digit(digit) => type_digit(steps, digit),
+            Action::Digit(digit) => steps.type_digit(digit),
             Action::Erase => steps.prompt.iter_mut().for_each(|typed| _ = typed.pop()),
             Action::GoTo => {
                 let typed = steps.prompt.take().unwrap_or_default();
@@ -585,37 +563,14 @@ impl State {
             Action::NextLens => steps.lens = steps.lens.next(),
             Action::TogglePath => steps.toggle_path(),
             Action::Zoom => steps.is_zoomed = true,
-            Action::Quit
-            | Action::Leave
-            | Action::Cluster
-            | Action::Requests
-            | Action::Along(_)
-            | Action::Column(_)
-            | Action::ToggleNow
-            | Action::Ask(_)
-            | Action::Link
-            | Action::Confirm
-            | Action::Help
-            | Action::Seek(_)
-            | Action::Scroll(_)
-            | Action::Speed(_)
-            | Action::Lane(_)
-            | Action::Find
-            | Action::Type(_)
-            | Action::Narrow
-            | Action::Choose(_)
-            | Action::ChooseFirst
-            | Action::ChooseLast
-            | Action::ToggleFollow
-            | Action::Open => {}
+            Action::Read(text) => steps.read(text),
+            Action::Turn(lines) => steps.turn(lines),
+            // The others need no open story.
+            _ => {}
         }
-    }
-}
-
-/// Appends a digit to the number being typed; six digits are enough for every story.
-fn type_digit(steps: &mut Steps, digit: u8) {
-    const DIGITS_MAX: usize = 6;
-    if let Some(typed) = steps.prompt.as_mut().filter(|typed| typed.len() < DIGITS_MAX) {
-        *typed += &digit.to_string();
+        // The text of another step opens at its own line.
+        if let Some(reading) = steps.reading.as_mut().filter(|_| steps.look != looked_at) {
+            reading.scrolled = 0;
+        }
     }
 }

@@ -21,8 +21,11 @@ use glass_etcd::{
 
 use super::{
     axis::Axis,
+    book,
     kept::{Kept, Log},
     lanes::Lane,
+    page::{Reading, Text},
+    sources,
     story::{self, Moment, Step, Subject, Told, Unknown},
     watermarks::{self, States, Water, Watermarks},
 };
@@ -31,6 +34,9 @@ use super::{
 const STEP_NS: u64 = 800_000_000;
 /// Speeds of playing, in quarters.
 const SPEEDS: [u64; 6] = [1, 2, 4, 8, 16, 32];
+
+/// Width of the book's lines by which its length is estimated.
+const BOOK_WIDTH: usize = 76;
 
 /// Forward or backward in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +136,13 @@ pub(crate) struct Steps {
     pub(crate) prompt: Option<String>,
     /// Whether the why panel fills the screen.
     pub(crate) is_zoomed: bool,
+    /// The text that fills the screen.
+    pub(crate) reading: Option<Reading>,
     /// One line in answer to the last key, if nothing moved.
     pub(crate) notice: Option<&'static str>,
+    /// How long the whole took, in nanoseconds: the request's rpc, or everything that belongs to
+    /// the story as far as it was captured.
+    pub(crate) whole_ns: u64,
     /// How long steps usually take.
     pub(crate) usuals: Usuals,
     /// The watermarks of each member at each of its moments.
@@ -165,13 +176,16 @@ impl Steps {
             is_playing: false,
             prompt: None,
             is_zoomed: false,
+            reading: None,
             notice: None,
+            whole_ns: 0,
             usuals: Usuals::of(recording),
             states: watermarks::states(recording),
             axis: told.axis,
             speed: 2,
             due_ns: 0,
         };
+        steps.whole_ns = steps.whole();
         steps.jump(Direction::Back);
         steps.notice = None;
         steps
@@ -197,6 +211,7 @@ impl Steps {
         self.zero_ns = zero_ns;
         self.states = watermarks::states(recording);
         self.usuals = Usuals::of(recording);
+        self.whole_ns = self.whole();
         true
     }
 
@@ -250,6 +265,14 @@ impl Steps {
         }
     }
 
+    /// Appends a digit to the number being typed; six digits are enough for every story.
+    pub(crate) fn type_digit(&mut self, digit: u8) {
+        const DIGITS_MAX: usize = 6;
+        if let Some(typed) = self.prompt.as_mut().filter(|typed| typed.len() < DIGITS_MAX) {
+            *typed += &digit.to_string();
+        }
+    }
+
     /// Moves the look cursor by one row.
     pub(crate) fn look(&mut self, direction: Direction) {
         let shown = |at: &usize| self.steps[*at].grain <= self.grain;
@@ -265,7 +288,7 @@ impl Steps {
         self.look = next.unwrap_or(self.look);
     }
 
-    /// Restricts stepping to a lane, and moves the cursor to its nearest step; `None` for all lanes.
+    /// Restricts stepping to a lane and moves the cursor to its nearest step; `None` for all lanes.
     pub(crate) fn focus_on(&mut self, lane: Option<usize>) {
         self.focus = lane;
         let places = || (0..self.steps.len()).filter(|at| self.stops(*at, self.grain));
@@ -274,6 +297,24 @@ impl Steps {
             Some(place) => (self.now, self.look, self.notice) = (place, place, None),
             None => self.notice = Some("nothing of this story happens in that lane"),
         }
+    }
+
+    /// Opens the source of the step, or its section of the book.
+    pub(crate) fn read(&mut self, text: Text) {
+        self.reading = Some(Reading { text, scrolled: 0 });
+    }
+
+    /// Turns the pages of the text that is read, down when positive, no further than its ends.
+    pub(crate) fn turn(&mut self, lines: isize) {
+        let Some(step) = self.steps.get(self.look) else { return };
+        let Some(reading) = &mut self.reading else { return };
+        let page = match reading.text {
+            Text::Source => sources::page(step.event.stage),
+            Text::Book => book::page(step.event.stage, BOOK_WIDTH),
+        };
+        let size = |lines: usize| isize::try_from(lines).unwrap_or(isize::MAX);
+        let (above, below) = (size(page.at), size(page.lines.len().saturating_sub(page.at)));
+        reading.scrolled = reading.scrolled.saturating_add(lines).clamp(-above, below);
     }
 
     /// Makes the critical path bright, or all steps again.
@@ -292,9 +333,8 @@ impl Steps {
             || (self.shows_path && step.on_path.is_none())
     }
 
-    /// How long the whole took, in nanoseconds: the request's rpc, or everything that belongs to
-    /// the story as far as it was captured.
-    pub(crate) fn whole_ns(&self) -> u64 {
+    /// See [`Steps::whole_ns`].
+    fn whole(&self) -> u64 {
         let own = || self.steps.iter().filter(|step| step.is_own);
         let answer = own().find(|step| self.is_request(step) && step.moment == Moment::Done);
         let last = own().map(|step| step.wall_ns).max();

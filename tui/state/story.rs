@@ -53,6 +53,15 @@ pub(crate) enum Subject {
     Cluster(Address),
 }
 
+/// What a read asked for, as far as its records say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// It waited for a ReadIndex round, so it saw every write that was acknowledged before.
+    Linearizable,
+    /// It was answered from this member's own data, which may be stale.
+    Serializable,
+}
+
 /// One line of the list of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestSummary {
@@ -64,6 +73,8 @@ pub(crate) struct RequestSummary {
     pub(crate) wall_ns: u64,
     /// The RPC; `election`, `step-down` or `start` if it is no request.
     pub(crate) method: &'static str,
+    /// What it asked for, if it only reads and its records say so.
+    pub(crate) read: Option<Read>,
     /// The key that it names, if it was captured.
     pub(crate) key: Option<KeyText>,
     /// What has come through it so far, if it is a stream.
@@ -181,15 +192,50 @@ pub(crate) fn requests(
     for event in &recording.events {
         *records.entry(event.id).or_default() += 1;
     }
+    let reads = Reads::of(recording);
     let requests = query::requests(recording).into_iter().filter(|known| found.has(known));
     let requests = requests.map(|known| {
         let records = records.get(&known.id).copied().unwrap_or(0);
-        summary_of((recording, order), known, records)
+        let read = reads.mode(&known);
+        RequestSummary { read, ..summary_of((recording, order), known, records) }
     });
     let others = of_cluster((recording, order), found);
     let mut all: Vec<RequestSummary> = requests.chain(others).collect();
     all.sort_by_key(|summary| (summary.wall_ns, subject_number(summary.subject)));
     all
+}
+
+/// How the reads of a recording were made.
+struct Reads {
+    /// The requests that waited for a ReadIndex round.
+    waited: HashSet<u64>,
+    /// The members that lost records, or left out short steps: of theirs, a missing wait proves
+    /// nothing.
+    doubtful: HashSet<u8>,
+}
+
+impl Reads {
+    fn of(recording: &Recording) -> Reads {
+        let mut reads = Reads { waited: HashSet::new(), doubtful: HashSet::new() };
+        for event in &recording.events {
+            match event.stage {
+                Stage::ReadIndexWait => _ = reads.waited.insert(event.id),
+                Stage::Lost | Stage::Brief => _ = reads.doubtful.insert(event.member),
+                _ => {}
+            }
+        }
+        reads
+    }
+
+    /// A range that was served without a round is serializable, if no record of it can be missing.
+    fn mode(&self, known: &Summary) -> Option<Read> {
+        let is_range = ["KV/Range", "KV/RangeStream"].contains(&known.method);
+        let is_served = known.code == Some(0) && !self.doubtful.contains(&known.member);
+        match self.waited.contains(&known.id) {
+            true => Some(Read::Linearizable),
+            false => (is_range && is_served).then_some(Read::Serializable),
+        }
+    }
 }
 
 /// A line of the list for a request.
@@ -208,6 +254,7 @@ fn summary_of(
         member: known.member,
         wall_ns: clipped(order.times[known.event]).saturating_sub(ran_ns),
         method: known.method,
+        read: None,
         key: known.key,
         flow: known.flow,
         revision: revision.filter(|revision| *revision != 0),
@@ -263,6 +310,7 @@ fn summary_of_incident(
             Address::StepDown { .. } => "step-down",
             Address::Start { .. } => "start",
         },
+        read: None,
         key: None,
         flow: None,
         revision: None,
@@ -384,7 +432,7 @@ fn stood_behind(
     said
 }
 
-/// For each event at which a piece of the critical path begins or ends, how long the pieces are that
+/// For each event at which pieces of the critical path begin or end, how long those are that
 /// end there.
 fn waits(path: &[Segment]) -> HashMap<usize, u64> {
     let mut waits = HashMap::new();

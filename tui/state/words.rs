@@ -283,6 +283,9 @@ fn other_member(event: &Event, lanes: &[Lane]) -> Option<String> {
     }
 }
 
+/// The longest key in a row.
+const KEY_MAX: usize = 88;
+
 /// Shorter durations are not shown in a lane; the why panel shows them.
 const SAY_TOOK_FROM_NS: u64 = 50_000;
 
@@ -290,7 +293,7 @@ fn begin(event: &Event) -> Vec<String> {
     let name = event.stage.name();
     match event.stage {
         Stage::Rpc => {
-            let key = event.key.as_ref().map(|text| key(text, 24));
+            let key = event.key.as_ref().map(|text| key(text, KEY_MAX));
             [format!("rpc {}", method_of(event))].into_iter().chain(key).collect()
         }
         Stage::RaftPropose

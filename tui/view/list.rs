@@ -9,8 +9,9 @@ use ratatui::layout::Rect;
 use super::pen::{Pen, Tone};
 use crate::state::{
     State,
+    list::Sort,
     player::{Head, Heard},
-    story::{RequestSummary, Subject},
+    story::{Read, RequestSummary, Subject},
     text,
     watermarks::{Water, Watermarks},
     words,
@@ -46,7 +47,12 @@ fn title(state: &State) -> String {
         0 => String::new(),
         _ => format!("   {} {} lost", words::count(lost), plural(lost, "record")),
     };
-    let follow = if state.list.is_following { "   following" } else { "" };
+    let follow = match (state.list.is_frozen(), state.list.sort, state.list.is_following) {
+        (true, ..) => "   FROZEN",
+        (_, Sort::Slowest, _) => "   slowest first",
+        (.., true) => "   following",
+        _ => "",
+    };
     let closed = if state.is_closed { "   source closed" } else { "" };
     let forgotten = if state.forgotten() == 0 { "" } else { "   oldest forgotten" };
     let narrow = match state.find.is_narrow() {
@@ -134,13 +140,8 @@ fn number(marks: &Watermarks, water: Water, digits: usize) -> String {
 
 fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.rule(area, 0, "REQUESTS");
-    let widths = Widths::of(usize::from(area.width));
-    let Widths { rpc, key, result } = widths;
-    let head = format!(
-        "   {:<12} {:<rpc$} {:<key$} {:<8} {:>6} {:>8} {:<result$} {:>7}",
-        "time UTC", "rpc", "key", "member", "rev", "took", "result", "records"
-    );
-    pen.text(area, 1, &head, Tone::Dim);
+    let widths = Widths::of(usize::from(area.width), state);
+    pen.text(area, 1, &format!("   {}", widths.heading()), Tone::Dim);
     let rows = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..area };
     if state.list.rows.is_empty() && state.find.is_narrow() {
         pen.text(rows, 0, "   No captured request is about that. Esc shows all.", Tone::Plain);
@@ -150,13 +151,19 @@ fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
         return draw_nothing(pen, rows);
     }
     let (height, chosen) = (usize::from(rows.height), state.list.chosen());
-    let first = window(state.list.rows.len(), height, chosen);
-    for ((place, row), line) in state.list.rows.iter().enumerate().skip(first).take(height).zip(0..)
-    {
+    let first = window(state.list.len(), height, chosen);
+    for ((place, row), line) in state.list.shown().enumerate().skip(first).take(height).zip(0..) {
         let is_chosen = place == chosen;
-        let mark = if is_chosen { '»' } else { ' ' };
+        let cursor = if is_chosen { '»' } else { ' ' };
+        let marked = state.list.marked.iter().position(|marked| *marked == row.subject);
+        let marked = [" ", "A", "B"][marked.map_or(0, |at| 1 + at.min(1))];
         let tone = if row.result.is_some_and(|code| code != 0) { Tone::Bad } else { Tone::Plain };
-        pen.text(rows, line, &format!(" {mark} {}", request_line(state, row, widths)), tone);
+        pen.text(
+            rows,
+            line,
+            &format!(" {cursor}{marked}{}", request_line(state, row, widths)),
+            tone,
+        );
         if is_chosen {
             pen.tint(rows, line, Tone::Chosen);
         }
@@ -181,33 +188,81 @@ pub(crate) fn window(rows: usize, height: usize, wanted: usize) -> usize {
 pub(crate) struct Widths {
     rpc: usize,
     key: usize,
+    member: usize,
     result: usize,
+    /// Whether the address has a column, by which `glass trace show` and others find the story.
+    has_id: bool,
 }
+
+/// Width of the narrowest column of members, and of the widest.
+const MEMBER_MIN: usize = 8;
+const MEMBER_MAX: usize = 24;
+/// Width of an id, with the blank after it.
+const ID: usize = 17;
 
 impl Widths {
     /// For a window of this width.
-    pub(crate) fn of(width: usize) -> Widths {
+    pub(crate) fn of(width: usize, state: &State) -> Widths {
         let result = if width < 100 { 9 } else { 19 };
         let rpc = if width < 110 { 11 } else { 22 };
-        Widths { rpc, key: width.saturating_sub(51 + rpc + result).max(8), result }
+        let names = state.lanes.iter().map(|lane| lane.name.chars().count()).max();
+        let longest = if width < 110 { MEMBER_MIN } else { MEMBER_MAX };
+        let member = names.unwrap_or(0).clamp(MEMBER_MIN, longest);
+        let has_id = 140 <= width;
+        let id = if has_id { ID } else { 0 };
+        let key = width.saturating_sub(43 + rpc + member + result + id).max(8);
+        Widths { rpc, key, member, result, has_id }
+    }
+
+    /// The names of the columns.
+    fn heading(self) -> String {
+        let Widths { rpc, key, member, result, .. } = self;
+        let id = if self.has_id { format!("{:<ID$}", "id") } else { String::new() };
+        format!(
+            "{:<12} {id}{:<rpc$} {:<key$} {:<member$} {:>6} {:>8} {:<result$} {:>7}",
+            "time UTC", "rpc", "key", "member", "rev", "took", "result", "records"
+        )
     }
 }
 
 /// One line about one request; the player and `--plain` share it.
 pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) -> String {
-    let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
-    let Widths { rpc: rpc_width, key: key_width, result: result_width } = widths;
+    let of_lane = state.lanes.iter().find(|lane| lane.place == Some(row.member));
+    let Widths { rpc: rpc_width, key: key_width, member, result: result_width, has_id } = widths;
     let (rpc, key) = what(row, key_width);
+    let rpc = format!("{}{}", rpc.strip_prefix("KV/").unwrap_or(&rpc), read(row, rpc_width));
     let revision = row.revision.map_or_else(String::new, |revision| revision.to_string());
     let took = row.took_ns.map_or_else(|| "…".to_owned(), words::duration);
+    let id = if has_id { format!("{:<ID$}", id(state, row)) } else { String::new() };
     format!(
-        "{} {:<rpc_width$} {key:<key_width$} {:<8} {revision:>6} {took:>8} {:<result_width$} {:>7}",
+        "{} {id}{:<rpc_width$} {key:<key_width$} {:<member$} {revision:>6} {took:>8} \
+         {:<result_width$} {:>7}",
         words::time_of_day(row.wall_ns),
-        words::cut(rpc.strip_prefix("KV/").unwrap_or(&rpc), rpc_width),
-        words::cut(member.map_or("unknown", |lane| &lane.name), 8),
+        words::cut(&rpc, rpc_width),
+        words::cut(of_lane.map_or("unknown", |lane| &lane.name), member),
         words::cut(result(row), result_width),
         row.records,
     )
+}
+
+/// The address of a story.
+fn id(state: &State, row: &RequestSummary) -> String {
+    match row.subject {
+        Subject::Request(id) => format!("{id:016x}"),
+        Subject::Cluster(address) => words::cut(&address.text(&state.recording().members), ID - 1),
+    }
+}
+
+/// Which kind of read a range is, if that is known.
+fn read(row: &RequestSummary, width: usize) -> &'static str {
+    let is_wide = 20 <= width;
+    match row.read.filter(|_| row.method.starts_with("KV/Range")) {
+        None => "",
+        Some(Read::Linearizable) if is_wide => " linearizable",
+        Some(Read::Linearizable) => " lin",
+        Some(Read::Serializable) if is_wide => " serializable",
+        Some(Read::Serializable) => " ser",
+    }
 }
 
 /// The RPC and the key; for an election, its term.

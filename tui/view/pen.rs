@@ -7,6 +7,7 @@ use ratatui::{
 };
 
 use crate::state::kind::StepKind;
+pub(crate) use crate::state::text::wrap;
 
 /// Values of `--color`: `auto`, `never` or `16`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -194,21 +195,6 @@ impl<'a> Pen<'a> {
     }
 }
 
-/// Wraps text at spaces.
-pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 /// Joins pieces into lines without breaking any, with a gap between them.
 pub(crate) fn pack(pieces: &[String], gap: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -264,10 +250,5 @@ mod tests {
         let look = Look { has_color: false, is_ascii: true };
         assert_eq!(look.words("41→42 ✔ é"), "41->42 [ok] ?");
         assert!(ASCII.iter().all(|(special, plain)| !special.is_ascii() && plain.is_ascii()));
-    }
-
-    #[test]
-    fn text_wraps_at_blanks() {
-        assert_eq!(wrap("a majority has it on disk", 12), ["a majority", "has it on", "disk"]);
     }
 }

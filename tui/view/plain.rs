@@ -30,7 +30,7 @@ pub(crate) fn write(recording: Recording, look: Look, out: &mut impl Write) -> i
     }
     for row in &state.list.rows {
         line("")?;
-        line(&request_line(&state, row, Widths::of(WIDTH)))?;
+        line(&request_line(&state, row, Widths::of(WIDTH, &state)))?;
         for step in story(&state, &Steps::open(state.recording(), row.subject)) {
             line(&step)?;
         }

@@ -21,11 +21,12 @@ use ratatui::layout::Rect;
 use super::{
     list::{result, role, since, unwell, what, window},
     pen::{Pen, Tone, pack_words},
-    why,
+    reading, why,
 };
 use crate::{
     state::{
         State, lens,
+        page::Text,
         player::{Head, Heard},
         steps::{Row, Steps},
         story::{Subject, Unknown},
@@ -43,7 +44,8 @@ pub(crate) use row::message_words;
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
     let below = Rect { y: area.y + 1, height: area.height - 1, ..area };
     let narrow = usize::from(area.width).saturating_sub(2);
-    let lens_lines = lens_lines(pen, state, steps, narrow).len();
+    let answer = lens::lines(state.recording(), steps, &state.lanes);
+    let lens_lines = packed(pen, &answer, narrow).len();
     let rooms = Rooms::of(below, state.lanes.len(), u16::try_from(lens_lines).unwrap_or(u16::MAX));
     let wanted = steps.focus.unwrap_or_else(|| steps.steps.get(steps.look).map_or(0, |s| s.lane));
     let columns = Columns::of(rooms.lanes.width, state.lanes.len(), wanted);
@@ -66,9 +68,14 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
         Rect { x: room.x + 1, width: room.width - 1, ..room }
     };
     let lens = panel(pen, rooms.lens);
-    draw_lens(pen, lens, state, steps);
+    draw_lens(pen, lens, steps, &answer);
     let why_area = panel(pen, rooms.why);
     why::draw(pen, why_area, state, steps);
+    for (room, text) in [(rooms.source, Text::Source), (rooms.book, Text::Book)] {
+        let Some(room) = room else { continue };
+        let room = panel(pen, room);
+        reading::draw_excerpt(pen, room, steps, text);
+    }
 }
 
 fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: u16) -> String {
@@ -126,7 +133,7 @@ fn draw_heads(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), c
         let inner = Rect { x: took.x + 1, width: took.width.saturating_sub(1), ..took };
         let width = usize::from(inner.width);
         pen.text(inner, 0, &format!("{:>width$}", "took"), Tone::Plain);
-        let whole = format!("of {}, linear", words::duration(steps.whole_ns()));
+        let whole = format!("of {}, linear", words::duration(steps.whole_ns));
         let whole = if whole.chars().count() <= width { &*whole } else { "linear" };
         pen.text(inner, 1, &format!("{whole:>width$}"), Tone::Dim);
     }
@@ -238,14 +245,13 @@ fn draw_borders(pen: &mut Pen<'_>, line: Rect, columns: &Columns) {
 }
 
 /// The answer of the lens in lines of this width.
-fn lens_lines(pen: &Pen<'_>, state: &State, steps: &Steps, width: usize) -> Vec<String> {
-    let lines = lens::lines(state.recording(), steps, &state.lanes);
-    lines.iter().flat_map(|line| pack_words(pen, line, width)).collect()
+fn packed(pen: &Pen<'_>, answer: &[lens::Line], width: usize) -> Vec<String> {
+    answer.iter().flat_map(|line| pack_words(pen, line, width)).collect()
 }
 
-fn draw_lens(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
+fn draw_lens(pen: &mut Pen<'_>, area: Rect, steps: &Steps, answer: &[lens::Line]) {
     pen.rule(area, 0, steps.lens.title());
-    let lines = lens_lines(pen, state, steps, usize::from(area.width).saturating_sub(2));
+    let lines = packed(pen, answer, usize::from(area.width).saturating_sub(2));
     let room = usize::from(area.height.saturating_sub(1));
     for (line, at) in lines.iter().take(room).zip(1..) {
         pen.text(area, at, &format!(" {line}"), Tone::Plain);

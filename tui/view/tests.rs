@@ -15,7 +15,7 @@ use crate::{
     random::Random,
     source::{Message, Said},
     state::{
-        BYTES_MAX, State,
+        BYTES_MAX, Screen, State,
         scenes::{self, Scene},
         tests::{as_told, later, live, press, tell_all},
     },
@@ -70,6 +70,36 @@ fn the_list_at_every_size() {
     check_all("list", &live(&scene.recording, 5));
 }
 
+/// Wide lists have ids, whole names and the kind of each read; sorting, freezing and marks are
+/// drawn.
+#[test]
+fn the_list_in_a_wide_window() {
+    let mut scene = scenes::put();
+    scene.recording.events = later(scene.recording.events);
+    scene.recording.events.extend(scenes::get().recording.events);
+    let mut state = State::of_recording(scene.recording);
+    press(&mut state, "s space z");
+    insta::assert_snapshot!("list_wide", screen(&state, (160, 24), UNICODE));
+}
+
+/// Goal: words after the slash leave out rows by rpc, duration and kind.
+#[test]
+fn a_search_by_kind_and_duration_leaves_rows_out() {
+    let mut scene = scenes::put();
+    scene.recording.events = later(scene.recording.events);
+    scene.recording.events.extend(scenes::get().recording.events);
+    let mut state = State::of_recording(scene.recording);
+    let all = state.list.rows.len();
+    for (words, left) in
+        [("/ i s : l i n enter", 1), ("/ r : p u t enter", 1), ("/ > 5 s enter", 0)]
+    {
+        press(&mut state, words);
+        assert_eq!(left, state.list.rows.len(), "{words}");
+        press(&mut state, "esc");
+        assert_eq!(all, state.list.rows.len());
+    }
+}
+
 #[test]
 fn a_silent_member_is_shown_as_silent_beside_busy_ones() {
     let mut state = live(&scenes::put().recording, 30);
@@ -118,6 +148,24 @@ fn a_put_in_wide_windows() {
         insta::assert_snapshot!(name, screen(&state, size, UNICODE));
     }
     insta::assert_snapshot!("put_wide_ascii", screen(&state, (160, 48), ASCII));
+}
+
+/// The source of a step and its section of the book, and what moves in them.
+#[test]
+fn the_source_and_the_book_follow_the_step() {
+    let mut state = opened(scenes::put(), "enter : 1 5 enter S");
+    check("source", &state);
+    press(&mut state, "down down");
+    let scrolled = screen(&state, SIZES[0], UNICODE);
+    assert_ne!(scrolled, screen(&opened(scenes::put(), "enter : 1 5 enter S"), SIZES[0], UNICODE));
+    press(&mut state, "right left");
+    assert_eq!(screen(&state, SIZES[0], UNICODE), {
+        screen(&opened(scenes::put(), "enter : 1 5 enter S"), SIZES[0], UNICODE)
+    });
+    press(&mut state, "b");
+    check("book", &state);
+    press(&mut state, "esc");
+    assert_eq!(Screen::Steps, state.place());
 }
 
 /// Goal: one key makes the critical path bright and the rest dim.

@@ -197,7 +197,7 @@ impl State {
 
     /// Whether the current screen is not a part of the step view.
     pub(super) fn is_above_steps(&self) -> bool {
-        !matches!(self.place(), Screen::Prompt | Screen::Why)
+        !matches!(self.place(), Screen::Prompt | Screen::Why | Screen::Reading)
     }
 
     /// Closes the screen that was opened last; home stays.
@@ -213,7 +213,7 @@ impl State {
                 self.refresh();
             }
             Screen::Find | Screen::List => self.room.is_shown = true,
-            Screen::Steps | Screen::Prompt | Screen::Why => {
+            Screen::Steps | Screen::Prompt | Screen::Why | Screen::Reading => {
                 self.steps = None;
                 self.refresh();
             }

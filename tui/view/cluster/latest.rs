@@ -33,7 +33,7 @@ pub(super) fn draw_latest(pen: &mut Pen<'_>, area: Rect, state: &State, board: &
     if state.list.rows.is_empty() && !state.greets() {
         return list::draw_nothing(pen, rows);
     }
-    let widths = Widths::of(usize::from(area.width));
+    let widths = Widths::of(usize::from(area.width), state);
     let is_past = |row: &&RequestSummary| board.is_now || row.wall_ns <= board.at_ns;
     let past: Vec<_> = state.list.rows.iter().filter(is_past).collect();
     let first = past.len().saturating_sub(usize::from(rows.height));

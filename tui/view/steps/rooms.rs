@@ -1,13 +1,13 @@
 //! The parts of the step view, by the size of the window.
 //!
 //! ```text
-//!  80 × 24         160 columns
-//!  ┌───────────┐   ┌──────┬───────────┬───────┐
-//!  │ lanes     │   │ list │ lanes     │ lens  │
-//!  │           │   │      │           │       │
-//!  ├───────────┤   │      │           │ why   │
-//!  │ lens, why │   │      │           │       │
-//!  └───────────┘   └──────┴───────────┴───────┘
+//!  80 × 24         160 columns                    200 columns
+//!  ┌───────────┐   ┌──────┬───────────┬───────┐   ┌──────┬───────────┬─────────┐
+//!  │ lanes     │   │ list │ lanes     │ lens  │   │ list │ lanes     │ lens    │
+//!  │           │   │      │           │       │   │      │           │ why     │
+//!  ├───────────┤   │      │           │ why   │   │      │           │ source  │
+//!  │ lens, why │   │      │           │       │   │      │           │ book    │
+//!  └───────────┘   └──────┴───────────┴───────┘   └──────┴───────────┴─────────┘
 //! ```
 //!
 //! The lanes come first: all of them, with times and bars, before anything stands beside them. The
@@ -23,8 +23,11 @@ const SIDE_MAX: u16 = 100;
 /// Narrowest list beside the lanes, and widest.
 const LIST_MIN: u16 = 22;
 const LIST_MAX: u16 = 38;
-/// From this width on there are panels beside the lanes.
+/// From these widths on there are panels beside the lanes, and the source and the book.
 const BESIDE: u16 = 160;
+const READING: u16 = 200;
+/// Lines of the shortest excerpt of the source or the book, with its heading.
+const EXCERPT_MIN: u16 = 9;
 
 /// Where everything is drawn below the title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,10 @@ pub(super) struct Rooms {
     pub(super) lens: Rect,
     /// Why this step.
     pub(super) why: Rect,
+    /// The source of the step.
+    pub(super) source: Option<Rect>,
+    /// What the book says of the step.
+    pub(super) book: Option<Rect>,
 }
 
 impl Rooms {
@@ -54,7 +61,8 @@ impl Rooms {
         let left = Rect { width: list, ..area };
         let middle = Rect { x: left.right(), width: area.width - list - side, ..area };
         let right = Rect { x: middle.right(), width: side, ..area };
-        Rooms { list: (0 < list).then_some(left), ..Rooms::beside(middle, right) }
+        let rooms = Rooms { list: (0 < list).then_some(left), ..Rooms::beside(middle, right) };
+        if READING <= area.width { rooms.with_reading() } else { rooms }
     }
 
     /// The panels below the lanes. The why panel takes the lines that the lens does not need.
@@ -70,14 +78,30 @@ impl Rooms {
         let panels = Rect { y: lanes.bottom(), height: bottom.min(area.height), ..area };
         let lens = Rect { height: (lens + 1).min(panels.height), ..panels };
         let why = Rect { y: lens.bottom(), height: panels.height - lens.height, ..panels };
-        Rooms { list: None, lanes, lens, why }
+        Rooms { list: None, lanes, lens, why, source: None, book: None }
     }
 
     /// The panels right of the lanes.
     fn beside(lanes: Rect, side: Rect) -> Rooms {
         let lens = Rect { height: (side.height / 4).clamp(5, 9).min(side.height), ..side };
         let why = Rect { y: lens.bottom(), height: side.height - lens.height, ..side };
-        Rooms { list: None, lanes, lens, why }
+        Rooms { list: None, lanes, lens, why, source: None, book: None }
+    }
+
+    /// The source and the book below the why panel, as far as there is room for them.
+    fn with_reading(self) -> Rooms {
+        let why =
+            Rect { height: (self.why.height / 3).clamp(8, 14).min(self.why.height), ..self.why };
+        let rest = Rect { y: why.bottom(), height: self.why.height - why.height, ..self.why };
+        if rest.height < EXCERPT_MIN {
+            return self;
+        }
+        if rest.height < 2 * EXCERPT_MIN + 2 {
+            return Rooms { why, source: Some(rest), ..self };
+        }
+        let source = Rect { height: rest.height.div_ceil(2), ..rest };
+        let book = Rect { y: source.bottom(), height: rest.height - source.height, ..rest };
+        Rooms { why, source: Some(source), book: Some(book), ..self }
     }
 }
 
@@ -91,10 +115,11 @@ mod tests {
 
     #[test]
     fn wider_windows_have_more_rooms() {
-        let names = |rooms: Rooms| [rooms.list.is_some(), rooms.lanes.height == 48];
-        assert_eq!([false, false], names(rooms(120, 48, 3)));
-        assert_eq!([true, true], names(rooms(160, 48, 3)));
-        assert_eq!([false, true], names(rooms(190, 48, 5)), "five lanes leave no list");
+        let names = |rooms: Rooms| [rooms.list.is_some(), rooms.why.y < 20, rooms.book.is_some()];
+        assert_eq!([false, false, false], names(rooms(120, 34, 3)));
+        assert_eq!([true, true, false], names(rooms(160, 48, 3)));
+        assert_eq!([true, true, true], names(rooms(200, 58, 3)));
+        assert_eq!([false, true, true], names(rooms(200, 58, 5)), "five lanes leave no list");
     }
 
     /// Goal: rooms fill the area and never overlap.
@@ -105,8 +130,9 @@ mod tests {
                 for lanes in [1, 3, 5] {
                     let area = Rect { x: 0, y: 1, width, height };
                     let all = Rooms::of(area, lanes, 2);
-                    let rooms = [all.list, Some(all.lanes), Some(all.lens), Some(all.why)];
-                    let all: Vec<Rect> = rooms.into_iter().flatten().collect();
+                    let rooms = [Some(all.lanes), Some(all.lens), Some(all.why)];
+                    let others = [all.list, all.source, all.book];
+                    let all: Vec<Rect> = rooms.into_iter().chain(others).flatten().collect();
                     let size: u32 = all.iter().map(|room| room.area()).sum();
                     assert_eq!(area.area(), size, "{area}: {all:?}");
                     for (at, room) in all.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! One row of the step view: a step in its lane, with its time, its arrow and its bar.
 
+use glass_etcd::trace::Stage;
 use ratatui::layout::Rect;
 
 use super::{
@@ -92,6 +93,9 @@ fn cell_words(
     let mut pieces = words(step, &state.lanes);
     let text = pieces.join(" ");
     let fits = |text: &String| pen.words(text).chars().count() <= width;
+    if step.event.stage == Stage::Rpc && step.moment == Moment::Begin {
+        return words::cut(&text, width);
+    }
     let Some(arrow) = step.arrow else {
         while 1 < pieces.len() && !fits(&pieces.join(" ")) {
             pieces.pop();
@@ -195,7 +199,7 @@ fn draw_took(
     if step.moment == Moment::Begin || took_ns == 0 {
         return;
     }
-    let blocks = blocks(took_ns, steps.whole_ns(), usize::from(BAR));
+    let blocks = blocks(took_ns, steps.whole_ns, usize::from(BAR));
     pen.text(bar, 0, &blocks, tone);
     let number =
         Rect { x: (bar.x + BAR).min(bar.right()), width: bar.width.saturating_sub(BAR), ..bar };

@@ -17,6 +17,7 @@ use crate::state::{
     steps::{Direction, Lens, Steps},
     story::{Moment, Step},
     watermarks::{Water, changes},
+    words,
 };
 
 /// What the parts of the screen say at one cursor.
@@ -27,6 +28,8 @@ struct Said {
     knows: Vec<Vec<String>>,
     /// The lens `changed`.
     changed: Vec<Vec<String>>,
+    /// The lens `cost`.
+    cost: Vec<Vec<String>>,
     /// The sentence of the why panel.
     why: String,
     heads: Vec<Head>,
@@ -41,12 +44,12 @@ impl Said {
             steps.lens = lens;
             lens::lines(state.recording(), &steps, &state.lanes)
         };
-        let lenses = [Lens::Durable, Lens::WhoKnows, Lens::Changed];
-        let [durable, knows, changed] = lenses.map(&mut through);
+        let lenses = [Lens::Durable, Lens::WhoKnows, Lens::Changed, Lens::Cost];
+        let [durable, knows, changed, cost] = lenses.map(&mut through);
         let step = steps.steps[steps.now].clone();
         let why = why::meaning(&step, state, &steps);
         state.steps = Some(steps);
-        Said { durable, knows, changed, why, heads, step }
+        Said { durable, knows, changed, cost, why, heads, step }
     }
 
     fn survives(&self) -> bool {
@@ -219,6 +222,33 @@ fn losses_agree(state: &State, said: &Said) -> Result<(), String> {
     Ok(())
 }
 
+/// What the lens says of the cost is what the step's record and the rpc's say.
+fn cost_agrees(steps: &Steps, said: &Said) -> Result<(), String> {
+    let (line, step) = (&said.cost[0], &said.step);
+    let took = match step.moment {
+        Moment::Begin => "this step begins".to_owned(),
+        Moment::Done => format!("this step {}", words::duration(step.event.took_ns)),
+    };
+    if line[0] != took {
+        return Err(format!("{took}, and the lens says {}", line[0]));
+    }
+    let own = || steps.steps.iter().filter(|step| step.is_own);
+    let answer = own().find(|step| steps.is_request(step) && step.moment == Moment::Done);
+    let whole = line.iter().find_map(|piece| piece.strip_prefix("whole request "));
+    let rpc = answer.map(|step| words::duration(step.event.took_ns));
+    if whole != rpc.as_deref() {
+        return Err(format!("the rpc took {rpc:?}, and the lens says {whole:?}"));
+    }
+    let waited: u64 = own().filter_map(|step| step.on_path).sum();
+    let begins = own().map(|step| step.wall_ns.saturating_sub(step.event.took_ns)).min();
+    let ends = own().map(|step| step.wall_ns).max();
+    let lasts = ends.unwrap_or(0) - begins.unwrap_or(0);
+    if lasts < waited {
+        return Err(format!("the request waited for {waited} ns of {lasts} ns"));
+    }
+    Ok(())
+}
+
 /// Walks through a story in a grain.
 fn walk(state: &mut State, name: &str, grain: Grain) -> usize {
     let index = steps(state).log.as_ref().map(|log| log.entry.1);
@@ -233,6 +263,7 @@ fn walk(state: &mut State, name: &str, grain: Grain) -> usize {
             heads_agree(&said, before.as_ref()),
             if is_drawn { screen_agrees(state, &said) } else { Ok(()) },
             losses_agree(state, &said),
+            cost_agrees(steps(state), &said),
         ];
         if let Some(complaint) = checks.into_iter().find_map(Result::err) {
             let at = (steps(state).subject, grain, steps(state).position());

@@ -1,0 +1,147 @@
+//! What rows of the list have to be, beside what they are about: the RPC, the duration, the kind.
+//!
+//! ```text
+//!   r:put        its RPC has "put" in its name        >10ms   it took longer, or already runs longer
+//!   is:error     it failed                            <1ms    it took less
+//!   is:read …    it is of this kind
+//! ```
+
+use std::time::Duration;
+
+use super::story::{Read, RequestSummary, Subject};
+
+/// A kind by its name, and whether a row is of it.
+type Kind = (&'static str, fn(&RequestSummary) -> bool);
+
+/// The kinds after `is:`.
+const KINDS: &[Kind] = &[
+    ("error", |row| row.result.is_some_and(|code| code != 0)),
+    ("open", |row| row.is_open),
+    ("write", |row| row.revision.is_some() && is_write(row)),
+    ("read", |row| ["KV/Range", "KV/RangeStream"].contains(&row.method)),
+    ("linearizable", |row| row.read == Some(Read::Linearizable)),
+    ("serializable", |row| row.read == Some(Read::Serializable)),
+    ("watch", |row| row.method.starts_with("Watch/")),
+    ("lease", |row| row.method.contains("Lease")),
+    ("lock", |row| row.method.starts_with("Lock/") || row.method.starts_with("Election/")),
+    ("cluster", |row| matches!(row.subject, Subject::Cluster(_))),
+    ("internal", |row| row.method.starts_with("internal/")),
+];
+
+fn is_write(row: &RequestSummary) -> bool {
+    ["KV/Put", "KV/DeleteRange", "KV/Txn", "KV/Compact"].contains(&row.method)
+}
+
+/// What a row has to be. Without any of these, every row is meant.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Only {
+    /// A part of the RPC's name, in small letters.
+    rpc: Option<String>,
+    /// The least and the greatest duration, in nanoseconds.
+    least_ns: Option<u64>,
+    most_ns: Option<u64>,
+    /// The kinds, by position in [`KINDS`].
+    kinds: Vec<usize>,
+}
+
+impl Only {
+    /// Whether no row is left out.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Only { rpc, least_ns, most_ns, kinds } = self;
+        rpc.is_none() && least_ns.is_none() && most_ns.is_none() && kinds.is_empty()
+    }
+
+    /// Takes a word that the user has typed. `None` if it is no word of this kind; otherwise
+    /// whether it is the first of its kind, or why it means nothing.
+    pub(crate) fn take(&mut self, word: &str) -> Option<Result<bool, String>> {
+        if let Some(part) = word.strip_prefix("r:") {
+            return Some(Ok(self.rpc.replace(part.to_lowercase()).is_none()));
+        }
+        if let Some(kind) = word.strip_prefix("is:") {
+            return Some(self.take_kind(kind));
+        }
+        let (bound, text) = match (word.strip_prefix('>'), word.strip_prefix('<')) {
+            (Some(text), _) => (&mut self.least_ns, text),
+            (_, Some(text)) => (&mut self.most_ns, text),
+            _ => return None,
+        };
+        Some(duration(text).map(|ns| bound.replace(ns).is_none()))
+    }
+
+    fn take_kind(&mut self, kind: &str) -> Result<bool, String> {
+        let begins = |(name, _): &Kind| !kind.is_empty() && name.starts_with(kind);
+        let Some(place) = KINDS.iter().position(begins) else {
+            let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+            return Err(format!("no kind {kind:?}; there are {}", names.join(", ")));
+        };
+        self.kinds.push(place);
+        Ok(true)
+    }
+
+    /// Whether the row is meant.
+    pub(crate) fn has(&self, row: &RequestSummary) -> bool {
+        let is_slow = |least: u64| row.took_ns.is_some_and(|took| least <= took);
+        let is_quick = |most: u64| row.took_ns.is_some_and(|took| took <= most);
+        self.rpc.as_ref().is_none_or(|part| row.method.to_lowercase().contains(part))
+            && self.least_ns.is_none_or(is_slow)
+            && self.most_ns.is_none_or(is_quick)
+            && self.kinds.iter().all(|kind| KINDS[*kind].1(row))
+    }
+}
+
+/// A duration such as `10ms`, in nanoseconds.
+fn duration(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err(format!("{text:?} is no duration such as 10ms")),
+    };
+    let number: f64 =
+        number.parse().map_err(|_| format!("{text:?} is no duration such as 10ms"))?;
+    let known = Duration::try_from_secs_f64(number * seconds);
+    let known = known.map_err(|_| format!("{text:?} is too long"))?;
+    u64::try_from(known.as_nanos()).map_err(|_| format!("{text:?} is too long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{State, scenes},
+        *,
+    };
+
+    fn has(words: &str, row: &RequestSummary) -> bool {
+        let mut only = Only::default();
+        for word in words.split(' ') {
+            assert_eq!(Some(Ok(true)), only.take(word), "{word}");
+        }
+        only.has(row)
+    }
+
+    #[test]
+    fn words_about_rpc_duration_and_kind_leave_rows_out() {
+        let put = State::of_recording(scenes::put().recording).list.rows[0].clone();
+        let get = State::of_recording(scenes::get().recording).list.rows[0].clone();
+        assert!(has("r:put >10ms <1s is:write", &put), "{put:?}");
+        assert!(!has("r:range", &put) && !has(">15ms", &put) && !has("is:error", &put));
+        assert!(has("is:lin r:range", &get) && !has("is:ser", &get), "{get:?}");
+        let failed = RequestSummary { result: Some(14), ..put };
+        assert!(has("is:error", &failed));
+    }
+
+    #[test]
+    fn words_without_a_meaning_say_what_there_is() {
+        let mut only = Only::default();
+        assert_eq!(None, only.take("some/key"));
+        assert!(only.take("is:odd").unwrap().unwrap_err().contains("serializable"));
+        for strange in [">ms", ">1", ">1.2.3s", "<9999999999999999999999m", ">-1s"] {
+            assert!(only.take(strange).unwrap().is_err(), "{strange}");
+        }
+        assert!(only.is_empty());
+    }
+}
