@@ -187,13 +187,8 @@ impl Running {
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
         let members = Arc::new(Members::open(data.cluster_id, &data.backend)?);
-        let store = Store::open(Arc::clone(&data.backend))
-            .map_err(|source| Error::Store { path: data.backend.path().to_owned(), source })?;
+        let store = open_store(config, &data)?;
         let status = Arc::new(Status::new(data.applied));
-        store.lessor().raise(lessor::min_ttl(config.heartbeat, config.election));
-        if config.lease_checkpoint != LeaseCheckpoint::Off {
-            store.lessor().enable_checkpoints(checkpoint::interval());
-        }
         let request_timeout = assemble::request_timeout(config);
         let ids = assemble::request_ids(&data, collector);
         let reads =
@@ -206,9 +201,9 @@ impl Running {
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases.clone(), keeper);
-        let transport_config =
-            rafthttp::Config { cuts, ..transport_config(config, &data, &members, extra, shares) };
-        let transport = rafthttp::spawn(transport_config, ports, to_raft.clone())?;
+        let own = transport_config(config, &data, &members, extra, shares);
+        let own = rafthttp::Config { cuts, ..own };
+        let transport = rafthttp::spawn(own, ports, to_raft.clone())?;
         for id in members.removed() {
             transport.sender().remove_peer(id);
         }
@@ -237,9 +232,29 @@ impl Running {
         let compaction = start_compaction(&server.store, &config.compaction)?;
         start_watch_sync(Arc::clone(&server.store))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
-        let inbox = to_raft;
-        Ok(Self { server, inbox, backend, transport, shares, raft, apply, compaction, answers })
+        Ok(Self {
+            server,
+            inbox: to_raft,
+            backend,
+            transport,
+            shares,
+            raft,
+            apply,
+            compaction,
+            answers,
+        })
     }
+}
+
+/// The key space and the leases of the data directory.
+fn open_store(config: &ServerConfig, data: &Data) -> Result<Arc<Store>, Error> {
+    let store = Store::open(Arc::clone(&data.backend))
+        .map_err(|source| Error::Store { path: data.backend.path().to_owned(), source })?;
+    store.lessor().raise(lessor::min_ttl(config.heartbeat, config.election));
+    if config.lease_checkpoint != LeaseCheckpoint::Off {
+        store.lessor().enable_checkpoints(checkpoint::interval());
+    }
+    Ok(store)
 }
 
 /// The other members: as the log knows them, or, before the log is applied, as the flags do.

@@ -526,13 +526,12 @@ impl Node {
     fn note_entries(&mut self, entries: &[Entry]) {
         let mut marks = EntryMarks::default();
         for entry in entries {
-            marks.add(NewEntry {
-                id: pb::entry_id(&entry.data),
-                term: entry.term,
-                index: entry.index,
-                bytes: entry.data.len() as u64,
-                waited_ns: self.arrivals.entry_waited_ns(entry.index),
-            });
+            let (id, bytes) = (pb::entry_id(&entry.data), entry.data.len() as u64);
+            let waited_ns = self.arrivals.entry_waited_ns(entry.index);
+            let (term, index) = (entry.term, entry.index);
+            if !marks.takes(NewEntry { id, term, index, bytes, waited_ns }) {
+                mark!(RaftEntry, id, term = term, index = index, bytes = bytes, waited = waited_ns);
+            }
         }
         self.arrivals.entries_noted();
     }

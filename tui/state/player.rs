@@ -8,7 +8,7 @@ use glass_etcd::{
         order::Order,
         recording::{self, ReadError},
     },
-    trace::{FLAG_KEPT, FLAG_NOISE, Grain, Kind, Stage},
+    trace::{Grain, Stage},
 };
 
 pub(crate) use super::alive::Heard;
@@ -38,35 +38,10 @@ mod cluster;
 mod learned;
 mod links;
 mod manners;
+mod news;
 
 use learned::Learned;
-pub(crate) use manners::START_NS;
-
-/// Interval between refreshes of derived lists while records stream in, in nanoseconds.
-const REFRESH_NS: u64 = 250_000_000;
-/// For every eight MiB of events the interval grows by another [`REFRESH_NS`]: a refresh reads all
-/// events, and must not use the whole processor.
-const REFRESH_BYTES: usize = 8 << 20;
-/// While nothing but routine arrives, the interval is longer by this factor: the members send a
-/// thousand such records a second for no request, and only the sparklines change.
-const ROUTINE_PAUSES: u64 = 4;
-
-/// What has arrived since the last refresh, the more urgent last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum News {
-    Nothing,
-    Routine,
-    Some,
-}
-
-impl News {
-    fn of(event: &Event) -> News {
-        let is_routine = event.flags & FLAG_NOISE != 0
-            || event.kind == Kind::Keyframe
-            || event.stage == Stage::CpuWait && event.flags & FLAG_KEPT == 0;
-        if is_routine { News::Routine } else { News::Some }
-    }
-}
+use news::News;
 
 /// The actions of keys. The table in `keys.rs` assigns the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,9 +327,7 @@ impl State {
     /// Advances time. `now_ns` is the player's own clock.
     pub(crate) fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
-        let factor = 1 + self.memory.bytes() / REFRESH_BYTES;
-        let pauses = if self.news == News::Routine { ROUTINE_PAUSES } else { 1 };
-        let pause_ns = REFRESH_NS.saturating_mul(factor as u64).saturating_mul(pauses);
+        let pause_ns = self.news.pause_ns(self.memory.bytes());
         if self.news != News::Nothing && self.refreshed_ns.saturating_add(pause_ns) <= now_ns {
             self.refresh();
         }

@@ -18,13 +18,15 @@
 use super::{
     alive::Heard,
     forecast::{Facts, Runs},
-    player::START_NS,
     watermarks::{Water, Watermarks},
 };
 use crate::up::api::{Action, Command, Process, State as Doing};
 
 /// The number of a leader's role.
 const LEADER: u64 = glass_etcd::trace::value::LEADER;
+
+/// How long after its start a member that sends nothing is starting, in nanoseconds.
+pub(crate) const START_NS: u64 = 10_000_000_000;
 
 /// Who can stop and start the members that are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,12 @@ use ratatui::layout::Rect;
 
 use super::pen::{Pen, Tone, wrap};
 use crate::{
-    keys::Binding,
-    state::{State, help, legend::Sign, text},
+    keys::{self, Binding},
+    state::{
+        State,
+        legend::{self, Sign},
+        text,
+    },
 };
 
 /// Width of the names of the keys, and of a column of keys.
@@ -23,7 +27,7 @@ type Line = Vec<(usize, String, Tone)>;
 /// Draws the list of keys, and beside or below it the signs.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     let typed = text::clean(&state.help.typed);
-    let (keys, signs) = (help::keys(state), help::signs(state));
+    let (keys, signs) = (keys(state), signs(state));
     let title = match typed.is_empty() {
         true => "KEYS THAT ARE VALID NOW".to_owned(),
         false => format!("KEYS THAT ARE VALID NOW   with {typed}_"),
@@ -95,4 +99,41 @@ fn sign_lines(pen: &Pen<'_>, signs: &[&Sign], area: Rect) -> Vec<Line> {
         }
     }
     lines
+}
+
+/// The keys that are valid now and match the search.
+fn keys(state: &State) -> Vec<&'static Binding> {
+    let matches =
+        |row: &&Binding| [row.shown, row.does, row.brief].iter().any(|text| state.help.has(text));
+    keys::valid(state).filter(matches).collect()
+}
+
+/// The signs of the screen that match the search.
+fn signs(state: &State) -> Vec<&'static Sign> {
+    let matches = |sign: &&Sign| state.help.has(sign.shown) || state.help.has(sign.means);
+    legend::of(state.place()).filter(matches).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{scenes, tests::press};
+
+    /// Goal: typing leaves only the lines with that word, among keys and signs, and Esc closes.
+    #[test]
+    fn the_list_of_keys_is_searched_by_typing() {
+        let mut state = State::of_recording(scenes::put().recording);
+        press(&mut state, "enter ?");
+        let all = (keys(&state).len(), signs(&state).len());
+        press(&mut state, "L A N E");
+        let found: Vec<&str> = keys(&state).iter().map(|row| row.shown).collect();
+        assert_eq!(found, ["1-9 0"]);
+        assert!(signs(&state).iter().any(|sign| sign.shown == "►2   2►"));
+        press(&mut state, "q");
+        assert!(keys(&state).is_empty(), "q is a letter here");
+        press(&mut state, "esc");
+        assert!(!state.is_helping);
+        press(&mut state, "?");
+        assert_eq!((keys(&state).len(), signs(&state).len()), all, "each opening begins anew");
+    }
 }

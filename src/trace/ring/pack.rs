@@ -12,7 +12,7 @@
 //! Nothing is lost: [`Ring::records`] makes the four marks again, each with its own clock. They
 //! share the tick, which is that of the raft thread's turn.
 //!
-//! Invariants: a pack stands only in a ring, and whoever looks through a ring unpacks it; only
+//! Invariants: a pack stands only in a ring, and a reader of a ring unpacks it; only
 //! requests that nobody has chosen are packed, so the collector's notes never name a pack.
 //!
 //! | word | content |
@@ -28,7 +28,7 @@
 
 use super::{CLOCK, Ordering, is_brief_about, is_capturing, raw_clock, with_own};
 use crate::{
-    mark, numbers,
+    numbers,
     trace::{
         record::{Head, Kind, Record, WORDS},
         stage::Stage,
@@ -63,21 +63,16 @@ pub struct EntryMarks {
 }
 
 impl EntryMarks {
-    /// Leaves a `raft.entry` for this entry, at once or with those that follow.
-    pub fn add(&mut self, entry: NewEntry) {
-        if is_brief_about(entry.id) && entry.id != 0 && is_small(&entry) {
+    /// Takes an entry whose mark shares a record with those of its neighbours. False if it does
+    /// not: then the caller marks it, after those before it, which are marked here.
+    pub fn takes(&mut self, entry: NewEntry) -> bool {
+        let is_packed = is_brief_about(entry.id) && entry.id != 0 && is_small(&entry);
+        if is_packed {
             self.pack(entry);
-            return;
+        } else {
+            self.flush();
         }
-        self.flush();
-        mark!(
-            RaftEntry,
-            entry.id,
-            term = entry.term,
-            index = entry.index,
-            bytes = entry.bytes,
-            waited = entry.waited_ns
-        );
+        is_packed
     }
 
     /// Adds an entry to the present pack, or begins a new one.
@@ -209,9 +204,7 @@ mod tests {
         assert!(is_small(&new(5)));
         assert!(!is_small(&NewEntry { waited_ns: 1 << 32, ..new(5) }));
         let mut marks = EntryMarks::default();
-        marks.add(NewEntry { id: 0, ..new(5) });
-        marks.add(new(6));
-        let kinds: Vec<u8> = own_records().iter().map(|record| record.head().kind).collect();
-        assert_eq!([Kind::Mark as u8; 2], *kinds, "nothing is packed without load");
+        assert!(!marks.takes(NewEntry { id: 0, ..new(5) }));
+        assert!(!marks.takes(new(6)), "nothing is packed without load");
     }
 }

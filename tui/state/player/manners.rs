@@ -3,16 +3,13 @@
 use super::{
     super::{
         alive::Heard,
-        room::Hands,
+        room::{Hands, START_NS},
         steps::Direction,
         story::{RequestSummary, Subject},
     },
     Action, State,
 };
 use crate::up::api::State as Doing;
-
-/// How long after its start a member that sends nothing is starting, in nanoseconds.
-pub(crate) const START_NS: u64 = 10_000_000_000;
 
 impl State {
     /// Says why a key has done nothing.

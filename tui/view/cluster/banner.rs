@@ -12,7 +12,7 @@ use crate::state::{
     alive::Heard,
     figures::Alarms,
     lanes::name_of,
-    player::START_NS,
+    room::START_NS,
     room::{Board, Column, Hands, Quorum},
     watermarks::Water,
     words,
