@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, io::BufRead};
 
 use glass_etcd::{
     story::{
-        Event, Recording,
+        Recording,
         order::Order,
         recording::{self, ReadError},
     },
-    trace::{Grain, Stage},
+    trace::Grain,
 };
 
 pub(crate) use super::alive::Heard;
