@@ -232,17 +232,8 @@ impl Running {
         let compaction = start_compaction(&server.store, &config.compaction)?;
         start_watch_sync(Arc::clone(&server.store))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
-        Ok(Self {
-            server,
-            inbox: to_raft,
-            backend,
-            transport,
-            shares,
-            raft,
-            apply,
-            compaction,
-            answers,
-        })
+        let inbox = to_raft;
+        Ok(Self { server, inbox, backend, transport, shares, raft, apply, compaction, answers })
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the list of requests is narrowed to: the stories about a key, a lease or a member.
 //!
 //! The user types words after `/`: a key, `m:` and a member's name, `l:` and a lease's id in hex,
-//! and the words of [`Only`]. There may be one of each, and all of them must hold, as with the options
-//! of `glass trace list`. A key that looks like another word is typed after `k:`.
+//! and the words of [`Only`]. There may be one of each, and all of them must hold, as with the
+//! options of `glass trace list`. A key that looks like another word is typed after `k:`.
 
 use super::only::Only;
 use glass_etcd::story::{
