@@ -1,4 +1,5 @@
-//! What the list of requests is narrowed to: the stories about a key, a lease or a member.
+//! What the list of requests is narrowed to: the stories about a key, a lease or a member, and the
+//! rows of some kind.
 //!
 //! The user types words after `/`: a key, `m:` and a member's name, `l:` and a lease's id in hex,
 //! and the words of [`Only`]. There may be one of each, and all of them must hold, as with the
