@@ -191,8 +191,8 @@ impl Anchors {
         self.list[after.saturating_sub(1)]
     }
 
-    /// Adds an anchor unless the last one is too young: `raw` was at `ns` by the system's clock, and
-    /// `rate` was measured since the start. It begins where the ticks before it end.
+    /// Adds an anchor unless the last one is too young: `raw` was at `ns` by the system's clock,
+    /// and `rate` was measured since the start. It begins where the ticks before it end.
     fn add(&mut self, raw: u64, ns: u64, rate: Rate) -> bool {
         let last = self.before(u64::MAX);
         let told = last.convert(raw);
