@@ -17,6 +17,7 @@
 
 use super::{
     alive::Heard,
+    disk,
     forecast::{Facts, Runs},
     player::START_NS,
     watermarks::{Water, Watermarks},
@@ -44,6 +45,8 @@ pub(crate) enum Hands {
 pub(crate) enum Question {
     /// To do this to a process.
     Act(Command),
+    /// To start members from what the disks had at a moment.
+    Boot(disk::Trial),
     /// To end the player, and with it the members.
     Leave,
 }

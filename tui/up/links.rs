@@ -4,13 +4,13 @@
 //!   glass run cut etcd-01 etcd-02 ─▶ Links ─▶ each end's standard input: ["http://…:2480"]
 //! ```
 //!
-//! A member cuts its links itself, so both ends are asked. It gets the peer URLs of all members that
-//! it must not reach: at its start in its environment, and with every change as a line of JSON on
-//! its standard input. That pipe is private to `glass up` and its child. A member without
-//! [`LINKS`] in its environment reads no such lines, so nothing can ask it.
+//! A member cuts its links itself, so both ends are asked. It gets the peer URLs of all members
+//! that it must not reach: at its start in its environment, and with every change as a line of JSON
+//! on its standard input. That pipe is private to `glass up` and its child. A member without
+//! [`serve::LINKS`] in its environment reads no such lines, so nothing can ask it.
 //!
-//! A cut outlives the processes: a member that is started again is told before its first message.
-//! A paused member reads the line when it goes on; until then it sends nothing anyway.
+//! A cut outlives the processes: a member that is started again knows of it before its first
+//! message. A paused member reads the line when it is resumed; until then it sends nothing anyway.
 //!
 //! Left out: links with programs other than this one. They could not be asked.
 
@@ -22,20 +22,7 @@ use super::{
     api::{Action, Command},
     plan::Plan,
 };
-
-/// The environment variable with the URLs to which a member's links are cut at its start. It says
-/// that later lists come on the standard input.
-pub(crate) const LINKS: &str = "GLASS_LINKS";
-
-/// A list of peer URLs in the form that members read.
-pub(crate) fn text(urls: &[String]) -> String {
-    serde_json::Value::from(urls).to_string()
-}
-
-/// Reads such a list.
-pub(crate) fn read(text: &str) -> Option<Vec<String>> {
-    serde_json::from_str(text).ok()
-}
+use crate::serve;
 
 /// The links that are cut, as pairs of positions in the Procfile, the lower one first.
 #[derive(Debug, Default)]
@@ -116,7 +103,7 @@ fn find(name: &str, plans: &[&Plan]) -> Result<usize, String> {
 /// the sender is gone.
 pub(crate) async fn tell(mut stdin: ChildStdin, mut lists: watch::Receiver<Vec<String>>) {
     while lists.changed().await.is_ok() {
-        let line = text(&lists.borrow_and_update()) + "\n";
+        let line = serve::links_text(&lists.borrow_and_update()) + "\n";
         if stdin.write_all(line.as_bytes()).await.is_err() {
             return;
         }

@@ -163,7 +163,7 @@ impl Slot {
             .process_group(0)
             .stdin(Stdio::piped());
         if self.plan.member.is_some() {
-            command.env(links::LINKS, links::text(cut));
+            command.env(serve::LINKS, serve::links_text(cut));
         }
         match &self.sink {
             Sink::File => {
