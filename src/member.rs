@@ -11,7 +11,8 @@
 //! Reading order: [`start`] (the threads, in the order in which they need each other), [`assemble`]
 //! (the server that they serve), [`sockets`] (where it listens), [`descriptors`] (how many
 //! connections there may be), [`notify`] (messages to the service manager), [`data`] (what is on
-//! disk, and whether it may be used), [`modes`] (its permissions), [`peers`] (questions to other
+//! disk, and whether it may be used), [`modes`] (its permissions), [`moment`] (a copy of
+//! them as they were), [`peers`] (questions to other
 //! members before and while this one runs), [`leave`] (the steps of a stop), [`compaction`] (rows
 //! of forgotten revisions), [`version`] (the leader decides the cluster's version), [`keep`] (which
 //! traces all members keep), [`otlp`] (which traces leave for other programs), [`flight`] (what a
@@ -26,6 +27,7 @@ pub mod flight;
 pub mod keep;
 mod leave;
 mod modes;
+pub mod moment;
 mod notify;
 pub mod otlp;
 pub mod peer_port;

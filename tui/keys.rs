@@ -75,6 +75,8 @@ use Press::{Char, Code, Ctrl, Digit, Text};
 const HOME: &[Screen] = &[Screen::Cluster];
 const MOMENT: &[Screen] = &[Screen::Moment];
 const CLUSTER: &[Screen] = &[Screen::Cluster, Screen::Moment];
+/// Where a moment is looked at.
+const PAST: &[Screen] = &[Screen::Cluster, Screen::Moment, Screen::Steps];
 const ASK: &[Screen] = &[Screen::Ask];
 const LEAVING: &[Screen] = &[Screen::Leaving];
 const LIST: &[Screen] = &[Screen::List];
@@ -223,6 +225,7 @@ pub(crate) const KEYS: &[Binding] = &[
         .when(has_steps),
     row(&[Char('x')], "x", ("the next question (lens)", "lens"), STEPS, Action::NextLens)
         .when(has_steps),
+    row(&[Char('B')], "B", ("boot this moment", "boot"), PAST, Action::Boot).when(can_boot),
     row(
         &[Code(KeyCode::Up), Char('k')],
         "↑ k",
@@ -484,6 +487,10 @@ fn shows_changes(state: &State) -> Now {
 }
 
 /// Whether the members that are shown can be stopped and started from here.
+fn can_boot(state: &State) -> Now {
+    state.boot_refusal().map_or(Ok(()), Err)
+}
+
 fn can_act(state: &State) -> Now {
     state.room.refusal().map_or(Ok(()), Err)
 }

@@ -5,6 +5,7 @@
 //! scripts written for etcd run unchanged.
 
 mod bench;
+mod boot;
 mod chrome;
 mod control;
 mod keys;
@@ -61,6 +62,8 @@ enum Command {
     Trace(trace::TraceArgs),
     /// Step through traces, live or from a recording
     Play(play_command::PlayArgs),
+    /// Start members from what the disks had at a moment, as after a power failure
+    Boot(boot::Args),
     /// Put load on a cluster, with the flags of etcd's benchmark tool
     #[command(disable_help_flag = true)]
     Bench(Words),
@@ -74,7 +77,7 @@ struct Words {
 }
 
 /// Selects a cluster on this machine.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(crate) struct Cluster {
     /// The Procfile with the cluster's commands
     #[arg(long, value_name = "FILE", default_value = "Procfile")]
@@ -119,6 +122,7 @@ fn command(cli: Cli) -> ExitCode {
         Some(Command::Serve(args)) => own_flags(Raw::Serve, args.words),
         Some(Command::Trace(args)) => trace(args),
         Some(Command::Play(args)) => play_command::run(&args),
+        Some(Command::Boot(args)) => boot::run(&args),
         Some(Command::Bench(args)) => own_flags(Raw::Bench, args.words),
     }
 }
@@ -182,7 +186,7 @@ fn up(args: &UpArgs) -> ExitCode {
         Err(error) => return fail(&error),
     };
     if has_player {
-        let played = play_command::beside(&up, args.look.look());
+        let played = play_command::beside(&up, &args.place, args.look.look());
         up.handle().shutdown();
         if let Err(error) = played {
             return fail(&error);

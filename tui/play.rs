@@ -31,6 +31,7 @@ use tokio::{
 };
 
 use crate::{
+    boot,
     control::{Control, Controller},
     keys::{self, Found},
     source::{Listener, Message},
@@ -68,6 +69,8 @@ pub(crate) enum Input {
     Tick(Duration),
     /// What `glass up` replied to a command.
     Replied(Command, Reply),
+    /// What came of a moment that was booted.
+    Booted(Vec<String>),
     /// The source has ended.
     Closed,
     /// The process received a signal to terminate.
@@ -88,6 +91,7 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
             state.tick(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
         }
         Input::Replied(command, reply) => state.replied(&command, reply),
+        Input::Booted(told) => state.booted(told),
         Input::Closed => {
             state.is_closed = true;
             state.refresh();
@@ -153,6 +157,8 @@ impl Drop for Screen {
 struct Inputs {
     listener: Option<Listener>,
     control: Option<Controller>,
+    /// Moments that were booted, and the sender for those that are.
+    booted: (mpsc::Sender<Vec<String>>, mpsc::Receiver<Vec<String>>),
     ticked: u64,
     /// When the last two ticks came, the older first.
     came: [std::time::Instant; 2],
@@ -170,6 +176,7 @@ impl Inputs {
         Ok(Inputs {
             listener,
             control: control.map(Controller::new),
+            booted: mpsc::channel(1),
             ticked: 0,
             came: [clock::now(); 2],
             keyboard: Keyboard::open()?,
@@ -193,6 +200,7 @@ impl Inputs {
                 Input::Tick(self.came[1].duration_since(self.begun))
             }
             (command, reply) = reply_of(&mut self.control) => Input::Replied(command, reply),
+            Some(told) = self.booted.1.recv() => Input::Booted(told),
             message = next_of(&mut self.listener) => self.of_listener(message),
         }
     }
@@ -204,6 +212,14 @@ impl Inputs {
 
     /// Sends the commands of the last keys, and from time to time a request for a report.
     fn send(&mut self, state: &mut State, is_tick: bool) {
+        if let Some((place, moment)) = state.job() {
+            let booted = self.booted.0.clone();
+            // One at a time; it takes some seconds.
+            tokio::task::spawn_blocking(move || {
+                // A player that has ended needs no answer.
+                let _ = booted.blocking_send(boot::perform(&place, &moment));
+            });
+        }
         let Some(control) = &mut self.control else { return };
         state.commands().into_iter().for_each(|command| control.send(command));
         if is_tick {

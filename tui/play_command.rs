@@ -76,7 +76,8 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
         None if args.plain => remembered(&args.endpoints, look),
         None if is_terminal => {
             let (control, names) = other(args).unzip();
-            live(&args.endpoints, control.zip(names), look)
+            let place = control.is_some().then_some(&args.place);
+            live(&args.endpoints, control.zip(names), place, look)
         }
         None => Err(io::Error::other(
             "the player needs a terminal; `glass trace tail` prints what live members do",
@@ -91,12 +92,12 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
 }
 
 /// Plays what the members of this `glass up` do until the user quits.
-pub(crate) fn beside(up: &up::Up, look: Look) -> io::Result<()> {
+pub(crate) fn beside(up: &up::Up, place: &crate::Cluster, look: Look) -> io::Result<()> {
     let members = up.members().iter();
     let named = members
         .flat_map(|member| member.client_urls.iter().map(|url| (url.clone(), member.name.clone())));
     let (endpoints, names): (Vec<String>, Vec<String>) = named.unzip();
-    live(&endpoints, Some((Control::Own(up.handle()), names)), look)
+    live(&endpoints, Some((Control::Own(up.handle()), names)), Some(place), look)
 }
 
 /// The `glass up` of another process, and the process at each endpoint, if it runs all of them.
@@ -123,12 +124,14 @@ fn names_of(endpoints: &[String], members: &[up::Member]) -> Option<Vec<String>>
 fn live(
     endpoints: &[String],
     control: Option<(Control, Vec<String>)>,
+    place: Option<&crate::Cluster>,
     look: Look,
 ) -> io::Result<()> {
     block_on(async {
         let request = ObserveRequest { history: true, ..ObserveRequest::default() };
         let listener = Listener::connect(endpoints, &request, WAITING_MAX);
         let mut state = State::of_endpoints(endpoints, BYTES_MAX);
+        state.trials.place = place.cloned();
         let (control, names) = control.unzip();
         match (&control, names) {
             (Some(Control::Own(_)), Some(names)) => state.connect(Hands::Own, names),

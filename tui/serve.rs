@@ -23,20 +23,9 @@ use crate::{chrome, lines, log};
 
 /// Set by `glass up` for its children: the member ends when its standard input does.
 pub(crate) const EXIT_WITH_PARENT: &str = "GLASS_EXIT_WITH_PARENT";
-/// The environment variable with the URLs to which a member's links are cut at its start. It says
-/// that later lists come on the standard input.
+/// The environment variable with the peer URLs to which a member's links are cut at its start. It
+/// says that later lists come on the standard input.
 pub(crate) const LINKS: &str = "GLASS_LINKS";
-
-/// A list of peer URLs in the form that members read.
-pub(crate) fn links_text(urls: &[String]) -> String {
-    serde_json::Value::from(urls).to_string()
-}
-
-/// Reads such a list.
-fn read_links(text: &str) -> Option<Vec<String>> {
-    serde_json::from_str(text).ok()
-}
-
 /// Longest list of cut links, in bytes.
 const LINKS_BYTES: u64 = 1 << 16;
 /// How long a member that has lost its parent may take to shut down.
@@ -133,7 +122,7 @@ fn start(parsed: &Parsed) -> ExitCode {
 /// message, but the pipe that it held closes. If the parent may ask for links to be cut, returns
 /// the requests: its first in the environment, later ones through the pipe.
 fn follow_parent() -> Option<Cuts> {
-    let first = std::env::var(LINKS).ok().and_then(|text| read_links(&text));
+    let first = std::env::var(LINKS).ok().and_then(|text| links(&text));
     let (sender, cuts) = first.map(watch::channel).unzip();
     let watch = move || {
         read_parent(sender.as_ref());
@@ -149,12 +138,22 @@ fn follow_parent() -> Option<Cuts> {
     cuts
 }
 
+/// A list of peer URLs in the form that members read.
+pub(crate) fn links_text(urls: &[String]) -> String {
+    serde_json::Value::from(urls).to_string()
+}
+
+/// Reads such a list.
+fn links(text: &str) -> Option<Vec<String>> {
+    serde_json::from_str(text).ok()
+}
+
 /// Reads what the parent sends, until it is gone.
 fn read_parent(cuts: Option<&watch::Sender<Vec<String>>>) {
     let mut pipe = io::stdin().lock();
     let mut line = String::new();
     while matches!((&mut pipe).take(LINKS_BYTES).read_line(&mut line), Ok(1..)) {
-        match (cuts, read_links(&line)) {
+        match (cuts, links(&line)) {
             (Some(cuts), Some(urls)) => _ = cuts.send_replace(urls),
             _ => tracing::warn!("a line on the standard input makes no sense"),
         }

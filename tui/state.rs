@@ -38,6 +38,7 @@ pub(crate) mod story;
 pub(crate) mod text;
 
 pub(crate) mod alive;
+pub(crate) mod disk;
 pub(crate) mod figures;
 pub(crate) mod find;
 pub(crate) mod forecast;

@@ -149,6 +149,36 @@ pub(crate) fn members(
     Ok((plans.base, members))
 }
 
+/// Where a member of a Procfile has its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DataDir {
+    /// Its `--name`.
+    pub(crate) member: String,
+    /// The directory of its log.
+    pub(crate) wal: PathBuf,
+}
+
+/// The directory of a Procfile's `glass up`, and where its members have their logs.
+///
+/// # Errors
+///
+/// The Procfile cannot be read, or has a mistake.
+pub(crate) fn data_dirs(
+    procfile: &Path,
+    data_dir: Option<&Path>,
+) -> Result<(PathBuf, Vec<DataDir>), StartError> {
+    let plans = plan::read(procfile, data_dir)?;
+    let of = |plan: &plan::Plan| {
+        let config = &plan.member.as_ref()?.config;
+        let wal = config
+            .wal_dir
+            .as_ref()
+            .map_or_else(|| config.data_dir.join("member/wal"), |wal_dir| plan.dir.join(wal_dir));
+        Some(DataDir { member: config.name.clone(), wal })
+    };
+    Ok((plans.base, plans.plans.iter().filter_map(of).collect()))
+}
+
 /// The Glass etcd members among the processes.
 fn members_of(plans: &plan::Plans) -> Vec<Member> {
     let member = |plan: &plan::Plan| {

@@ -18,7 +18,7 @@ use std::{
 
 use raft::eraftpb::ConfState;
 
-use super::{Error, modes, peers};
+use super::{Error, modes, moment, peers};
 use crate::{
     config::{ServerConfig, ids},
     pb,
@@ -57,7 +57,7 @@ pub struct Data {
     pub replayed: u64,
     /// The highest request id of this member in the log.
     pub highest_id: u64,
-    /// The members of `--initial-cluster`, for a cluster whose log is not applied yet.
+    /// The members with which the log begins, for a cluster whose log is not applied yet.
     pub initial: Vec<Member>,
 }
 
@@ -106,6 +106,8 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     // A commit index is not synced by itself: the WAL's may be behind what was applied.
     hard_state.commit = hard_state.commit.max(applied);
     let conf_state = conf_state(&backend, applied)?;
+    // The flags may name them by other URLs by now, and so by other ids.
+    let initial = first_members(&locations, last_index)?.unwrap_or(initial);
     let highest_id = highest_id(&locations, recovered.metadata.node_id, last_index)?;
     Ok(Data {
         member_id: recovered.metadata.node_id,
@@ -173,6 +175,17 @@ fn own_id(config: &ServerConfig) -> u64 {
 fn to_context(member: &Member) -> bootstrap::InitialMember {
     let context = serde_json::to_vec(member).expect("a member is plain data");
     bootstrap::InitialMember { id: member.id, context }
+}
+
+/// The members that the log's first entries add; `None` if it does not begin with such.
+fn first_members(locations: &Locations, last_index: u64) -> Result<Option<Vec<Member>>, Error> {
+    if locations.first_index() != 1 || last_index == 0 {
+        return Ok(None);
+    }
+    let entries = locations.entries(1, last_index + 1, SCAN_BYTES)?;
+    let added = entries.iter().map_while(moment::added).map(|(_, member)| member);
+    let members: Vec<Member> = added.collect();
+    Ok((!members.is_empty()).then_some(members))
 }
 
 /// Searches the log for the highest request id of this member.

@@ -201,8 +201,7 @@ impl Running {
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let extra = peer_port::router(Arc::clone(&members), leases.clone(), keeper);
-        let own = transport_config(config, &data, &members, extra, shares);
-        let own = rafthttp::Config { cuts, ..own };
+        let own = transport_config(config, &data, &members, (extra, cuts), shares);
         let transport = rafthttp::spawn(own, ports, to_raft.clone())?;
         for id in members.removed() {
             transport.sender().remove_peer(id);
@@ -264,7 +263,7 @@ fn transport_config(
     config: &ServerConfig,
     data: &Data,
     members: &Members,
-    extra: axum::Router,
+    (extra, cuts): (axum::Router, Option<Cuts>),
     shares: Shares,
 ) -> rafthttp::Config {
     let peers = others(data, members).into_iter();
@@ -278,7 +277,7 @@ fn transport_config(
         server_version: ETCD_VERSION,
         election: config.election,
         connections: shares.from_peers,
-        cuts: None,
+        cuts,
         extra,
     }
 }

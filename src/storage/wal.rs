@@ -15,7 +15,8 @@
 //!
 //! Reading order: [`record`] (the bytes), [`message`] (what is in them), [`segment`] (the files),
 //! [`locations`] (where each entry stands), [`writer`] (the log and its thread), [`ahead`] (the
-//! next segment), [`reader`] and [`repair`] (what a start finds).
+//! next segment), [`reader`] and [`repair`] (what a start finds), [`copy`](mod@copy) (what the disk
+//! had at a moment).
 //!
 //! **Invariants**
 //! * *Done* is reported in the order of the writes, and only after an fsync that covers all earlier
@@ -39,6 +40,7 @@
 //! locked as a whole. Snapshot *files* live elsewhere; here is only the record that names them.
 
 mod ahead;
+mod copy;
 pub mod error;
 pub mod locations;
 mod message;
@@ -51,6 +53,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use copy::{Copied, Until, copy, owner};
 pub use error::{Error, Reason};
 pub use locations::Locations;
 pub use reader::{Recovered, open};

@@ -166,8 +166,8 @@ macro_rules! vocabulary {
     RaftReceive = "raft.receive" Loop Story
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamReader.decodeLoop", "0.1";
-    /// Messages to a member, or from it, are dropped: no connection is open, the queue or raft's
-    /// inbox is full, or the link is cut. Raft repeats what matters. `messages` says how many of
+    /// Messages to a member, or from it, are dropped: no connection is open, a queue is full,
+    /// raft's inbox is, or the link is cut. Raft repeats what matters. `messages` says how many of
     /// the type were dropped since the last record.
     RaftDrop = "raft.drop" Loop Story
         ["peer" Member, "type" Message, "term" Term, "messages" Count, "received" Flag, "cut" Flag]

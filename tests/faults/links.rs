@@ -30,14 +30,14 @@ const GLASS: &str = env!("CARGO_BIN_EXE_glass");
 const NO_ANSWER: Duration = Duration::from_secs(2);
 
 /// Three members that a `glass up` runs, and their records.
-struct Scene {
+pub(super) struct Scene {
     up: Child,
-    cluster: Cluster,
-    listener: Listener,
+    pub(super) cluster: Cluster,
+    pub(super) listener: Listener,
 }
 
 impl Scene {
-    async fn start() -> Option<Scene> {
+    pub(super) async fn start() -> Option<Scene> {
         if Kind::subject() != Kind::Glass {
             left_out("links that are cut: etcd's members cannot be asked");
             return None;
@@ -55,8 +55,14 @@ impl Scene {
     }
 
     /// `glass run`, which must succeed. Returns what it prints.
-    fn run(&self, args: &[&str]) -> String {
+    pub(super) fn run(&self, args: &[&str]) -> String {
         run(self.cluster.dir(), args).unwrap()
+    }
+
+    /// The addresses for clients, as `--endpoints` takes them.
+    pub(super) fn endpoints(&self) -> String {
+        let members = self.cluster.members.iter();
+        members.map(|member| member.client_address()).collect::<Vec<_>>().join(",")
     }
 
     /// The term and the leader of a member, as it says itself.
@@ -70,7 +76,7 @@ impl Scene {
     }
 
     /// The position and the term of the leader that all three follow.
-    async fn leader(&self) -> (usize, u64) {
+    pub(super) async fn leader(&self) -> (usize, u64) {
         eventually("one leader", READY_WITHIN, || async {
             let all = [self.led(0).await?, self.led(1).await?, self.led(2).await?];
             let (term, leader) = all[0];

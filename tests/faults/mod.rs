@@ -9,6 +9,7 @@ mod leader;
 mod ledger;
 mod links;
 mod locks;
+mod moment;
 mod wal_tail;
 
 mod deadlines;

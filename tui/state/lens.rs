@@ -135,7 +135,8 @@ fn is_lost(steps: &Steps, log: &Log) -> [bool; 2] {
     [is_lost, steps.is_lost && !is_lost]
 }
 
-fn durable(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
+/// Whether the write survives a power failure at the cursor, and the state of each disk.
+pub(crate) fn durable(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     let Some(log) = &steps.log else {
         return vec![vec![nothing_to_keep(steps.subject).to_owned()]];
     };

@@ -13,7 +13,7 @@ use glass_etcd::{
 
 pub(crate) use super::alive::Heard;
 use super::{
-    alive::{SILENT_NS, Signs},
+    alive::Signs,
     figures::Figures,
     find::Find,
     forget,
@@ -34,7 +34,9 @@ use crate::{
     up::api,
 };
 
+mod boot;
 mod cluster;
+mod heads;
 mod learned;
 mod links;
 mod manners;
@@ -64,6 +66,8 @@ pub(crate) enum Action {
     Ask(api::Action),
     /// Ask whether to cut or heal a link of the chosen member; again: another of its links.
     Link,
+    /// Ask whether to start members from what the disks had at the moment that is looked at.
+    Boot,
     /// Do what was asked.
     Confirm,
     /// Show the keys that are valid now.
@@ -170,6 +174,8 @@ pub(crate) struct State {
     pub(crate) lanes: Vec<Lane>,
     /// The control room.
     pub(crate) room: Room,
+    /// Moments that are booted.
+    pub(crate) trials: boot::Trials,
     /// The list of requests.
     pub(crate) list: List,
     /// What the list is narrowed to.
@@ -210,6 +216,7 @@ impl State {
         State {
             lanes: Vec::new(),
             room: Room::default(),
+            trials: boot::Trials::default(),
             list: List::default(),
             find: Find::default(),
             steps: None,
@@ -362,7 +369,7 @@ impl State {
     /// The current screen, below the list of keys.
     pub(crate) fn place(&self) -> Screen {
         match (&self.room.question, &self.steps) {
-            (Some(room::Question::Act(_)), _) => return Screen::Ask,
+            (Some(room::Question::Act(_) | room::Question::Boot(_)), _) => return Screen::Ask,
             (Some(room::Question::Leave), _) => return Screen::Leaving,
             (None, None) if self.room.is_shown => return Screen::Cluster,
             (None, Some(_)) if self.room.is_shown => return Screen::Moment,
@@ -375,67 +382,6 @@ impl State {
             Some(steps) if steps.reading.is_some() => Screen::Reading,
             Some(steps) if steps.is_zoomed => Screen::Why,
             Some(_) => Screen::Steps,
-        }
-    }
-
-    /// The known state of each member: at the cursor when a story is open, otherwise the newest.
-    pub(crate) fn heads(&self) -> Vec<Head> {
-        self.heads_of(self.steps.as_ref())
-    }
-
-    /// The known state of each member at the cursor of this story, or the newest.
-    fn heads_of(&self, steps: Option<&Steps>) -> Vec<Head> {
-        let newest = self.newest_wall_ns();
-        let head = |lane: &Lane| {
-            let (marks, heard) = match (steps, lane.place) {
-                (_, None) => (Watermarks::default(), Heard::Never),
-                (Some(steps), Some(place)) => {
-                    let marks = steps.watermarks(lane).unwrap_or_default();
-                    let heard = self.heard_at(place, steps.now_wall_ns(), marks.heard_wall_ns);
-                    (marks, heard)
-                }
-                (None, Some(place)) => {
-                    let known = self.learned.marks.get(usize::from(place));
-                    let marks = known.cloned().unwrap_or_default();
-                    let heard = self.heard_last(place, newest, &marks);
-                    (marks, heard)
-                }
-            };
-            Head { name: lane.name.clone(), marks, heard }
-        };
-        self.lanes.iter().map(head).collect()
-    }
-
-    /// Live members are timed by the arrival of their messages, recorded ones by their clocks.
-    fn heard_last(&self, place: u8, newest_ns: u64, marks: &Watermarks) -> Heard {
-        let heard = match self.heard_ns.get(&place) {
-            Some(_) if marks.newest.is_none() => Heard::Never,
-            Some(heard) if self.memory.is_down(place) => {
-                Heard::Down(self.now_ns.saturating_sub(*heard))
-            }
-            Some(heard) => match self.now_ns.saturating_sub(*heard) {
-                0..=SILENT_NS => Heard::Fresh,
-                ago => Heard::Silent(ago),
-            },
-            None => self.heard_at(place, newest_ns, self.common_ns(place, marks)),
-        };
-        match self.process_at(place) {
-            Some((process, since_ns)) => room::heard_of_process(&process.state, since_ns, heard),
-            None => heard,
-        }
-    }
-
-    /// The time of the newest record of all members, in nanoseconds since 1970; 0 without any.
-    fn newest_wall_ns(&self) -> u64 {
-        let heard = self.learned.marks.iter().zip(0..);
-        heard.filter_map(|(marks, place)| self.common_ns(place, marks)).max().unwrap_or(0)
-    }
-
-    /// Whether a member runs at a moment of the recording, if its last record is from `heard`.
-    fn heard_at(&self, place: u8, at_ns: u64, heard: Option<u64>) -> Heard {
-        match self.signs.get(usize::from(place)) {
-            Some(signs) => signs.heard(at_ns, heard),
-            None => Heard::Never,
         }
     }
 
@@ -463,6 +409,7 @@ impl State {
             | Action::ToggleNow
             | Action::Ask(_)
             | Action::Link
+            | Action::Boot
             | Action::Confirm => return self.update_room(action),
             Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
             Action::Erase if self.steps.is_none() => self.update_find(action),

@@ -17,6 +17,7 @@
 
 use super::{
     alive::Heard,
+    disk,
     forecast::{Facts, Runs},
     watermarks::{Water, Watermarks},
 };
@@ -46,6 +47,8 @@ pub(crate) enum Hands {
 pub(crate) enum Question {
     /// To do this to a process.
     Act(Command),
+    /// To start members from what the disks had at a moment.
+    Boot(disk::Trial),
     /// To end the player, and with it the members.
     Leave,
 }

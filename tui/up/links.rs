@@ -9,8 +9,8 @@
 //! on its standard input. That pipe is private to `glass up` and its child. A member without
 //! [`serve::LINKS`] in its environment reads no such lines, so nothing can ask it.
 //!
-//! A cut outlives the processes: a member that is started again has it before its first message.
-//! A paused member reads the line when it is resumed; until then it sends nothing anyway.
+//! A cut outlives the processes: a member that is started again knows of it before its first
+//! message. A paused member reads the line when it is resumed; until then it sends nothing anyway.
 //!
 //! Left out: links with programs other than this one. They could not be asked.
 

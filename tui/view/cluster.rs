@@ -112,7 +112,8 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
         draw_hidden(pen, below(area, 3, 1), hidden, grid.label, board.columns.len());
     }
     // In a low window the rows end early: a question must be seen before it is answered.
-    let kept = if state.room.question.is_some() { BELOW_MIN } else { LATEST_MIN };
+    let is_told = state.room.question.is_some() || state.trials.told.is_some();
+    let kept = if is_told { BELOW_MIN } else { LATEST_MIN };
     let upper = below(area, 0, area.height.saturating_sub(kept));
     let mut line = head;
     for row in &numbers {
@@ -127,6 +128,9 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     let rest = below(area, line, area.height - line);
     match &state.room.question {
         Some(question) => latest::draw_question(pen, rest, state, question, &board),
+        None if let Some(told) = &state.trials.told => {
+            latest::draw_said(pen, rest, "AFTER THE POWER FAILURE", told);
+        }
         None => latest::draw_latest(pen, rest, state, &board),
     }
 }

@@ -1,7 +1,7 @@
 //! Links that are cut: peers with which this member does not talk, because `glass up` asks for it.
 //!
 //! A cut link behaves as a network that drops packets. Raft's messages are dropped in both
-//! directions, each is counted in `raft.drop`, and the sender does not hear of it. Connections stay
+//! directions, each is counted in `raft.drop`, and the sender learns nothing. Connections stay
 //! open; without heartbeats their readers close them after five seconds, and dialling waits for an
 //! answer in vain, as every question to the peer does. Both ends of a link get the request, so each
 //! direction is dropped where it begins; what was on its way is dropped where it arrives.

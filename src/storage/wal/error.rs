@@ -33,6 +33,19 @@ pub enum Error {
     /// There are no segments.
     #[error("no log: {}", .0.display())]
     Missing(PathBuf),
+    /// The oldest segments are gone, so the log cannot be copied from its beginning.
+    #[error("the log no longer begins with its first segment: {}", .0.display())]
+    Purged(PathBuf),
+    /// The log ends before the entries that its disk is said to have had.
+    #[error("the log ends with entry {last}, and its disk had entry {synced}: {}", path.display())]
+    Behind {
+        /// The directory of the log.
+        path: PathBuf,
+        /// The highest index that was synced.
+        synced: u64,
+        /// The last index that was found.
+        last: u64,
+    },
     /// There is a log already.
     #[error("there is a log already: {}", .0.display())]
     Exists(PathBuf),

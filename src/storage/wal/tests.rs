@@ -23,6 +23,7 @@ use crate::{
     },
 };
 
+mod copied;
 mod first;
 mod growth;
 mod large;

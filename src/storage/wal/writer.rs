@@ -214,6 +214,12 @@ impl Wal {
         self.finish(sync)
     }
 
+    /// The end of the last record, in bytes.
+    #[cfg(test)]
+    pub(super) fn end(&self) -> u64 {
+        self.offset
+    }
+
     /// Encodes, but does not write.
     fn queue(&mut self, entries: &[Entry], hard_state: Option<&HardState>) -> Result<(), Error> {
         for entry in entries {

@@ -186,6 +186,9 @@ impl State {
     pub(super) fn back(&mut self) {
         match self.place() {
             Screen::Ask | Screen::Leaving => self.room.question = None,
+            Screen::Moment | Screen::Cluster if self.trials.told.is_some() => {
+                self.trials.told = None;
+            }
             Screen::Moment => self.room.is_shown = false,
             Screen::Cluster => {
                 self.room.notice = Some("this is the first screen; q leaves the player".to_owned());
@@ -225,9 +228,11 @@ impl State {
             Action::ToggleNow => self.room.is_now = !self.room.is_now,
             Action::Ask(wanted) => self.ask(wanted),
             Action::Link => self.ask_link(),
+            Action::Boot => self.ask_boot(),
             Action::Confirm => match self.room.question.take() {
                 Some(Question::Leave) => return false,
                 Some(Question::Act(command)) => self.command(command),
+                Some(Question::Boot(moment)) => self.boot(moment),
                 None => {}
             },
             _ => {}

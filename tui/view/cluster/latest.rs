@@ -79,6 +79,7 @@ pub(super) fn draw_question(
             let title = forecast::named(command).replacen(verb, &verb.to_uppercase(), 1);
             (format!("{title}?"), state.forecast(command))
         }
+        Question::Boot(moment) => ("BOOT THIS MOMENT?".to_owned(), moment.said.clone()),
         Question::Leave => {
             let own = board.columns.iter().filter(|column| column.process.is_some());
             let names: Vec<&str> = own.map(|column| column.name.as_str()).collect();
@@ -87,7 +88,12 @@ pub(super) fn draw_question(
             ("LEAVE?".to_owned(), vec![said])
         }
     };
-    pen.rule(area, 0, &title);
+    draw_said(pen, area, &title, &said);
+}
+
+/// Sentences below a title.
+pub(super) fn draw_said(pen: &mut Pen<'_>, area: Rect, title: &str, said: &[String]) {
+    pen.rule(area, 0, title);
     let width = usize::from(area.width).saturating_sub(4);
     let lines = said.iter().flat_map(|said| wrap(said, width));
     for (line, at) in lines.zip(1..) {

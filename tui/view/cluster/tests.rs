@@ -306,9 +306,9 @@ fn leaving_asks_before_it_stops_members_and_only_then() {
 /// Goal: no key, at any place, with any report, panics or sends a command that was not confirmed.
 #[test]
 fn random_keys_do_no_harm() {
-    const KEYS: [&str; 27] = [
+    const KEYS: [&str; 28] = [
         "left", "right", "up", "down", "enter", "esc", "space", "C", "R", "s", "K", "p", "r", "n",
-        "f", "1", "2", "3", "9", "?", "x", ":", "]", ".", "g", "G", "L",
+        "f", "1", "2", "3", "9", "?", "x", ":", "]", ".", "g", "G", "L", "B",
     ];
     let doing = [
         Doing::Running,
@@ -422,4 +422,60 @@ fn links_that_are_cut_stand_in_the_banner_and_below_the_names() {
     assert!(none.contains("NO QUORUM 1/3") && none.contains("3 LINKS CUT"), "{none}");
     assert!(!shown(&[]).contains("links"));
     check_all("cluster_cut", &own(&cut(&[(0, 1), (0, 2)]).recording));
+}
+
+#[test]
+fn a_moment_is_booted_only_after_its_disks_were_shown_and_confirmed() {
+    let mut state = own(&busy().recording);
+    press(&mut state, "B");
+    assert!(text(&state).contains("data directories"), "{}", text(&state));
+    let place = crate::Cluster { procfile: "Procfile".into(), data_dir: None };
+    state.trials.place = Some(place.clone());
+    press(&mut state, "B");
+    let shown = text(&state);
+    insta::assert_snapshot!("cluster_boot_question", screen(&state, SIZES[0], UNICODE));
+    assert!(shown.contains("BOOT THIS MOMENT?") && shown.contains("up to 140"), "{shown}");
+    assert_eq!(state.job(), None, "it was not confirmed");
+    press(&mut state, "y");
+    let (asked, moment) = state.job().unwrap();
+    assert_eq!((asked, moment.disks.len(), state.job()), (place, 3, None));
+    press(&mut state, "B");
+    assert!(text(&state).contains("being booted already"), "{}", text(&state));
+    handle(&mut state, Input::Booted(vec!["entry 140 SURVIVED".to_owned()]));
+    let shown = text(&state);
+    assert!(shown.contains("AFTER THE POWER FAILURE") && shown.contains("SURVIVED"), "{shown}");
+    press(&mut state, "esc");
+    assert!(!text(&state).contains("SURVIVED"), "{}", text(&state));
+}
+
+#[test]
+fn at_a_step_the_disks_are_those_of_the_step() {
+    let mut state = State::of_recording(busy_put());
+    state.trials.place = Some(crate::Cluster { procfile: "Procfile".into(), data_dir: None });
+    press(&mut state, "enter B");
+    let first = text(&state);
+    assert!(first.contains("BOOT THIS MOMENT?"), "{first}");
+    press(&mut state, "esc q G B");
+    let last = text(&state);
+    assert!(last.contains("BOOT THIS MOMENT?") && first != last, "{last}");
+    assert!(last.contains("power cut now"), "what DURABLE says is compared: {last}");
+}
+
+/// A put between keyframes of all members, which say what was synced before it.
+fn busy_put() -> Recording {
+    let mut recording = scenes::put().recording;
+    let first = recording.events.iter().map(|event| event.at_ns).min().unwrap_or(0);
+    for (member, id) in (0..3_u8).zip(IDS) {
+        for (stage, fields) in [
+            (Stage::Keyframe, [0, 3, 40, 40, 7, id, 40, 40]),
+            (Stage::KeyframeBackend, [40, 7, 0, 0, IDS[0], 1, 1, 0]),
+        ] {
+            let mut event = glass_etcd::story::Event::mark(member, stage, 0);
+            let like = recording.events.iter().find(|event| event.member == member).unwrap();
+            (event.boot, event.kind, event.at_ns) = (like.boot, Kind::Keyframe, first);
+            event.fields = fields;
+            recording.events.insert(0, event);
+        }
+    }
+    recording
 }

@@ -1,0 +1,90 @@
+//! A copy of a member's log, as its disk had it at a moment, for a member of another cluster.
+//!
+//! *Boot this moment*: members are started on such copies to see what a power failure would have
+//! left. They must not meet the members from which the copies come: the copy belongs to
+//! another cluster, whose id those refuse, and its entries name other peer URLs, so that nobody
+//! dials them. The members' ids stay, because the log's votes and entries are theirs.
+//!
+//! The database is not copied. A member without one applies its log from the first entry, so this
+//! needs the whole log; and what it then has is what the log says.
+//!
+//! Left out: the copy of a log that was compacted. Its beginning would be in a snapshot.
+
+use std::{collections::BTreeMap, path::Path};
+
+use prost::Message as _;
+use raft::eraftpb::{Entry, EntryType};
+
+pub use crate::storage::wal::{Copied, Metadata, Until};
+use crate::{pb::raftpb, server::members::Member, storage::wal};
+
+/// Makes another cluster's id of the one that a log belongs to.
+const OTHER_CLUSTER: u64 = 0x67_6c61_7373;
+
+/// Whose log is copied, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The directory of the log.
+    pub wal: &'a Path,
+    /// The data directory of the copy, which has no log.
+    pub data_dir: &'a Path,
+    /// The member that owns the log, by raft's id, and its cluster.
+    pub owner: Metadata,
+    /// What its disk had.
+    pub until: Until,
+    /// The new peer URL of each member.
+    pub peer_urls: &'a BTreeMap<u64, String>,
+}
+
+/// Why a moment cannot be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log cannot be read, or the copy not be written.
+    #[error(transparent)]
+    Wal(#[from] wal::Error),
+    /// There is another log now.
+    #[error("the log belongs to member {found:x} now, and the recording is of {expected:x}")]
+    Other {
+        /// The owner that the log names.
+        found: u64,
+        /// The one that is meant.
+        expected: u64,
+    },
+}
+
+/// Copies the log.
+///
+/// # Errors
+/// See [`Error`]. The log itself is never changed.
+pub fn copy(request: &Request<'_>) -> Result<Copied, Error> {
+    let found = wal::owner(request.wal)?;
+    if found != request.owner {
+        return Err(Error::Other { found: found.node_id, expected: request.owner.node_id });
+    }
+    let to = request.data_dir.join("member/wal");
+    let owner =
+        |owner: Metadata| Metadata { cluster_id: owner.cluster_id ^ OTHER_CLUSTER, ..owner };
+    let edit = |entry: &mut Entry| move_member(entry, request.peer_urls);
+    Ok(wal::copy((request.wal, &to), &request.until, owner, edit)?)
+}
+
+/// Replaces the peer URLs in an entry that adds a member.
+fn move_member(entry: &mut Entry, peer_urls: &BTreeMap<u64, String>) {
+    let Some((mut change, mut member)) = added(entry) else { return };
+    // A member that has gone since gets an address that nobody serves.
+    let url = peer_urls.get(&member.id).cloned().unwrap_or("http://127.0.0.1:1".to_owned());
+    member.peer_urls = vec![url];
+    let context = serde_json::to_vec(&member).expect("a member is plain data");
+    change.context = Some(context.into());
+    entry.data = change.encode_to_vec().into();
+}
+
+/// The member that an entry adds, with the change itself.
+pub(super) fn added(entry: &Entry) -> Option<(raftpb::ConfChange, Member)> {
+    if entry.get_entry_type() != EntryType::EntryConfChange {
+        return None;
+    }
+    let change = raftpb::ConfChange::decode(&*entry.data).ok()?;
+    let member = serde_json::from_slice(change.context()).ok()?;
+    Some((change, member))
+}
