@@ -6,8 +6,11 @@ use glass_etcd::trace::Grain;
 
 use crate::{
     state::{
-        Action, Screen, State, page::Text as Page, steps::Direction::Back,
-        steps::Direction::Forward, text,
+        Action, Screen, State,
+        page::Text as Page,
+        steps::Direction::{self, Back, Forward},
+        steps::Relative,
+        text,
     },
     up::api,
 };
@@ -83,6 +86,17 @@ const PROMPT: &[Screen] = &[Screen::Prompt];
 const FIND: &[Screen] = &[Screen::Find];
 const STORY: &[Screen] = &[Screen::Steps, Screen::Why, Screen::Reading];
 const READING: &[Screen] = &[Screen::Reading];
+const COMPARED: &[Screen] = &[Screen::Compared];
+/// The screens that are no questions, and on which nothing is typed.
+const VIEWS: &[Screen] = &[
+    Screen::Cluster,
+    Screen::Moment,
+    Screen::List,
+    Screen::Steps,
+    Screen::Why,
+    Screen::Reading,
+    Screen::Compared,
+];
 
 /// A row that is always valid on its screens.
 const fn row(
@@ -196,9 +210,16 @@ pub(crate) const KEYS: &[Binding] = &[
     row(
         &[Char('q'), Char('y'), Code(KeyCode::Enter)],
         "q y Enter",
-        ("stop all members, and quit", "stop all and quit"),
+        ("stop all members, and quit", "stop all"),
         LEAVING,
         Action::Confirm,
+    ),
+    row(
+        &[Char('d')],
+        "d",
+        ("quit, the members run on", "leave them running"),
+        LEAVING,
+        Action::LeaveRunning,
     ),
     row(&[Code(KeyCode::Esc), Char('n')], "Esc n", ("stay", "stay"), LEAVING, Action::Back),
     row(
@@ -322,6 +343,46 @@ pub(crate) const KEYS: &[Binding] = &[
     .when(has_steps),
     row(&[Char(',')], ",", ("previous record", ""), STORY, Action::Step(Grain::Raw, Back))
         .when(has_steps),
+    row(&[Char('y')], "y", ("copy this step's command", ""), STORY, Action::Copy).when(has_steps),
+    row(&[Char('w')], "w", ("save recording and picture", ""), VIEWS, Action::Save),
+    row(&[Char('D')], "D", ("compare two marked requests", ""), LIST, Action::Compare)
+        .when(has_requests),
+    row(
+        &[Code(KeyCode::Up), Char('k')],
+        "↑ k",
+        ("a line up", "up"),
+        COMPARED,
+        Action::Leaf(Back, 1),
+    ),
+    row(
+        &[Code(KeyCode::Down), Char('j')],
+        "↓ j",
+        ("a line down", "down"),
+        COMPARED,
+        Action::Leaf(Forward, 1),
+    ),
+    row(&[Code(KeyCode::PageUp)], "PgUp", ("ten lines up", ""), COMPARED, Action::Leaf(Back, 10)),
+    row(
+        &[Code(KeyCode::PageDown)],
+        "PgDn",
+        ("ten lines down", ""),
+        COMPARED,
+        Action::Leaf(Forward, 10),
+    ),
+    row(
+        &[Char('m')],
+        "m",
+        ("other end of the message", ""),
+        STORY,
+        Action::Follow(Relative::OtherEnd),
+    )
+    .when(has_steps),
+    row(&[Char('c')], "c", ("what caused this step", ""), STORY, Action::Follow(Relative::Cause))
+        .when(has_steps),
+    row(&[Char('e')], "e", ("what followed from it", ""), STORY, Action::Follow(Relative::Effect))
+        .when(has_steps),
+    row(&[Char('t')], "t", ("steady, or like real time", ""), STEPS, Action::TogglePace)
+        .when(has_steps),
     row(&[Char('g'), Code(KeyCode::Home)], "g", ("first step", ""), STEPS, Action::Jump(Back))
         .when(has_steps),
     row(&[Char('G'), Code(KeyCode::End)], "G", ("last step", ""), STEPS, Action::Jump(Forward))
@@ -410,16 +471,19 @@ pub(crate) const KEYS: &[Binding] = &[
             Screen::Prompt,
             Screen::Why,
             Screen::Reading,
+            Screen::Compared,
         ],
         Action::Back,
     ),
     row(&[Code(KeyCode::Esc)], "Esc", ("nothing: this is the first", ""), HOME, Action::Back),
     row(&[Char('q')], "q", ("leave the player", "leave"), HOME, Action::Leave),
+    row(&[Ctrl('z')], "Ctrl-Z", ("stop, until the shell's fg", ""), ALL, Action::Suspend),
     row(&[Ctrl('c')], "Ctrl-C", ("quit at once", ""), ALL, Action::Quit),
 ];
 
 /// Every screen.
 const ALL: &[Screen] = &[
+    Screen::Compared,
     Screen::Cluster,
     Screen::Moment,
     Screen::Ask,
@@ -498,7 +562,8 @@ pub(crate) fn valid(state: &State) -> impl Iterator<Item = &'static Binding> {
 /// other keys.
 pub(crate) fn is_always_shown(row: &Binding) -> bool {
     let Effect::Do(action) = row.effect else { return false };
-    matches!(action, Action::Back | Action::Leave | Action::Help | Action::Confirm)
+    use Action::{Back, Confirm, Help, Leave, LeaveRunning};
+    matches!(action, Back | Leave | Help | Confirm | LeaveRunning)
 }
 
 /// The rows for the bottom line.
@@ -531,6 +596,17 @@ pub(crate) fn find(state: &State, key: KeyEvent) -> Found {
             digit.map_or(Found::Nothing, |digit| Found::Action(make(digit)))
         }
         _ => Found::Nothing,
+    }
+}
+
+/// The key that means the same as the wheel of a mouse: a step in a story, a row elsewhere.
+pub(crate) fn of_wheel(state: &State, direction: Direction) -> KeyCode {
+    let is_story = matches!(state.place(), Screen::Steps | Screen::Why | Screen::Moment);
+    match (direction, is_story && !state.is_helping) {
+        (Forward, true) => KeyCode::Right,
+        (Back, true) => KeyCode::Left,
+        (Forward, false) => KeyCode::Down,
+        (Back, false) => KeyCode::Up,
     }
 }
 
@@ -590,7 +666,7 @@ mod tests {
         let mut state = State::of_endpoints(&[], BYTES_MAX);
         state.update(Action::Requests);
         let shown: Vec<&str> = valid(&state).map(|row| row.shown).collect();
-        assert_eq!(shown, ["C", "?", "Esc q", "Ctrl-C"]);
+        assert_eq!(shown, ["C", "w", "?", "Esc q", "Ctrl-Z", "Ctrl-C"]);
     }
 
     #[test]
@@ -628,6 +704,7 @@ mod tests {
             ("Steps, while a number is typed", Screen::Prompt),
             ("One step at full size", Screen::Why),
             ("The source of a step, or its section of the book", Screen::Reading),
+            ("Two requests compared", Screen::Compared),
         ];
         assert_eq!(screens.len(), ALL.len());
         let of = |screen| KEYS.iter().filter(move |row| row.places.contains(&screen));

@@ -13,7 +13,9 @@ use glass_etcd::{
 
 pub(crate) use super::alive::Heard;
 use super::{
-    alive::{SILENT_NS, Signs},
+    alive::Signs,
+    anchor::Anchor,
+    compared::Compared,
     figures::Figures,
     find::Find,
     forget,
@@ -22,7 +24,7 @@ use super::{
     list::List,
     page::Text,
     room::{self, Hands, Room},
-    steps::{Direction, Steps},
+    steps::{Direction, Relative, Steps},
     story,
     watermarks::{Clocks, Watermarks},
 };
@@ -35,13 +37,16 @@ use crate::{
 };
 
 mod cluster;
+mod heads;
 mod learned;
 mod links;
 mod manners;
 mod news;
+mod wishes;
 
 use learned::Learned;
 use news::News;
+pub(crate) use wishes::{Origin, Wish};
 
 /// The actions of keys. The table in `keys.rs` assigns the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +69,20 @@ pub(crate) enum Action {
     Ask(api::Action),
     /// Ask whether to cut or heal a link of the chosen member; again: another of its links.
     Link,
+    /// Copy the command that opens this step.
+    Copy,
+    /// Save the recording, and the screen as a picture.
+    Save,
+    /// Compare the two marked requests.
+    Compare,
+    /// Stop the whole program, as a shell does.
+    Suspend,
+    /// Scroll a page by lines.
+    Leaf(Direction, usize),
     /// Do what was asked.
     Confirm,
+    /// End the player, and leave the members running.
+    LeaveRunning,
     /// Show the keys that are valid now.
     Help,
     /// A character of the search in that list.
@@ -74,6 +91,10 @@ pub(crate) enum Action {
     Scroll(Direction),
     /// Close the view opened last.
     Back,
+    /// Choose the row of the list at this position.
+    ChooseAt(usize),
+    /// Go to the step at this position.
+    GoAt(usize),
     /// Choose another row of the list, down when positive.
     Choose(isize),
     /// Move the cursor to the oldest request.
@@ -94,6 +115,10 @@ pub(crate) enum Action {
     Step(Grain, Direction),
     /// The first or the last step.
     Jump(Direction),
+    /// A step that belongs to this one.
+    Follow(Relative),
+    /// Play at a steady pace, or in proportion to real time.
+    TogglePace,
     /// Start typing the number of a step.
     Prompt,
     /// A digit of that number.
@@ -151,6 +176,8 @@ pub(crate) enum Screen {
     Why,
     /// The source of the step, or its section of the book.
     Reading,
+    /// A page of text over the screen.
+    Compared,
 }
 
 /// The head of a lane: the known state of a member.
@@ -182,6 +209,13 @@ pub(crate) struct State {
     pub(crate) help: Help,
     /// Whether the source of records has ended.
     pub(crate) is_closed: bool,
+    /// A page over the screen.
+    pub(crate) compared: Option<Compared>,
+    /// Where the records come from, as a command line names it.
+    pub(crate) origin: Origin,
+    /// The step to open as soon as it is there.
+    awaited: Option<Anchor>,
+    wishes: Vec<Wish>,
     /// Why the last key has done nothing.
     notice: Option<String>,
     /// Whether a client has sent a request, as far as was captured.
@@ -216,6 +250,10 @@ impl State {
             is_helping: false,
             help: Help::default(),
             is_closed: false,
+            compared: None,
+            origin: Origin::default(),
+            awaited: None,
+            wishes: Vec::new(),
             notice: None,
             has_served: false,
             memory,
@@ -356,10 +394,14 @@ impl State {
         if self.steps.as_mut().is_none_or(|steps| steps.refresh(recording)) {
             self.lanes = lanes::lanes(recording);
         }
+        self.open_awaited();
     }
 
     /// The current screen, below the list of keys.
     pub(crate) fn place(&self) -> Screen {
+        if self.compared.is_some() {
+            return Screen::Compared;
+        }
         match (&self.room.question, &self.steps) {
             (Some(room::Question::Act(_)), _) => return Screen::Ask,
             (Some(room::Question::Leave), _) => return Screen::Leaving,
@@ -377,67 +419,6 @@ impl State {
         }
     }
 
-    /// The known state of each member: at the cursor when a story is open, otherwise the newest.
-    pub(crate) fn heads(&self) -> Vec<Head> {
-        self.heads_of(self.steps.as_ref())
-    }
-
-    /// The known state of each member at the cursor of this story, or the newest.
-    fn heads_of(&self, steps: Option<&Steps>) -> Vec<Head> {
-        let newest = self.newest_wall_ns();
-        let head = |lane: &Lane| {
-            let (marks, heard) = match (steps, lane.place) {
-                (_, None) => (Watermarks::default(), Heard::Never),
-                (Some(steps), Some(place)) => {
-                    let marks = steps.watermarks(lane).unwrap_or_default();
-                    let heard = self.heard_at(place, steps.now_wall_ns(), marks.heard_wall_ns);
-                    (marks, heard)
-                }
-                (None, Some(place)) => {
-                    let known = self.learned.marks.get(usize::from(place));
-                    let marks = known.cloned().unwrap_or_default();
-                    let heard = self.heard_last(place, newest, &marks);
-                    (marks, heard)
-                }
-            };
-            Head { name: lane.name.clone(), marks, heard }
-        };
-        self.lanes.iter().map(head).collect()
-    }
-
-    /// Live members are timed by the arrival of their messages, recorded ones by their clocks.
-    fn heard_last(&self, place: u8, newest_ns: u64, marks: &Watermarks) -> Heard {
-        let heard = match self.heard_ns.get(&place) {
-            Some(_) if marks.newest.is_none() => Heard::Never,
-            Some(heard) if self.memory.is_down(place) => {
-                Heard::Down(self.now_ns.saturating_sub(*heard))
-            }
-            Some(heard) => match self.now_ns.saturating_sub(*heard) {
-                0..=SILENT_NS => Heard::Fresh,
-                ago => Heard::Silent(ago),
-            },
-            None => self.heard_at(place, newest_ns, self.common_ns(place, marks)),
-        };
-        match self.process_at(place) {
-            Some((process, since_ns)) => room::heard_of_process(&process.state, since_ns, heard),
-            None => heard,
-        }
-    }
-
-    /// The time of the newest record of all members, in nanoseconds since 1970; 0 without any.
-    fn newest_wall_ns(&self) -> u64 {
-        let heard = self.learned.marks.iter().zip(0..);
-        heard.filter_map(|(marks, place)| self.common_ns(place, marks)).max().unwrap_or(0)
-    }
-
-    /// Whether a member runs at a moment of the recording, if its last record is from `heard`.
-    fn heard_at(&self, place: u8, at_ns: u64, heard: Option<u64>) -> Heard {
-        match self.signs.get(usize::from(place)) {
-            Some(signs) => signs.heard(at_ns, heard),
-            None => Heard::Never,
-        }
-    }
-
     /// Performs an action. Returns whether the player continues.
     pub(crate) fn update(&mut self, action: Action) -> bool {
         self.version += 1;
@@ -447,6 +428,12 @@ impl State {
             Action::Help | Action::Seek(_) | Action::Scroll(_) => self.update_help(action),
             Action::Back | Action::Erase if self.is_helping => self.update_help(action),
             Action::Choose(rows) => self.choose(rows),
+            Action::ChooseAt(place) => {
+                let wanted = self.list.shown().nth(place).map(|row| row.subject);
+                if let Some(subject) = wanted {
+                    self.list.select(subject);
+                }
+            }
             Action::ChooseFirst => self.choose(isize::MIN),
             Action::ChooseLast => self.choose(isize::MAX),
             Action::ToggleFollow => self.list.follow(!self.list.is_following),
@@ -454,6 +441,9 @@ impl State {
             Action::Freeze => self.list.freeze(!self.list.is_frozen()),
             Action::Mark => self.list.mark(),
             Action::Open => self.open(),
+            Action::Copy | Action::Save | Action::Compare | Action::Suspend | Action::Leaf(..) => {
+                self.update_wishes(action);
+            }
             Action::Leave
             | Action::Cluster
             | Action::Requests
@@ -462,6 +452,7 @@ impl State {
             | Action::ToggleNow
             | Action::Ask(_)
             | Action::Link
+            | Action::LeaveRunning
             | Action::Confirm => return self.update_room(action),
             Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
             Action::Erase if self.steps.is_none() => self.update_find(action),
@@ -471,6 +462,9 @@ impl State {
             Action::Back
             | Action::Step(..)
             | Action::Jump(_)
+            | Action::GoAt(_)
+            | Action::Follow(_)
+            | Action::TogglePace
             | Action::Prompt
             | Action::Digit(_)
             | Action::Erase
@@ -521,7 +515,13 @@ impl State {
             Action::Step(grain, direction) => {
                 steps.is_playing = false;
                 steps.step(grain, direction);
+                if direction == Direction::Forward && !self.memory.seen().is_empty() {
+                    steps.wait_at_end();
+                }
             }
+            Action::Follow(to) => steps.follow(to),
+            Action::GoAt(place) => steps.go(place),
+            Action::TogglePace => steps.is_in_proportion = !steps.is_in_proportion,
             Action::Jump(end) => steps.jump(end),
             Action::Prompt => steps.prompt = Some(String::new()),
             Action::Digit(digit) => steps.type_digit(digit),

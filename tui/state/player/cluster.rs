@@ -7,7 +7,7 @@ use glass_etcd::trace::Grain;
 use super::{
     super::{
         forecast,
-        room::{Board, Column, Hands, Question, applicable},
+        room::{Board, Column, Hands, Left, Question, applicable},
         steps::{Direction, Steps},
         text,
         watermarks::{Clocks, Watermarks},
@@ -203,6 +203,7 @@ impl State {
     /// Closes the screen that was opened last; home stays.
     pub(super) fn back(&mut self) {
         match self.place() {
+            Screen::Compared => self.compared = None,
             Screen::Ask | Screen::Leaving => self.room.question = None,
             Screen::Moment => self.room.is_shown = false,
             Screen::Cluster => {
@@ -244,19 +245,30 @@ impl State {
             Action::Ask(wanted) => self.ask(wanted),
             Action::Link => self.ask_link(),
             Action::Confirm => match self.room.question.take() {
-                Some(Question::Leave) => return false,
+                Some(Question::Leave) => {
+                    self.room.left = Left::StopAll;
+                    return false;
+                }
                 Some(Question::Act(command)) => self.command(command),
                 None => {}
             },
+            Action::LeaveRunning => {
+                self.room.left = Left::Running;
+                return false;
+            }
             _ => {}
         }
         true
     }
 
+    /// How the player was left.
+    pub(crate) fn left(&self) -> Left {
+        self.room.left
+    }
+
     /// At home the player ends, after a question if members end with it; elsewhere it goes back.
     fn leave(&mut self) -> bool {
         match self.place() {
-            Screen::Leaving => return false,
             Screen::Cluster => {
                 if self.room.hands != Hands::Own {
                     return false;
