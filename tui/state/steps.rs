@@ -32,6 +32,8 @@ use super::{
 
 pub(crate) mod because;
 
+pub(crate) use because::Relative;
+
 /// Time between two steps while playing, in nanoseconds, at speed x1.
 const STEP_NS: u64 = 800_000_000;
 /// In proportion to real time a millisecond lasts this long, in nanoseconds, at speed x1; and the
@@ -49,17 +51,6 @@ const BOOK_WIDTH: usize = 76;
 pub(crate) enum Direction {
     Back,
     Forward,
-}
-
-/// A step that belongs to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Relative {
-    /// The other end of the message.
-    OtherEnd,
-    /// What made the step happen.
-    Cause,
-    /// What it made happen first.
-    Effect,
 }
 
 /// A line of the step view.
@@ -278,41 +269,6 @@ impl Steps {
             self.is_waiting = true;
             self.notice = Some("the newest step so far; the next one is shown when it comes");
         }
-    }
-
-    /// Moves to another step that belongs to this one, which may be of a finer grain.
-    pub(crate) fn follow(&mut self, to: Relative) {
-        let Some(step) = self.steps.get(self.now) else { return };
-        let (place, missing) = match to {
-            Relative::OtherEnd if step.arrow.is_none() => (None, "this step is no message"),
-            Relative::OtherEnd => {
-                let other = because::other_end(&self.steps, self.now);
-                (other, "the other end of this message was not captured")
-            }
-            Relative::Cause => {
-                let cause = because::cause(&self.steps, self.now);
-                (cause, "no captured step of this story is known to have caused it")
-            }
-            Relative::Effect => {
-                let effect = because::effect(&self.steps, self.now);
-                (effect, "no captured step of this story is known to follow from it")
-            }
-        };
-        self.notice = if place.is_none() { Some(missing) } else { None };
-        if let Some(place) = place {
-            self.go(place);
-        }
-    }
-
-    /// Moves to a row, and shows its grain.
-    pub(crate) fn go(&mut self, place: usize) {
-        let Some(step) = self.steps.get(place) else { return };
-        self.grain = self.grain.max(step.grain);
-        if self.focus.is_some_and(|lane| lane != step.lane) {
-            self.focus = None;
-        }
-        (self.now, self.look, self.is_waiting) = (place, place, false);
-        self.is_playing = false;
     }
 
     /// Moves to the first or the last step of the current grain.

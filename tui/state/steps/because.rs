@@ -22,7 +22,10 @@ use glass_etcd::{
     },
 };
 
-use super::super::story::{Moment, Step};
+use super::{
+    super::story::{Moment, Step},
+    Steps,
+};
 
 /// How many rows later an effect is looked for.
 const FAR: usize = 5_000;
@@ -134,4 +137,52 @@ pub(crate) fn cause(steps: &[Step], at: usize) -> Option<usize> {
 pub(crate) fn effect(steps: &[Step], at: usize) -> Option<usize> {
     let far = steps.len().min(at + FAR);
     (at + 1..far).find(|later| cause(steps, *later) == Some(at))
+}
+
+/// A step that belongs to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relative {
+    /// The other end of the message.
+    OtherEnd,
+    /// What made the step happen.
+    Cause,
+    /// What it made happen first.
+    Effect,
+}
+
+impl Steps {
+    /// Moves to another step that belongs to this one, which may be of a finer grain.
+    pub(crate) fn follow(&mut self, to: Relative) {
+        let Some(step) = self.steps.get(self.now) else { return };
+        let (place, missing) = match to {
+            Relative::OtherEnd if step.arrow.is_none() => (None, "this step is no message"),
+            Relative::OtherEnd => {
+                let other = other_end(&self.steps, self.now);
+                (other, "the other end of this message was not captured")
+            }
+            Relative::Cause => {
+                let cause = cause(&self.steps, self.now);
+                (cause, "no captured step of this story is known to have caused it")
+            }
+            Relative::Effect => {
+                let effect = effect(&self.steps, self.now);
+                (effect, "no captured step of this story is known to follow from it")
+            }
+        };
+        self.notice = if place.is_none() { Some(missing) } else { None };
+        if let Some(place) = place {
+            self.go(place);
+        }
+    }
+
+    /// Moves to a row, and shows its grain.
+    pub(crate) fn go(&mut self, place: usize) {
+        let Some(step) = self.steps.get(place) else { return };
+        self.grain = self.grain.max(step.grain);
+        if self.focus.is_some_and(|lane| lane != step.lane) {
+            self.focus = None;
+        }
+        (self.now, self.look, self.is_waiting) = (place, place, false);
+        self.is_playing = false;
+    }
 }
