@@ -102,14 +102,14 @@ fn sign_lines(pen: &Pen<'_>, signs: &[&Sign], area: Rect) -> Vec<Line> {
 }
 
 /// The keys that are valid now and match the search.
-pub(crate) fn keys(state: &State) -> Vec<&'static Binding> {
+fn keys(state: &State) -> Vec<&'static Binding> {
     let matches =
         |row: &&Binding| [row.shown, row.does, row.brief].iter().any(|text| state.help.has(text));
     keys::valid(state).filter(matches).collect()
 }
 
 /// The signs of the screen that match the search.
-pub(crate) fn signs(state: &State) -> Vec<&'static Sign> {
+fn signs(state: &State) -> Vec<&'static Sign> {
     let matches = |sign: &&Sign| state.help.has(sign.shown) || state.help.has(sign.means);
     legend::of(state.place()).filter(matches).collect()
 }

@@ -206,24 +206,6 @@ fn the_greeting_stays_until_a_client_has_asked_for_something() {
     assert!(!screen(&file, SIZES[1], UNICODE).to_string().contains(greeting));
 }
 
-/// Goal: typing leaves only the lines with that word, among keys and signs, and Esc closes.
-#[test]
-fn the_list_of_keys_is_searched_by_typing() {
-    use super::super::help::{keys, signs};
-    let mut state = opened(scenes::put(), "enter ?");
-    let all = (keys(&state).len(), signs(&state).len());
-    press(&mut state, "L A N E");
-    assert!(keys(&state).iter().any(|row| row.shown == "1-9 0"));
-    assert!(keys(&state).len() < all.0 && signs(&state).len() < all.1);
-    assert!(signs(&state).iter().any(|sign| sign.shown == "►2   2►"));
-    press(&mut state, "q");
-    assert!(keys(&state).is_empty(), "q is a letter here");
-    press(&mut state, "esc");
-    assert!(!state.is_helping);
-    press(&mut state, "?");
-    assert_eq!((keys(&state).len(), signs(&state).len()), all, "each opening begins anew");
-}
-
 /// Goal: the two ends of a message lead to each other, and the way back from an effect leads to
 /// where one came from; nothing is a cause of what came before it.
 #[test]
