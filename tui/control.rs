@@ -1,9 +1,8 @@
 //! How the player reaches the `glass up` that runs its members.
 //!
 //! ```text
-//!   Command ──▶ a task for each ──┬─▶ Handle, if this process is the `glass up`
-//!                                 └─▶ its socket, if another process is
-//!   Input::Replied ◀──────────────────┘
+//!   Command ──▶ a task for each ──▶ its socket
+//!   Input::Replied ◀────────────────────┘
 //! ```
 //!
 //! A command may take seconds: a stop ends when the process is gone. So each has its own task, and
@@ -14,21 +13,16 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use crate::up::{
-    self, Handle,
+    self,
     api::{Command, Reply},
 };
 
 /// Replies that wait for the player: a few commands of a person, and one report.
 const REPLIES: usize = 16;
 
-/// The `glass up` that runs the members.
+/// The `glass up` that runs the members: the directory of its socket.
 #[derive(Clone, Debug)]
-pub(crate) enum Control {
-    /// It is this process.
-    Own(Handle),
-    /// It listens on the socket in this directory.
-    Other(PathBuf),
-}
+pub(crate) struct Control(pub(crate) PathBuf);
 
 /// Sends commands, and gives out the replies.
 #[derive(Debug)]
@@ -76,16 +70,11 @@ impl Controller {
     }
 }
 
-async fn ask(control: Control, command: Command) -> Reply {
-    match control {
-        Control::Own(handle) => handle.command(command).await,
-        Control::Other(base) => {
-            let asked = tokio::task::spawn_blocking(move || up::ask(&base, &command)).await;
-            match asked {
-                Ok(Ok(reply)) => reply,
-                Ok(Err(error)) => Reply::refused(error.to_string()),
-                Err(error) => Reply::refused(error.to_string()),
-            }
-        }
+async fn ask(Control(base): Control, command: Command) -> Reply {
+    let asked = tokio::task::spawn_blocking(move || up::ask(&base, &command)).await;
+    match asked {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(error)) => Reply::refused(error.to_string()),
+        Err(error) => Reply::refused(error.to_string()),
     }
 }

@@ -1,16 +1,22 @@
 //! The only table of keys. The bottom line, the list behind `?` and the loop all read it, so every
 //! key that is shown works, and every key that works is shown.
 
-use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::KeyCode;
 use glass_etcd::trace::Grain;
 
 use crate::{
     state::{
-        Action, Screen, State, page::Text as Page, steps::Direction::Back,
-        steps::Direction::Forward, text,
+        Action, Screen, State,
+        page::Text as Page,
+        steps::Direction::{Back, Forward},
+        steps::Relative,
     },
     up::api,
 };
+
+mod found;
+
+pub(crate) use found::{Found, find, of_wheel};
 
 /// A key, as the table identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +45,6 @@ pub(crate) enum Effect {
 
 /// Whether a key has an effect now; if not, why.
 pub(crate) type Now = Result<(), &'static str>;
-
-/// What a key means at a moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// It does this.
-    Action(Action),
-    /// It does nothing, for this reason.
-    Refused(String),
-    /// It was released, and means nothing.
-    Nothing,
-}
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +80,17 @@ const PROMPT: &[Screen] = &[Screen::Prompt];
 const FIND: &[Screen] = &[Screen::Find];
 const STORY: &[Screen] = &[Screen::Steps, Screen::Why, Screen::Reading];
 const READING: &[Screen] = &[Screen::Reading];
+const COMPARED: &[Screen] = &[Screen::Compared];
+/// The screens that are no questions, and on which nothing is typed.
+const VIEWS: &[Screen] = &[
+    Screen::Cluster,
+    Screen::Moment,
+    Screen::List,
+    Screen::Steps,
+    Screen::Why,
+    Screen::Reading,
+    Screen::Compared,
+];
 
 /// A row that is always valid on its screens.
 const fn row(
@@ -198,9 +204,16 @@ pub(crate) const KEYS: &[Binding] = &[
     row(
         &[Char('q'), Char('y'), Code(KeyCode::Enter)],
         "q y Enter",
-        ("stop all members, and quit", "stop all and quit"),
+        ("stop all members, and quit", "stop all"),
         LEAVING,
         Action::Confirm,
+    ),
+    row(
+        &[Char('d')],
+        "d",
+        ("quit, the members run on", "leave them running"),
+        LEAVING,
+        Action::LeaveRunning,
     ),
     row(&[Code(KeyCode::Esc), Char('n')], "Esc n", ("stay", "stay"), LEAVING, Action::Back),
     row(
@@ -325,6 +338,46 @@ pub(crate) const KEYS: &[Binding] = &[
     .when(has_steps),
     row(&[Char(',')], ",", ("previous record", ""), STORY, Action::Step(Grain::Raw, Back))
         .when(has_steps),
+    row(&[Char('y')], "y", ("copy this step's command", ""), STORY, Action::Copy).when(has_steps),
+    row(&[Char('w')], "w", ("save recording and picture", ""), VIEWS, Action::Save),
+    row(&[Char('D')], "D", ("compare two marked requests", ""), LIST, Action::Compare)
+        .when(has_requests),
+    row(
+        &[Code(KeyCode::Up), Char('k')],
+        "↑ k",
+        ("a line up", "up"),
+        COMPARED,
+        Action::Leaf(Back, 1),
+    ),
+    row(
+        &[Code(KeyCode::Down), Char('j')],
+        "↓ j",
+        ("a line down", "down"),
+        COMPARED,
+        Action::Leaf(Forward, 1),
+    ),
+    row(&[Code(KeyCode::PageUp)], "PgUp", ("ten lines up", ""), COMPARED, Action::Leaf(Back, 10)),
+    row(
+        &[Code(KeyCode::PageDown)],
+        "PgDn",
+        ("ten lines down", ""),
+        COMPARED,
+        Action::Leaf(Forward, 10),
+    ),
+    row(
+        &[Char('m')],
+        "m",
+        ("other end of the message", ""),
+        STORY,
+        Action::Follow(Relative::OtherEnd),
+    )
+    .when(has_steps),
+    row(&[Char('c')], "c", ("what caused this step", ""), STORY, Action::Follow(Relative::Cause))
+        .when(has_steps),
+    row(&[Char('e')], "e", ("what followed from it", ""), STORY, Action::Follow(Relative::Effect))
+        .when(has_steps),
+    row(&[Char('t')], "t", ("steady, or like real time", ""), STEPS, Action::TogglePace)
+        .when(has_steps),
     row(&[Char('g'), Code(KeyCode::Home)], "g", ("first step", ""), STEPS, Action::Jump(Back))
         .when(has_steps),
     row(&[Char('G'), Code(KeyCode::End)], "G", ("last step", ""), STEPS, Action::Jump(Forward))
@@ -413,16 +466,19 @@ pub(crate) const KEYS: &[Binding] = &[
             Screen::Prompt,
             Screen::Why,
             Screen::Reading,
+            Screen::Compared,
         ],
         Action::Back,
     ),
     row(&[Code(KeyCode::Esc)], "Esc", ("nothing: this is the first", ""), HOME, Action::Back),
     row(&[Char('q')], "q", ("leave the player", "leave"), HOME, Action::Leave),
+    row(&[Ctrl('z')], "Ctrl-Z", ("stop, until the shell's fg", ""), ALL, Action::Suspend),
     row(&[Ctrl('c')], "Ctrl-C", ("quit at once", ""), ALL, Action::Quit),
 ];
 
 /// Every screen.
 const ALL: &[Screen] = &[
+    Screen::Compared,
     Screen::Cluster,
     Screen::Moment,
     Screen::Ask,
@@ -505,7 +561,8 @@ pub(crate) fn valid(state: &State) -> impl Iterator<Item = &'static Binding> {
 /// other keys.
 pub(crate) fn is_always_shown(row: &Binding) -> bool {
     let Effect::Do(action) = row.effect else { return false };
-    matches!(action, Action::Back | Action::Leave | Action::Help | Action::Confirm)
+    use Action::{Back, Confirm, Help, Leave, LeaveRunning};
+    matches!(action, Back | Leave | Help | Confirm | LeaveRunning)
 }
 
 /// The rows for the bottom line.
@@ -515,58 +572,10 @@ pub(crate) fn line(state: &State) -> Vec<&'static Binding> {
     rows.into_iter().filter(|row| !row.brief.is_empty()).collect()
 }
 
-/// What this key means now. Presses and repeats count, releases do not.
-pub(crate) fn find(state: &State, key: KeyEvent) -> Found {
-    if key.kind == KeyEventKind::Release {
-        return Found::Nothing;
-    }
-    let matches = |row: &&Binding| row.presses.iter().any(|press| is_pressed(*press, key));
-    let place = state.place();
-    let row = match state.is_helping {
-        true => HELP.iter().find(matches),
-        false => KEYS.iter().filter(|row| row.places.contains(&place)).find(matches),
-    };
-    let Some(row) = row else { return Found::Refused(unbound(state, key)) };
-    if let Err(why) = (row.when)(state) {
-        return Found::Refused(why.to_owned());
-    }
-    match (row.effect, key.code) {
-        (Effect::Do(action), _) => Found::Action(action),
-        (Effect::WithCharacter(make), KeyCode::Char(typed)) => Found::Action(make(typed)),
-        (Effect::WithDigit(make), KeyCode::Char(typed)) => {
-            let digit = typed.to_digit(10).and_then(|digit| u8::try_from(digit).ok());
-            digit.map_or(Found::Nothing, |digit| Found::Action(make(digit)))
-        }
-        _ => Found::Nothing,
-    }
-}
-
-/// What is said of a key that the table does not have here.
-fn unbound(state: &State, key: KeyEvent) -> String {
-    let name = match key.code {
-        KeyCode::Char(' ') => "space".to_owned(),
-        code => text::clean(&code.to_string()),
-    };
-    let ctrl = if key.modifiers.contains(KeyModifiers::CONTROL) { "Ctrl-" } else { "" };
-    let has_help = !state.is_helping && valid(state).any(|row| row.presses == [Char('?')]);
-    let advice = if has_help { "; ? lists the keys that do" } else { "" };
-    format!("{ctrl}{name} does nothing here{advice}")
-}
-
-fn is_pressed(press: Press, key: KeyEvent) -> bool {
-    let has_ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
-    match (press, key.code) {
-        (Char(wanted), KeyCode::Char(typed)) => wanted == typed && !has_ctrl,
-        (Ctrl(wanted), KeyCode::Char(typed)) => wanted == typed && has_ctrl,
-        (Digit, KeyCode::Char(typed)) => typed.is_ascii_digit() && !has_ctrl,
-        (Text, KeyCode::Char(_)) => !has_ctrl,
-        (Code(wanted), code) => wanted == code,
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use crossterm::event::{KeyEvent, KeyEventKind};
+
     use super::*;
     use crate::state::{BYTES_MAX, legend};
 
@@ -597,7 +606,7 @@ mod tests {
         let mut state = State::of_endpoints(&[], BYTES_MAX);
         state.update(Action::Requests);
         let shown: Vec<&str> = valid(&state).map(|row| row.shown).collect();
-        assert_eq!(shown, ["C", "?", "Esc q", "Ctrl-C"]);
+        assert_eq!(shown, ["C", "w", "?", "Esc q", "Ctrl-Z", "Ctrl-C"]);
     }
 
     #[test]
@@ -635,6 +644,7 @@ mod tests {
             ("Steps, while a number is typed", Screen::Prompt),
             ("One step at full size", Screen::Why),
             ("The source of a step, or its section of the book", Screen::Reading),
+            ("Two requests compared", Screen::Compared),
         ];
         assert_eq!(screens.len(), ALL.len());
         let of = |screen| KEYS.iter().filter(move |row| row.places.contains(&screen));

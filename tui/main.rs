@@ -20,17 +20,19 @@ mod run;
 mod serve;
 mod source;
 mod state;
+mod svg;
 #[cfg(test)]
 #[path = "tests/told.rs"]
 mod told;
 mod trace;
 mod up;
+mod up_command;
 mod view;
 
 use std::{
     ffi::OsString,
     fmt::Display,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -46,13 +48,13 @@ struct Cli {
     command: Option<Command>,
     /// The flags of `glass up`, which is the default command.
     #[command(flatten)]
-    up: UpArgs,
+    up: up_command::UpArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Run the members of the Procfile; the default command
-    Up(UpArgs),
+    Up(up_command::UpArgs),
     /// Start, stop, restart, kill, pause or resume a process of the running `glass up`
     Run(run::Args),
     /// Run one member, with etcd's flags
@@ -87,20 +89,6 @@ pub(crate) struct Cluster {
     pub(crate) data_dir: Option<PathBuf>,
 }
 
-#[derive(Debug, clap::Args)]
-struct UpArgs {
-    #[command(flatten)]
-    place: Cluster,
-    /// Print the members' logs instead of opening the player
-    #[arg(long)]
-    no_tui: bool,
-    /// Remove the members' data first
-    #[arg(long)]
-    fresh: bool,
-    #[command(flatten)]
-    look: play_command::LookArgs,
-}
-
 fn main() -> ExitCode {
     // Failpoints from the environment, in builds that include them.
     let _failpoints = fail::FailScenario::setup();
@@ -116,8 +104,8 @@ fn main() -> ExitCode {
 
 fn command(cli: Cli) -> ExitCode {
     match cli.command {
-        None => up(&cli.up),
-        Some(Command::Up(args)) => up(&args),
+        None => up_command::run(&cli.up),
+        Some(Command::Up(args)) => up_command::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Serve(args)) => own_flags(Raw::Serve, args.words),
         Some(Command::Trace(args)) => trace(args),
@@ -166,53 +154,6 @@ fn raw(args: &[OsString]) -> Option<RawCall> {
         (command, &args[2..])
     };
     Some((command, words.iter().map(|word| word.clone().into_string()).collect()))
-}
-
-fn up(args: &UpArgs) -> ExitCode {
-    let is_terminal = io::stdout().is_terminal();
-    let has_player = is_terminal && !args.no_tui;
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let options = up::Options {
-        procfile: args.place.procfile.clone(),
-        data_dir: args.place.data_dir.clone(),
-        fresh: args.fresh,
-        output: match has_player {
-            true => up::Output::Files,
-            false => up::Output::Prefixed { colour: is_terminal && !no_colour },
-        },
-    };
-    let up = match up::start(&options) {
-        Ok(up) => up,
-        Err(error) => return fail(&error),
-    };
-    if has_player {
-        let played = play_command::beside(&up, &args.place, args.look.look());
-        up.handle().shutdown();
-        if let Err(error) = played {
-            return fail(&error);
-        }
-    } else {
-        announce(&up);
-    }
-    match up.wait() {
-        Ok(outcome) if outcome.failed.is_empty() => ExitCode::SUCCESS,
-        Ok(outcome) => fail(&format!(
-            "every process has ended:\n{}",
-            up::api::table(&up::api::Reply { processes: outcome.failed, ..Default::default() })
-                .trim_end()
-        )),
-        Err(error) => fail(&error),
-    }
-}
-
-/// Prints where the members serve clients.
-fn announce(up: &up::Up) {
-    for member in up.members() {
-        let urls = member.client_urls.join(",");
-        let _ = writeln!(io::stderr(), "glass: {} serves clients at {urls}", member.name);
-    }
-    let _ =
-        writeln!(io::stderr(), "glass: Ctrl-C stops all; `glass run status` from another shell");
 }
 
 /// Prints to standard output; a reader that closes early (`| head`) is no error.

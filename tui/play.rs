@@ -9,7 +9,7 @@
 //!
 //! The loop takes inputs from one closed enum and passes each to one function that does not depend
 //! on a terminal; the tests call the same function. A guard restores the terminal, even after a
-//! panic. The mouse is not captured, because that would break copying.
+//! panic. The mouse is captured on `--mouse` only, because that breaks copying.
 
 use std::{
     io,
@@ -21,7 +21,9 @@ use std::{
     time::Duration,
 };
 
-use crossterm::event::{self, KeyEvent};
+use crossterm::event::{
+    self, DisableMouseCapture, EnableMouseCapture, KeyEvent, MouseButton, MouseEventKind,
+};
 use glass_etcd::clock;
 use ratatui::DefaultTerminal;
 use tokio::{
@@ -35,10 +37,12 @@ use crate::{
     control::{Control, Controller},
     keys::{self, Found},
     source::{Listener, Message},
-    state::State,
+    state::{Action, State, room::Left, steps::Direction},
     up::api::{Command, Reply},
     view::{self, Look},
 };
+
+mod wishes;
 
 /// Interval between ticks, short enough for the fastest playing speed.
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -61,6 +65,12 @@ const REPORT_TICKS: u64 = 5;
 pub(crate) enum Input {
     /// A key was pressed, repeated or released.
     Key(KeyEvent),
+    /// A click, by column and line.
+    Click(u16, u16),
+    /// What a click means on the screen that was drawn last.
+    Aimed(Action),
+    /// The wheel was turned by a notch.
+    Wheel(Direction),
     /// The window was resized; the screen has to be redrawn.
     Resized,
     /// A message from an endpoint of a live member.
@@ -85,6 +95,13 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
             Found::Refused(why) => state.refuse(why),
             Found::Nothing => {}
         },
+        Input::Aimed(action) => return state.update(action),
+        Input::Wheel(direction) => {
+            let key = KeyEvent::from(keys::of_wheel(state, direction));
+            return handle(state, Input::Key(key));
+        }
+        // A click beside everything.
+        Input::Click(..) => {}
         Input::Resized => state.touch(),
         Input::Source(message) => state.take(message),
         Input::Tick(since) => {
@@ -108,48 +125,93 @@ pub(crate) async fn run(
     listener: Option<Listener>,
     control: Option<Control>,
     look: Look,
-) -> io::Result<()> {
-    let mut screen = Screen::open()?;
+) -> io::Result<Left> {
+    let mut screen = Screen::open(look)?;
+    let mut targets = view::Targets::default();
     let mut inputs = Inputs::open(listener, control)?;
     let mut drawn = None;
     loop {
         if drawn != Some(state.version()) {
-            screen.terminal.draw(|frame| view::draw(frame, &state, look))?;
+            fail::fail_point!("player::draw");
+            screen.terminal.draw(|frame| targets = view::draw(frame, &state, look))?;
             drawn = Some(state.version());
         }
-        let input = inputs.next().await;
+        let input = aimed(inputs.next().await, &targets);
         let is_tick = matches!(input, Input::Tick(_));
         if !handle(&mut state, input) {
-            return Ok(());
+            return Ok(state.left());
         }
         inputs.send(&mut state, is_tick);
+        wishes::grant(&mut screen, &mut state, look)?;
         if is_tick && inputs.is_late() {
             tokio::time::sleep(CATCH_UP).await;
         }
         for _ in 0..INPUTS_PER_DRAW {
             let Some(input) = inputs.ready() else { break };
-            if !handle(&mut state, input) {
-                return Ok(());
+            if !handle(&mut state, aimed(input, &targets)) {
+                return Ok(state.left());
             }
         }
         inputs.send(&mut state, false);
+        wishes::grant(&mut screen, &mut state, look)?;
+    }
+}
+
+/// What a click on the screen that was drawn last means; other inputs stay what they are.
+fn aimed(input: Input, targets: &view::Targets) -> Input {
+    match input {
+        Input::Click(column, line) => match targets.at(column, line) {
+            Some(action) => Input::Aimed(action),
+            None => input,
+        },
+        input => input,
     }
 }
 
 /// The terminal while the player uses it. Its drop restores it, as does ratatui's panic hook.
 struct Screen {
     terminal: DefaultTerminal,
+    has_mouse: bool,
 }
 
 impl Screen {
-    fn open() -> io::Result<Screen> {
-        ratatui::try_init().map(|terminal| Screen { terminal })
+    fn open(look: Look) -> io::Result<Screen> {
+        let screen =
+            ratatui::try_init().map(|terminal| Screen { terminal, has_mouse: look.has_mouse })?;
+        if look.has_mouse {
+            // The hook of ratatui restores the rest.
+            let report = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                let _ = crossterm::execute!(io::stdout(), DisableMouseCapture);
+                report(panic);
+            }));
+            crossterm::execute!(io::stdout(), EnableMouseCapture)?;
+        }
+        Ok(screen)
+    }
+
+    /// Gives the terminal back, as it was.
+    fn close(&mut self) {
+        if self.has_mouse {
+            let _ = crossterm::execute!(io::stdout(), DisableMouseCapture);
+        }
+        ratatui::restore();
+    }
+
+    /// Takes it again, and draws everything anew.
+    fn reopen(&mut self) -> io::Result<()> {
+        crossterm::terminal::enable_raw_mode()?;
+        crossterm::execute!(io::stdout(), crossterm::terminal::EnterAlternateScreen)?;
+        if self.has_mouse {
+            crossterm::execute!(io::stdout(), EnableMouseCapture)?;
+        }
+        self.terminal.clear()
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        ratatui::restore();
+        self.close();
     }
 }
 
@@ -316,6 +378,12 @@ fn read_keys(sender: &mpsc::Sender<Input>, is_closing: &AtomicBool) {
         let input = match input {
             Ok(event::Event::Key(key)) => Input::Key(key),
             Ok(event::Event::Resize(..)) => Input::Resized,
+            Ok(event::Event::Mouse(mouse)) => match mouse.kind {
+                MouseEventKind::Down(MouseButton::Left) => Input::Click(mouse.column, mouse.row),
+                MouseEventKind::ScrollDown => Input::Wheel(Direction::Forward),
+                MouseEventKind::ScrollUp => Input::Wheel(Direction::Back),
+                _ => continue,
+            },
             Ok(_) => continue,
             Err(_) => Input::Terminated,
         };

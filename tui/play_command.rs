@@ -13,7 +13,11 @@ use crate::{
     control::Control,
     fail, play,
     source::{self, Listener},
-    state::{BYTES_MAX, State, room::Hands},
+    state::{
+        BYTES_MAX, Origin, State,
+        anchor::Anchor,
+        room::{Hands, Left},
+    },
     trace,
     up::{
         self,
@@ -28,7 +32,9 @@ const WAITING_MAX: usize = 64;
 /// The command line of `glass play`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlayArgs {
-    /// A recording; live members if left out.
+    /// A recording; live members if left out. With @MEMBER:BOOT:CLOCK behind it, or alone for live
+    /// members, the player opens at that step.
+    #[arg(value_name = "FILE[@STEP]")]
     file: Option<PathBuf>,
     /// The members to connect to.
     #[arg(long, value_delimiter = ',', default_value = source::ENDPOINTS)]
@@ -52,22 +58,29 @@ pub(crate) struct LookArgs {
     /// Draw with ASCII characters only.
     #[arg(long)]
     ascii: bool,
+    /// Take the mouse: a click moves the cursor, the wheel steps. Text can then be selected only as
+    /// the terminal allows beside that, mostly with Shift.
+    #[arg(long)]
+    mouse: bool,
 }
 
 impl LookArgs {
     pub(crate) fn look(self) -> Look {
-        Look::new(self.color, std::env::var("NO_COLOR").ok().as_deref(), self.ascii)
+        let no_color = std::env::var("NO_COLOR").ok();
+        let look = Look::new(self.color, no_color.as_deref(), self.ascii);
+        Look { has_mouse: self.mouse, ..look }
     }
 }
 
 pub(crate) fn run(args: &PlayArgs) -> ExitCode {
     let look = args.look.look();
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    let result = match &args.file {
+    let (file, anchor) = args.file.as_deref().map(Anchor::split).unwrap_or_default();
+    let result = match &file {
         Some(file) if args.plain => plain(file, look),
         // A file that cannot be played is worth a word, with or without a terminal.
-        Some(file) => state(file).and_then(|state| match is_terminal {
-            true => block_on(play::run(state, None, None, look)),
+        Some(file) => state(file, anchor).and_then(|state| match is_terminal {
+            true => block_on(play::run(state, None, None, look)).map(|_| ()),
             false => Err(io::Error::other(format!(
                 "the player needs a terminal; `glass play {} --plain` prints the stories",
                 file.display()
@@ -75,9 +88,9 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
         }),
         None if args.plain => remembered(&args.endpoints, look),
         None if is_terminal => {
-            let (control, names) = other(args).unzip();
+            let control = other(args);
             let place = control.is_some().then_some(&args.place);
-            live(&args.endpoints, control.zip(names), place, look)
+            live(&args.endpoints, (control, place), anchor, look).map(|_| ())
         }
         None => Err(io::Error::other(
             "the player needs a terminal; `glass trace tail` prints what live members do",
@@ -91,22 +104,28 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
     }
 }
 
-/// Plays what the members of this `glass up` do until the user quits.
-pub(crate) fn beside(up: &up::Up, place: &crate::Cluster, look: Look) -> io::Result<()> {
-    let members = up.members().iter();
+/// Plays what the members of the `glass up` in this directory do until the user quits.
+pub(crate) fn beside(
+    (base, place): (&Path, &crate::Cluster),
+    members: &[up::Member],
+    hands: Hands,
+    look: Look,
+) -> io::Result<Left> {
+    let members = members.iter();
     let named = members
         .flat_map(|member| member.client_urls.iter().map(|url| (url.clone(), member.name.clone())));
     let (endpoints, names): (Vec<String>, Vec<String>) = named.unzip();
-    live(&endpoints, Some((Control::Own(up.handle()), names)), Some(place), look)
+    let control = Some((Control(base.to_owned()), hands, names));
+    live(&endpoints, (control, Some(place)), None, look)
 }
 
 /// The `glass up` of another process, and the process at each endpoint, if it runs all of them.
 /// Members of the same names may run elsewhere, so the endpoints decide.
-fn other(args: &PlayArgs) -> Option<(Control, Vec<String>)> {
+fn other(args: &PlayArgs) -> Option<(Control, Hands, Vec<String>)> {
     let (base, members) = up::members(&args.place.procfile, args.place.data_dir.as_deref()).ok()?;
     let names = names_of(&args.endpoints, &members)?;
     up::ask(&base, &Command::to_all(Action::Status)).ok()?;
-    Some((Control::Other(base), names))
+    Some((Control(base), Hands::Other, names))
 }
 
 /// The member at each endpoint; `None` if one of them belongs to no member.
@@ -123,29 +142,37 @@ fn names_of(endpoints: &[String], members: &[up::Member]) -> Option<Vec<String>>
 /// Plays what these members do until the user quits.
 fn live(
     endpoints: &[String],
-    control: Option<(Control, Vec<String>)>,
-    place: Option<&crate::Cluster>,
+    (control, place): (Option<(Control, Hands, Vec<String>)>, Option<&crate::Cluster>),
+    anchor: Option<Anchor>,
     look: Look,
-) -> io::Result<()> {
+) -> io::Result<Left> {
     block_on(async {
         let request = ObserveRequest { history: true, ..ObserveRequest::default() };
         let listener = Listener::connect(endpoints, &request, WAITING_MAX);
         let mut state = State::of_endpoints(endpoints, BYTES_MAX);
+        state.origin = Origin::Live(endpoints.to_vec());
         state.trials.place = place.cloned();
-        let (control, names) = control.unzip();
-        match (&control, names) {
-            (Some(Control::Own(_)), Some(names)) => state.connect(Hands::Own, names),
-            (Some(Control::Other(_)), Some(names)) => state.connect(Hands::Other, names),
-            _ => {}
+        if let Some(anchor) = anchor {
+            state.await_step(anchor).map_err(io::Error::other)?;
         }
+        let control = control.map(|(control, hands, names)| {
+            state.connect(hands, names);
+            control
+        });
         play::run(state, Some(listener), control, look).await
     })
 }
 
-fn state(file: &Path) -> io::Result<State> {
+fn state(file: &Path, anchor: Option<Anchor>) -> io::Result<State> {
     let read = File::open(file).map_err(ReadError::Io);
     let state = read.and_then(|read| State::of_file(BufReader::new(read), BYTES_MAX));
-    state.map_err(|error| of_file(file, &error))
+    let mut state = state.map_err(|error| of_file(file, &error))?;
+    state.origin = Origin::File(file.display().to_string());
+    if let Some(anchor) = anchor {
+        let wrong = |why| io::Error::other(format!("{}: {why}", file.display()));
+        state.await_step(anchor).map_err(wrong)?;
+    }
+    Ok(state)
 }
 
 /// Writes all stories of the file, without a memory limit.
@@ -170,7 +197,7 @@ fn of_file(file: &Path, error: &ReadError) -> io::Error {
     }
 }
 
-fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+fn block_on<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(work);
     // A command to another process may still wait for its reply, which nobody needs now.

@@ -19,6 +19,7 @@
 
 pub(crate) mod afterwards;
 pub(crate) mod ahead;
+pub(crate) mod anchor;
 pub(crate) mod axis;
 pub(crate) mod book;
 pub(crate) mod kept;
@@ -38,6 +39,7 @@ pub(crate) mod story;
 pub(crate) mod text;
 
 pub(crate) mod alive;
+pub(crate) mod compared;
 pub(crate) mod disk;
 pub(crate) mod figures;
 pub(crate) mod find;
@@ -59,4 +61,4 @@ pub(crate) mod scenes;
 pub(crate) mod tests;
 
 pub(crate) use forget::BYTES_MAX;
-pub(crate) use player::{Action, Screen, State};
+pub(crate) use player::{Action, Origin, Screen, State, Wish};

@@ -44,7 +44,10 @@ mod slow;
 pub(crate) mod through;
 mod usual;
 
-use crate::source;
+use crate::{
+    source,
+    state::{anchor::Anchor, story::Subject},
+};
 use asked::Asked;
 pub(crate) use gather::Gathered;
 use gather::gather;
@@ -149,7 +152,8 @@ struct TailArgs {
 struct ShowArgs {
     /// The request's id in hex, or the address of an election, a step-down or a start of a member,
     /// as `list` shows them (`election:4`, `step-down:3`, `start:etcd-03:2`); or the trace of the
-    /// request's caller, 32 hex digits.
+    /// request's caller, 32 hex digits; or the address of a step, as the player copies it
+    /// (`FILE@etcd-01:1:4711`), for the story that has it.
     id: Option<String>,
     /// The request that ended last.
     #[arg(long)]
@@ -351,7 +355,46 @@ async fn why_slow(
     Ok(())
 }
 
+/// The story that has the step with this address.
+async fn show_step(file: Option<PathBuf>, anchor: &Anchor, args: &ShowArgs) -> Result<(), Error> {
+    let from =
+        From { endpoints: args.from.endpoints.clone(), from: file.or(args.from.from.clone()) };
+    let gathered = heard(&from, |recording| anchor.event(recording).is_ok()).await?;
+    let recording = &gathered.recording;
+    anchor.event(recording).map_err(Error::Usage)?;
+    let order = Order::of(recording);
+    match anchor.subject(recording).map_err(Error::Usage)? {
+        Subject::Cluster(address) => {
+            incidents::show(&gathered, &address.text(&recording.members), args.form.json)
+        }
+        Subject::Request(id) => {
+            let story = Story::of(recording, &order, id);
+            let story = story.ok_or_else(|| Asked::Request(id).not_captured())?;
+            tell(gathered, &order, &story, args.form.json)
+        }
+    }
+}
+
+/// What `diff` prints of two requests of one recording.
+pub(crate) fn compared(recording: &Recording, ids: [u64; 2]) -> Result<Vec<String>, String> {
+    let order = Order::of(recording);
+    let story = |id: u64| {
+        let missing = || format!("no step of request {id:016x} was captured");
+        Story::of(recording, &order, id).ok_or_else(missing)
+    };
+    let stories = [story(ids[0])?, story(ids[1])?];
+    let side = |at: usize| Side { recording, order: &order, story: &stories[at] };
+    let mut text = Vec::new();
+    diff::plain(&mut text, [side(0), side(1)]).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+}
+
 async fn show(args: &ShowArgs) -> Result<(), Error> {
+    if let Some(id) = args.id.as_deref().filter(|id| !Address::is_one(id))
+        && let (file, Some(anchor)) = step_of(id)
+    {
+        return show_step(file, &anchor, args).await;
+    }
     if let Some(address) = args.id.as_deref().filter(|id| Address::is_one(id)) {
         let gathered = heard(&args.from, |_| true).await?;
         return incidents::show(&gathered, address, args.form.json);
@@ -388,10 +431,24 @@ async fn show(args: &ShowArgs) -> Result<(), Error> {
             Asked::not_captured,
         ));
     };
-    if !args.form.json {
-        return Ok(write_story(&mut out, &gathered, &order, &story)?);
+    tell(gathered, &order, &story, args.form.json)
+}
+
+/// The address of a step, with or without a file before it.
+fn step_of(text: &str) -> (Option<PathBuf>, Option<Anchor>) {
+    match Anchor::parse(text) {
+        Some(anchor) => (None, Some(anchor)),
+        None => Anchor::split(Path::new(text)),
     }
-    let explained = explain::json_line(&gathered, &order, &story);
+}
+
+/// Prints one story.
+fn tell(gathered: Gathered, order: &Order, story: &Story, is_json: bool) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    if !is_json {
+        return Ok(write_story(&mut out, &gathered, order, story)?);
+    }
+    let explained = explain::json_line(&gathered, order, story);
     let Recording { members, events, dropped } = gathered.recording;
     let events = story.steps.iter().map(|step| events[step.event].clone()).collect();
     let told = Recording { members, events, dropped };

@@ -5,7 +5,7 @@
 //!                           (ports, flags,    ^      ^                 (a group each)
 //!                            data checked)    │      └ signals, ends, deadlines
 //!   glass run stop etcd-02 ─> control ────────┤
-//!   player ─> Up, Handle ─────────────────────┘
+//!   player (another process) ─> control ───────┘
 //! ```
 //!
 //! Each member is a child process: a kill is a real SIGKILL, a pause a real SIGSTOP, and a member
@@ -15,12 +15,14 @@
 //! **Invariants.** A lock allows one `glass up` per data directory. Nothing starts before the
 //! Procfile, every member's flags and every port have been checked. No child outlives `glass up`:
 //! children receive SIGTERM, and SIGKILL after five seconds, and members end by themselves when
-//! their parent is gone.
+//! their parent is gone. Behind a player, `glass up` ends with it, unless the user left the members
+//! running.
 //!
 //! Members cut the links between them when `glass up` asks (see [`links`]).
 //!
 //! **Left out.** A process that ends is not restarted: the point is to see how the others react.
 //! There is no PORT variable and no scaling; a Procfile of members needs neither.
+pub(crate) mod apart;
 pub(crate) mod api;
 mod control;
 pub(crate) mod links;
@@ -46,7 +48,7 @@ use self::{
     api::{Command, Reply},
     control::Claim,
     process::{Sink, Slot},
-    supervisor::{Input, ReplyTo, Supervisor},
+    supervisor::{Input, Release, ReplyTo, Supervisor},
 };
 pub(crate) use self::{
     control::{AskError, ask},
@@ -66,7 +68,8 @@ pub(crate) enum Output {
         /// Whether the prefixes are coloured.
         colour: bool,
     },
-    /// To one file per process in the data directory, because the player uses the screen.
+    /// To one file per process in the data directory, because the player, in another process, uses
+    /// the screen.
     Files,
 }
 
@@ -131,6 +134,7 @@ impl Handle {
 pub(crate) struct Up {
     handle: Handle,
     members: Vec<Member>,
+    release: Release,
     thread: Option<JoinHandle<io::Result<Outcome>>>,
     _flush: Option<Flush>,
 }
@@ -213,9 +217,14 @@ pub(crate) fn start(options: &Options) -> Result<Up, StartError> {
     let slots = slots(plans.plans, options.output, lines.as_ref());
     let (sender, inbox) = mpsc::channel(INBOX);
     let handle = Handle { inbox: sender.clone(), end: Arc::default() };
-    let supervisor = Supervisor::new(slots, plans.base, handle.end.clone(), sender, inbox);
+    let release = match options.output {
+        Output::Prefixed { .. } => Release::InTerminal,
+        Output::Files => Release::BehindPlayer(Arc::default()),
+    };
+    let end = handle.end.clone();
+    let supervisor = Supervisor::new(slots, plans.base, end, sender, inbox, release.clone());
     let thread = run(supervisor, claim, handle.clone())?;
-    Ok(Up { handle, members, thread: Some(thread), _flush: flush })
+    Ok(Up { handle, members, release, thread: Some(thread), _flush: flush })
 }
 
 fn slots(plans: Vec<plan::Plan>, output: Output, lines: Option<&Lines>) -> Vec<Slot> {
@@ -250,9 +259,11 @@ fn run(
             // Kept until the last process is gone; then the next `glass up` may start.
             let _claim = claim;
             runtime.block_on(async {
-                let control = tokio::spawn(control::serve(listener, handle));
+                let places = control::places();
+                let control = tokio::spawn(control::serve(listener, handle, places.clone()));
                 let outcome = supervisor.run().await;
                 control.abort();
+                control::finish(&places).await;
                 outcome
             })
         })
@@ -268,6 +279,23 @@ impl Up {
     /// The Glass etcd members, in the order of the Procfile.
     pub(crate) fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// Shuts down at the end of this input, unless it has been released. The thread ends with the
+    /// input, or with the process.
+    pub(crate) fn end_with(&self, mut input: impl io::Read + Send + 'static) {
+        let (handle, release) = (self.handle(), self.release.clone());
+        let watch = move || {
+            let mut unread = [0; 64];
+            while matches!(input.read(&mut unread), Ok(1..)) {}
+            if !release.is_released() {
+                handle.shutdown();
+            }
+        };
+        let thread = thread::Builder::new().name("player".to_owned()).spawn(watch);
+        if thread.is_err() {
+            self.handle.shutdown();
+        }
     }
 
     #[cfg(test)]

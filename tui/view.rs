@@ -17,6 +17,7 @@
 pub(crate) mod pen;
 
 pub(crate) mod cluster;
+pub(crate) mod compared;
 pub(crate) mod help;
 pub(crate) mod list;
 pub(crate) mod plain;
@@ -35,19 +36,20 @@ use crate::{
 };
 
 pub(crate) use pen::Look;
+pub(crate) use pen::Targets;
 use pen::{Pen, Tone};
 
 /// Width of the smallest usable window.
 const COLUMNS_MIN: u16 = 40;
 const LINES_MIN: u16 = 16;
 
-/// Draws the whole screen.
-pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
+/// Draws the whole screen. Returns what clicks on it mean.
+pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) -> Targets {
     let area = frame.area();
     let mut pen = Pen::new(frame.buffer_mut(), look);
     if area.width < COLUMNS_MIN || area.height < LINES_MIN {
         draw_too_small(&mut pen, area);
-        return;
+        return Targets::default();
     }
     let bottom = Rect { y: area.y + area.height - 1, height: 1, ..area };
     let said = said(state);
@@ -55,6 +57,11 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
     if let Some(said) = said {
         let line = Rect { y: body.bottom(), height: 1, ..area };
         pen.text(line, 0, &format!(" {said}"), Tone::Strong);
+    }
+    if let (false, Some(page)) = (state.is_helping, &state.compared) {
+        compared::draw(&mut pen, body, page);
+        draw_keys(&mut pen, bottom, state);
+        return Targets::default();
     }
     match (state.is_helping, state.place(), &state.steps) {
         (true, _, _) => help::draw(&mut pen, body, state),
@@ -69,6 +76,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
         (false, _, None) => list::draw(&mut pen, body, state),
     }
     draw_keys(&mut pen, bottom, state);
+    pen.targets()
 }
 
 /// Says which size is needed; the words fit into any window that can show words.
@@ -87,7 +95,11 @@ fn draw_too_small(pen: &mut Pen<'_>, area: Rect) {
 /// The bottom line: keys by rank. The way back and the list of keys stand there at every width.
 fn draw_keys(pen: &mut Pen<'_>, area: Rect, state: &State) {
     let rows = keys::line(state);
-    let words = |row: &Binding| pen.words(&format!("{} {}", first_word(row.shown), row.brief));
+    let words = |row: &Binding| match pen.words(first_word(row.shown)) {
+        // In ASCII an arrow is a word already.
+        key if key == row.brief => key,
+        key => format!("{key} {}", pen.words(row.brief)),
+    };
     let (last, others): (Vec<&Binding>, Vec<&Binding>) =
         rows.into_iter().partition(|row| keys::is_always_shown(row));
     let others: Vec<String> = others.into_iter().map(words).collect();

@@ -220,3 +220,56 @@ fn when_every_process_fails_so_does_glass_up() {
     let (code, _) = Up::start(dir.path(), "a: sh -c 'exit 3'\n").end();
     assert_eq!(code, Some(1));
 }
+
+/// Goal: a player can end and leave its members running, and they can be found and stopped later.
+/// Method: the process that stands behind a player, held by this test instead.
+#[test]
+fn members_that_a_player_has_left_running_run_on_until_they_are_stopped() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let dir = tempfile::tempdir().unwrap();
+    let member = "a: trap 'exit 0' TERM; echo > up; while true; do sleep 0.05; done\n";
+    fs::write(dir.path().join("Procfile"), member).unwrap();
+    let mut command = Command::new(GLASS);
+    command.args(["up", "--behind-player"]).current_dir(dir.path());
+    let mut behind = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(behind.stdout.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    eventually("it is up", || dir.path().join("up").exists());
+    let mut socket =
+        std::os::unix::net::UnixStream::connect(dir.path().join(".glass/up.sock")).unwrap();
+    socket.write_all(b"{\"action\":\"release\",\"name\":null}\n").unwrap();
+    let mut reply = String::new();
+    BufReader::new(socket).read_line(&mut reply).unwrap();
+    assert!(reply.contains("\"error\":null"), "{reply}");
+    drop((behind.stdin.take(), said));
+    let status = glass(dir.path(), &["run", "status"]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains("running"));
+    let down = glass(dir.path(), &["run", "down"]);
+    assert!(String::from_utf8_lossy(&down.stdout).contains("stopped"), "{down:?}");
+    assert_eq!(behind.wait().unwrap().code(), Some(0));
+    fails(&glass(dir.path(), &["run", "status"]), 1, "glass up is not running here");
+}
+
+/// Goal: a panic leaves the terminal as it was. Method: a failpoint where a real player draws, on a
+/// pseudo-terminal of `script`.
+#[test]
+fn a_panic_of_the_player_gives_the_terminal_back() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let player = format!(
+        "FAILPOINTS='player::draw=panic(while drawing)' {GLASS} play --mouse \
+         tests/recordings/busy.ndjson; stty -a"
+    );
+    let script = ["-qec", &player, "/dev/null"];
+    let output =
+        Command::new("script").args(script).current_dir(root).stdin(Stdio::null()).output();
+    let Some(output) = output.ok().filter(|output| output.status.success()) else {
+        return crate::programs::left_out("a panic of the player: no `script` of util-linux");
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("while drawing"), "{text}");
+    let (_, after) = text.rsplit_once("\x1b[?1049l").expect("the first screen is back");
+    assert!(after.contains(" icanon") && after.contains(" echo "), "{after}");
+    assert!(text.contains("\x1b[?1000l"), "the mouse is free: {text}");
+}

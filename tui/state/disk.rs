@@ -178,6 +178,7 @@ mod tests {
             step(Stage::WalFsync, Kind::Span, (33, 40), &[0, 0, 41, 41, 24, 4, 9]),
         ];
         let member = MemberInfo {
+            members: Default::default(),
             member_id: 7,
             cluster_id: 1,
             name: "etcd-01".to_owned(),

@@ -94,7 +94,8 @@ pub(crate) fn verb(action: Action) -> &'static str {
         Action::Resume => "resume",
         Action::Cut => "cut",
         Action::Heal => "heal",
-        Action::Status => "ask",
+        Action::Status | Action::Release | Action::Adopt => "ask",
+        Action::Down => "stop",
     }
 }
 
@@ -127,7 +128,12 @@ pub(crate) fn forecast(action: Action, member: usize, facts: &Facts) -> Vec<Stri
     }
     said.push(match action {
         // These have no member alone.
-        Action::Status | Action::Cut | Action::Heal => return Vec::new(),
+        Action::Status
+        | Action::Cut
+        | Action::Heal
+        | Action::Down
+        | Action::Release
+        | Action::Adopt => return Vec::new(),
         Action::Start | Action::Resume => with_it(left + 1, facts),
         Action::Stop | Action::Kill | Action::Pause | Action::Restart => {
             without_it(left, is_leader, leader, facts)
@@ -170,7 +176,12 @@ fn to_process(action: Action, is_leader: bool) -> &'static str {
         Action::Resume => "SIGCONT: it goes on where it stood.",
         Action::Restart => "SIGTERM, and when it has ended, a new start on the same data.",
         Action::Start => "It starts on the data that it has, and catches up with the leader.",
-        Action::Status | Action::Cut | Action::Heal => "",
+        Action::Status
+        | Action::Cut
+        | Action::Heal
+        | Action::Down
+        | Action::Release
+        | Action::Adopt => "",
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) const SIGNS: &[Sign] = &[
     sign("· step", "work for others, or for many at once", STORY),
     sign("? step", "it must have happened, and no record says when", STORY),
     sign("41 → 42", "the number before and after this step", STORY),
+    sign("~x1", "playing in proportion: a millisecond lasts 0.1 s", STORY),
     sign("{2,0}", "a revision: 2 is the write, 0 its first change of a key", STORY),
     sign("✔ ✘ ?", "yes, no, unknown", STORY),
     sign("▁▄█", "a bar for each second, the newest on the right", CLUSTER),

@@ -14,6 +14,8 @@ use glass_etcd::{
 pub(crate) use super::alive::Heard;
 use super::{
     alive::Signs,
+    anchor::Anchor,
+    compared::Compared,
     figures::Figures,
     find::Find,
     forget,
@@ -22,7 +24,7 @@ use super::{
     list::List,
     page::Text,
     room::{self, Hands, Room},
-    steps::{Direction, Steps},
+    steps::{Direction, Relative, Steps},
     story,
     watermarks::{Clocks, Watermarks},
 };
@@ -41,9 +43,11 @@ mod learned;
 mod links;
 mod manners;
 mod news;
+mod wishes;
 
 use learned::Learned;
 use news::News;
+pub(crate) use wishes::{Origin, Wish};
 
 /// The actions of keys. The table in `keys.rs` assigns the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +72,20 @@ pub(crate) enum Action {
     Link,
     /// Ask whether to start members from what the disks had at the moment that is looked at.
     Boot,
+    /// Copy the command that opens this step.
+    Copy,
+    /// Save the recording, and the screen as a picture.
+    Save,
+    /// Compare the two marked requests.
+    Compare,
+    /// Stop the whole program, as a shell does.
+    Suspend,
+    /// Scroll a page by lines.
+    Leaf(Direction, usize),
     /// Do what was asked.
     Confirm,
+    /// End the player, and leave the members running.
+    LeaveRunning,
     /// Show the keys that are valid now.
     Help,
     /// A character of the search in that list.
@@ -78,6 +94,10 @@ pub(crate) enum Action {
     Scroll(Direction),
     /// Close the view opened last.
     Back,
+    /// Choose the row of the list at this position.
+    ChooseAt(usize),
+    /// Go to the step at this position.
+    GoAt(usize),
     /// Choose another row of the list, down when positive.
     Choose(isize),
     /// Move the cursor to the oldest request.
@@ -98,6 +118,10 @@ pub(crate) enum Action {
     Step(Grain, Direction),
     /// The first or the last step.
     Jump(Direction),
+    /// A step that belongs to this one.
+    Follow(Relative),
+    /// Play at a steady pace, or in proportion to real time.
+    TogglePace,
     /// Start typing the number of a step.
     Prompt,
     /// A digit of that number.
@@ -155,6 +179,8 @@ pub(crate) enum Screen {
     Why,
     /// The source of the step, or its section of the book.
     Reading,
+    /// A page of text over the screen.
+    Compared,
 }
 
 /// The head of a lane: the known state of a member.
@@ -188,6 +214,13 @@ pub(crate) struct State {
     pub(crate) help: Help,
     /// Whether the source of records has ended.
     pub(crate) is_closed: bool,
+    /// A page over the screen.
+    pub(crate) compared: Option<Compared>,
+    /// Where the records come from, as a command line names it.
+    pub(crate) origin: Origin,
+    /// The step to open as soon as it is there.
+    awaited: Option<Anchor>,
+    wishes: Vec<Wish>,
     /// Why the last key has done nothing.
     notice: Option<String>,
     /// Whether a client has sent a request, as far as was captured.
@@ -223,6 +256,10 @@ impl State {
             is_helping: false,
             help: Help::default(),
             is_closed: false,
+            compared: None,
+            origin: Origin::default(),
+            awaited: None,
+            wishes: Vec::new(),
             notice: None,
             has_served: false,
             memory,
@@ -364,10 +401,14 @@ impl State {
             self.lanes = lanes::lanes(recording);
         }
         self.clocks = order.clocks;
+        self.open_awaited();
     }
 
     /// The current screen, below the list of keys.
     pub(crate) fn place(&self) -> Screen {
+        if self.compared.is_some() {
+            return Screen::Compared;
+        }
         match (&self.room.question, &self.steps) {
             (Some(room::Question::Act(_) | room::Question::Boot(_)), _) => return Screen::Ask,
             (Some(room::Question::Leave), _) => return Screen::Leaving,
@@ -394,6 +435,12 @@ impl State {
             Action::Help | Action::Seek(_) | Action::Scroll(_) => self.update_help(action),
             Action::Back | Action::Erase if self.is_helping => self.update_help(action),
             Action::Choose(rows) => self.choose(rows),
+            Action::ChooseAt(place) => {
+                let wanted = self.list.shown().nth(place).map(|row| row.subject);
+                if let Some(subject) = wanted {
+                    self.list.select(subject);
+                }
+            }
             Action::ChooseFirst => self.choose(isize::MIN),
             Action::ChooseLast => self.choose(isize::MAX),
             Action::ToggleFollow => self.list.follow(!self.list.is_following),
@@ -401,6 +448,9 @@ impl State {
             Action::Freeze => self.list.freeze(!self.list.is_frozen()),
             Action::Mark => self.list.mark(),
             Action::Open => self.open(),
+            Action::Copy | Action::Save | Action::Compare | Action::Suspend | Action::Leaf(..) => {
+                self.update_wishes(action);
+            }
             Action::Leave
             | Action::Cluster
             | Action::Requests
@@ -410,6 +460,7 @@ impl State {
             | Action::Ask(_)
             | Action::Link
             | Action::Boot
+            | Action::LeaveRunning
             | Action::Confirm => return self.update_room(action),
             Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
             Action::Erase if self.steps.is_none() => self.update_find(action),
@@ -419,6 +470,9 @@ impl State {
             Action::Back
             | Action::Step(..)
             | Action::Jump(_)
+            | Action::GoAt(_)
+            | Action::Follow(_)
+            | Action::TogglePace
             | Action::Prompt
             | Action::Digit(_)
             | Action::Erase
@@ -469,7 +523,13 @@ impl State {
             Action::Step(grain, direction) => {
                 steps.is_playing = false;
                 steps.step(grain, direction);
+                if direction == Direction::Forward && !self.memory.seen().is_empty() {
+                    steps.wait_at_end();
+                }
             }
+            Action::Follow(to) => steps.follow(to),
+            Action::GoAt(place) => steps.go(place),
+            Action::TogglePace => steps.is_in_proportion = !steps.is_in_proportion,
             Action::Jump(end) => steps.jump(end),
             Action::Prompt => steps.prompt = Some(String::new()),
             Action::Digit(digit) => steps.type_digit(digit),

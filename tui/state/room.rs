@@ -38,8 +38,20 @@ pub(crate) enum Hands {
     Nobody,
     /// The `glass up` in another process.
     Other,
-    /// This process: it ends them when the player ends.
+    /// The `glass up` behind this player: what becomes of the members is asked when it ends.
     Own,
+}
+
+/// How the player was left, and what becomes of its members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Without a question: by Ctrl-C, by a signal, or where nothing was to be asked.
+    #[default]
+    AtOnce,
+    /// The members stop.
+    StopAll,
+    /// The members run on.
+    Running,
 }
 
 /// What the player asks before it does it.
@@ -67,6 +79,8 @@ pub(crate) struct Room {
     /// One line in answer to the last key or command.
     pub(crate) notice: Option<String>,
     pub(crate) hands: Hands,
+    /// How the player was left.
+    pub(crate) left: Left,
     /// The process at each endpoint, if a `glass up` runs them.
     pub(crate) names: Vec<String>,
     /// The processes, as `glass up` has told them last, and when, on the player's clock.
@@ -84,6 +98,7 @@ impl Default for Room {
             question: None,
             notice: None,
             hands: Hands::Recording,
+            left: Left::AtOnce,
             names: Vec::new(),
             told: None,
             commands: Vec::new(),

@@ -31,8 +31,16 @@ use super::{
     watermarks::{self, States, Water, Watermarks},
 };
 
+pub(crate) mod because;
+
+pub(crate) use because::Relative;
+
 /// Time between two steps while playing, in nanoseconds, at speed x1.
 const STEP_NS: u64 = 800_000_000;
+/// In proportion to real time a millisecond lasts this long, in nanoseconds, at speed x1; and the
+/// shortest and longest time between two steps.
+const MS_NS: u64 = 100_000_000;
+const PAUSES_NS: [u64; 2] = [100_000_000, 5_000_000_000];
 /// Speeds of playing, in quarters.
 const SPEEDS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
@@ -133,6 +141,10 @@ pub(crate) struct Steps {
     pub(crate) shows_all: bool,
     /// Whether playing is on.
     pub(crate) is_playing: bool,
+    /// Whether the time between two steps is in proportion to that in the cluster.
+    pub(crate) is_in_proportion: bool,
+    /// Whether the next step is shown as soon as it has been received.
+    pub(crate) is_waiting: bool,
     /// Digits typed after `:`.
     pub(crate) prompt: Option<String>,
     /// Whether the why panel fills the screen.
@@ -175,6 +187,8 @@ impl Steps {
             lens: Lens::Changed,
             shows_all: false,
             is_playing: false,
+            is_in_proportion: false,
+            is_waiting: false,
             prompt: None,
             is_zoomed: false,
             reading: None,
@@ -210,6 +224,10 @@ impl Steps {
         (self.unknown, self.is_lost, self.log) = (unknown, is_lost, log);
         (self.through, self.axis, self.openings) = (through, axis, openings);
         self.zero_ns = zero_ns;
+        if self.is_waiting && self.next(Direction::Forward).is_some() {
+            self.step(self.grain, Direction::Forward);
+            self.is_waiting = true;
+        }
         self.states = watermarks::states(recording);
         self.usuals = Usuals::of(recording);
         self.whole_ns = self.whole();
@@ -225,20 +243,33 @@ impl Steps {
     /// Moves one step in this grain.
     pub(crate) fn step(&mut self, grain: Grain, direction: Direction) {
         self.grain = grain;
-        let next = match direction {
-            Direction::Forward => {
-                (self.now + 1..self.steps.len()).find(|at| self.stops(*at, grain))
-            }
-            Direction::Back => (0..self.now).rev().find(|at| self.stops(*at, grain)),
-        };
+        let next = self.next(direction);
         self.notice = match (next, direction) {
             (Some(_), _) => None,
-            (None, Direction::Forward) => Some("no later step was received yet"),
+            (None, Direction::Forward) => Some("this is the last step"),
             (None, Direction::Back) => Some("this is the first step"),
         };
         self.now = next.unwrap_or(self.now);
         self.look = self.now;
         self.is_playing &= next.is_some();
+        self.is_waiting = false;
+    }
+
+    /// The next step of the current grain, or the one before.
+    fn next(&self, direction: Direction) -> Option<usize> {
+        let stops = |at: &usize| self.stops(*at, self.grain);
+        match direction {
+            Direction::Forward => (self.now + 1..self.steps.len()).find(stops),
+            Direction::Back => (0..self.now).rev().find(stops),
+        }
+    }
+
+    /// Waits for the step after the newest one, which live members may still send.
+    pub(crate) fn wait_at_end(&mut self) {
+        if self.next(Direction::Forward).is_none() {
+            self.is_waiting = true;
+            self.notice = Some("the newest step so far; the next one is shown when it comes");
+        }
     }
 
     /// Moves to the first or the last step of the current grain.
@@ -353,6 +384,7 @@ impl Steps {
 
     /// Starts or stops playing. Playing from the end starts again from the beginning.
     pub(crate) fn toggle_play(&mut self, now_ns: u64) {
+        self.is_waiting = false;
         let (at, total) = self.position();
         if !self.is_playing && at == total {
             self.jump(Direction::Back);
@@ -372,11 +404,24 @@ impl Steps {
 
     /// The speed, in words.
     pub(crate) fn speed_word(&self) -> &'static str {
-        ["x1/4", "x1/2", "x1", "x2", "x4", "x8"][self.speed]
+        match self.is_in_proportion {
+            false => ["x1/4", "x1/2", "x1", "x2", "x4", "x8"][self.speed],
+            true => ["~x1/4", "~x1/2", "~x1", "~x2", "~x4", "~x8"][self.speed],
+        }
     }
 
+    /// How long the current step stays: the same for all, or in proportion to the time until the
+    /// next one in the cluster.
     fn pause_ns(&self) -> u64 {
-        STEP_NS * 4 / SPEEDS[self.speed]
+        let steady = match self.next(Direction::Forward) {
+            Some(next) if self.is_in_proportion => {
+                let real = self.steps[next].wall_ns.saturating_sub(self.now_wall_ns());
+                let [least, most] = PAUSES_NS;
+                (real.min(MS_NS) * (MS_NS / 1_000_000)).clamp(least, most)
+            }
+            _ => STEP_NS,
+        };
+        steady * 4 / SPEEDS[self.speed]
     }
 
     /// Plays the step that is due. Returns whether there was one.

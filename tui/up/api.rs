@@ -27,6 +27,14 @@ pub(crate) enum Action {
     Heal,
     /// Show the state of the processes
     Status,
+    /// Stop all processes, and end `glass up` itself
+    Down,
+    /// Outlive the player that has started this `glass up`.
+    #[value(skip)]
+    Release,
+    /// Let another player decide what becomes of the processes; refused while somebody else does.
+    #[value(skip)]
+    Adopt,
 }
 
 /// A request to act on one process or on all.

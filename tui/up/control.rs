@@ -17,6 +17,7 @@ use std::{
         net::UnixStream as StdStream,
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,6 +26,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
+    sync::Semaphore,
 };
 
 use super::{
@@ -125,9 +127,19 @@ impl Claim {
     }
 }
 
+/// The places for connections.
+pub(crate) fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CONNECTIONS_MAX))
+}
+
+/// Waits until all connections have their replies, for a moment at most.
+pub(crate) async fn finish(places: &Semaphore) {
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(REQUEST_TIME, places.acquire_many(all)).await;
+}
+
 /// Serves connections, until the task is dropped.
-pub(crate) async fn serve(listener: UnixListener, handle: Handle) {
-    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+pub(crate) async fn serve(listener: UnixListener, handle: Handle, places: Arc<Semaphore>) {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {

@@ -4,7 +4,10 @@
 use std::{
     path::PathBuf,
     process::ExitStatus,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -74,6 +77,39 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<Process>,
 }
 
+/// Whether the supervisor outlives the one that has started it. Shared with the thread that notices
+/// the end of that one.
+#[derive(Clone, Debug)]
+pub(crate) enum Release {
+    /// A terminal shows the output of the processes.
+    InTerminal,
+    /// It stands behind a player, and this is whether the player has left it running.
+    BehindPlayer(Arc<AtomicBool>),
+}
+
+impl Release {
+    pub(crate) fn is_released(&self) -> bool {
+        matches!(self, Release::BehindPlayer(released) if released.load(Ordering::Acquire))
+    }
+
+    fn release(&self) -> Result<(), &'static str> {
+        match self {
+            Release::InTerminal => Err("this glass up runs in a terminal, and ends there"),
+            Release::BehindPlayer(released) => {
+                released.store(true, Ordering::Release);
+                Ok(())
+            }
+        }
+    }
+
+    fn adopt(&self) -> Result<(), &'static str> {
+        match self.is_released() {
+            true => Ok(()),
+            false => Err("these members stop with the terminal that has started them"),
+        }
+    }
+}
+
 /// The state of the loop that starts, signals and watches all processes.
 pub(crate) struct Supervisor {
     /// In the order of the Procfile.
@@ -88,6 +124,8 @@ pub(crate) struct Supervisor {
     end: Arc<Notify>,
     pending: Vec<Pending>,
     shutting_down: bool,
+    /// Whether it may outlive the one that has started it.
+    release: Release,
 }
 
 impl Supervisor {
@@ -98,6 +136,7 @@ impl Supervisor {
         end: Arc<Notify>,
         sender: mpsc::Sender<Input>,
         inbox: mpsc::Receiver<Input>,
+        release: Release,
     ) -> Supervisor {
         Supervisor {
             slots,
@@ -108,6 +147,7 @@ impl Supervisor {
             end,
             pending: Vec::new(),
             shutting_down: false,
+            release,
         }
     }
 
@@ -191,6 +231,20 @@ impl Supervisor {
         if self.shutting_down && command.action != Action::Status {
             return reply.send(Reply::refused("glass up is ending"));
         }
+        let refused = match command.action {
+            Action::Release => self.release.release().err(),
+            Action::Adopt => self.release.adopt().err(),
+            _ => None,
+        };
+        if let Some(why) = refused {
+            return reply.send(Reply::refused(why));
+        }
+        if command.action == Action::Down && command.name.is_some() {
+            return reply.send(Reply::refused("down is for all processes, and takes no name"));
+        }
+        if command.action == Action::Down {
+            self.shutdown();
+        }
         for at in &chosen {
             if let Err(why) = self.act(command.action, *at, command.name.is_some()) {
                 return reply.send(Reply::refused(why));
@@ -210,7 +264,12 @@ impl Supervisor {
         };
         match action {
             // Links are changed before.
-            Action::Status | Action::Cut | Action::Heal => (),
+            Action::Status
+            | Action::Cut
+            | Action::Heal
+            | Action::Down
+            | Action::Release
+            | Action::Adopt => (),
             Action::Start if slot.state == State::Stopping => slot.restart = true,
             Action::Start if slot.is_alive() => return refuse(slot, "has already started"),
             Action::Start => self.start(at),

@@ -301,7 +301,7 @@ async fn a_player_in_another_process_has_the_same_commands() {
     use crate::control::{Control, Controller};
     let cluster = Cluster::of(&[("a", POLITE), ("b", POLITE)]);
     let up = cluster.start();
-    let mut player = Controller::new(Control::Other(cluster.base()));
+    let mut player = Controller::new(Control(cluster.base()));
     let report = command(Action::Status, "");
     player.report(report.clone());
     player.report(report.clone());
@@ -316,4 +316,30 @@ async fn a_player_in_another_process_has_the_same_commands() {
     player.report(report);
     let why = player.next().await.1.error.unwrap();
     assert!(why.contains("not running"), "{why}");
+}
+
+/// Goal: the members stop when their player ends in any way, unless it has left them running. Then
+/// another player may decide, and `down` ends them.
+#[test]
+fn members_stop_with_their_player_unless_it_has_left_them_running() {
+    use std::os::unix::net::UnixStream;
+    let cluster = Cluster::of(&[("a", POLITE)]);
+    let ask = |action| ask(&cluster.base(), &command(action, "")).unwrap();
+    let up = cluster.start();
+    let (player, held) = UnixStream::pair().unwrap();
+    up.end_with(held);
+    cluster.wait_until_said("a", "up\n");
+    assert!(ask(Action::Adopt).error.unwrap().contains("stop with the terminal"));
+    drop(player);
+    assert_eq!(up.wait().unwrap(), Outcome::default());
+    assert_eq!(cluster.said("a"), "up\nbye\n");
+    let up = cluster.start();
+    let (player, held) = UnixStream::pair().unwrap();
+    up.end_with(held);
+    cluster.wait_until_said("a", "up\nbye\nup\n");
+    assert_eq!(ask(Action::Release).error, None);
+    drop(player);
+    assert_eq!(only(ask(Action::Adopt)).state, State::Running);
+    assert_eq!(only(ask(Action::Down)).state, State::Stopped);
+    assert_eq!(up.wait().unwrap(), Outcome::default());
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     state::{
-        State,
+        Action, State,
         alive::Heard,
         figures::Measure,
         room::{Board, Column},
@@ -181,6 +181,9 @@ impl Table<'_> {
             let fits = line.chars().count() <= usize::from(cell.width);
             let line = if fits || role.contains("eader") { line } else { name };
             pen.text(cell, 0, &line, tone);
+            if let Ok(number) = u8::try_from(member + 1) {
+                pen.target(cell, Action::Column(number));
+            }
             if is_chosen {
                 pen.tint(cell, 0, Tone::Chosen);
             }

@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 
 use super::pen::{Pen, Tone};
 use crate::state::{
-    State,
+    Action, State,
     list::Sort,
     player::{Head, Heard},
     story::{Read, RequestSummary, Subject},
@@ -167,6 +167,8 @@ fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
         if is_chosen {
             pen.tint(rows, line, Tone::Chosen);
         }
+        let row = Rect { y: rows.y + line, height: 1, ..rows };
+        pen.target(row, Action::ChooseAt(place));
     }
 }
 

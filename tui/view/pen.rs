@@ -2,12 +2,14 @@
 
 use ratatui::{
     buffer::Buffer,
-    layout::Rect,
+    layout::{Position, Rect},
     style::{Color, Modifier, Style},
 };
 
 use crate::state::kind::StepKind;
 pub(crate) use crate::state::text::wrap;
+
+use crate::state::Action;
 
 /// Values of `--color`: `auto`, `never` or `16`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -29,6 +31,8 @@ pub(crate) struct Look {
     pub(crate) has_color: bool,
     /// Whether only ASCII may be used.
     pub(crate) is_ascii: bool,
+    /// Whether the mouse is taken.
+    pub(crate) has_mouse: bool,
 }
 
 impl Look {
@@ -40,7 +44,7 @@ impl Look {
             ColorChoice::Never => false,
             ColorChoice::Sixteen => true,
         };
-        Look { has_color, is_ascii }
+        Look { has_color, is_ascii, has_mouse: false }
     }
 
     /// The text in this look: unchanged, or with ASCII replacements.
@@ -138,16 +142,39 @@ impl Tone {
     }
 }
 
+/// What a click means, by region.
+#[derive(Debug, Default)]
+pub(crate) struct Targets(Vec<(Rect, Action)>);
+
+impl Targets {
+    /// The action at a cell.
+    pub(crate) fn at(&self, column: u16, line: u16) -> Option<Action> {
+        let is_in = |area: &Rect| area.contains(Position { x: column, y: line });
+        self.0.iter().rev().find(|(area, _)| is_in(area)).map(|(_, action)| *action)
+    }
+}
+
 /// Writes into the screen's buffer.
 pub(crate) struct Pen<'a> {
     buffer: &'a mut Buffer,
     look: Look,
+    targets: Vec<(Rect, Action)>,
 }
 
 impl<'a> Pen<'a> {
     /// A pen for this buffer.
     pub(crate) fn new(buffer: &'a mut Buffer, look: Look) -> Pen<'a> {
-        Pen { buffer, look }
+        Pen { buffer, look, targets: Vec::new() }
+    }
+
+    /// A click on this region means this action.
+    pub(crate) fn target(&mut self, area: Rect, action: Action) {
+        self.targets.push((area, action));
+    }
+
+    /// What clicks mean on what was drawn.
+    pub(crate) fn targets(self) -> Targets {
+        Targets(self.targets)
     }
 
     /// The text as it will be written: layout depends on this length.
@@ -247,7 +274,7 @@ mod tests {
 
     #[test]
     fn ascii_leaves_nothing_beyond_ascii() {
-        let look = Look { has_color: false, is_ascii: true };
+        let look = Look { has_color: false, is_ascii: true, has_mouse: false };
         assert_eq!(look.words("41→42 ✔ é"), "41->42 [ok] ?");
         assert!(ASCII.iter().all(|(special, plain)| !special.is_ascii() && plain.is_ascii()));
     }

@@ -26,12 +26,12 @@ mod sentences;
 mod walk;
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (100, 30), (140, 40)];
-const UNICODE: Look = Look { has_color: true, is_ascii: false };
-const ASCII: Look = Look { has_color: false, is_ascii: true };
+const UNICODE: Look = Look { has_color: true, is_ascii: false, has_mouse: false };
+const ASCII: Look = Look { has_color: false, is_ascii: true, has_mouse: false };
 
 fn screen(state: &State, (width, height): (u16, u16), look: Look) -> TestBackend {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    terminal.draw(|frame| draw(frame, state, look)).unwrap();
+    terminal.draw(|frame| _ = draw(frame, state, look)).unwrap();
     terminal.backend().clone()
 }
 
@@ -320,6 +320,10 @@ fn real_clusters_draw_the_same_steps_live_and_from_their_recording() {
         for keys in ["enter", "right", "x", "] ]", "G", "x"] {
             press(&mut live, keys);
             press(&mut file, keys);
+            // At their ends a recording is over, and live members may send more.
+            if live.said().is_some() {
+                continue;
+            }
             let (live, file) = (screen(&live, SIZES[1], ASCII), screen(&file, SIZES[1], ASCII));
             assert_eq!(live, file, "{name}, after {keys}");
         }

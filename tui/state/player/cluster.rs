@@ -7,7 +7,7 @@ use glass_etcd::trace::Grain;
 use super::{
     super::{
         forecast,
-        room::{Board, Column, Hands, Question, applicable},
+        room::{Board, Column, Hands, Left, Question, applicable},
         steps::{Direction, Steps},
         text,
         watermarks::Watermarks,
@@ -185,6 +185,7 @@ impl State {
     /// Closes the screen that was opened last; home stays.
     pub(super) fn back(&mut self) {
         match self.place() {
+            Screen::Compared => self.compared = None,
             Screen::Ask | Screen::Leaving => self.room.question = None,
             Screen::Moment | Screen::Cluster if self.trials.told.is_some() => {
                 self.trials.told = None;
@@ -230,20 +231,31 @@ impl State {
             Action::Link => self.ask_link(),
             Action::Boot => self.ask_boot(),
             Action::Confirm => match self.room.question.take() {
-                Some(Question::Leave) => return false,
+                Some(Question::Leave) => {
+                    self.room.left = Left::StopAll;
+                    return false;
+                }
                 Some(Question::Act(command)) => self.command(command),
                 Some(Question::Boot(moment)) => self.boot(moment),
                 None => {}
             },
+            Action::LeaveRunning => {
+                self.room.left = Left::Running;
+                return false;
+            }
             _ => {}
         }
         true
     }
 
+    /// How the player was left.
+    pub(crate) fn left(&self) -> Left {
+        self.room.left
+    }
+
     /// At home the player ends, after a question if members end with it; elsewhere it goes back.
     fn leave(&mut self) -> bool {
         match self.place() {
-            Screen::Leaving => return false,
             Screen::Cluster => {
                 if self.room.hands != Hands::Own {
                     return false;

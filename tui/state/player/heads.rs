@@ -1,8 +1,8 @@
-//! The heads of the lanes: the known state of each member, and whether it is heard.
+//! How each member stands, at the cursor or now.
 
 use super::{
-    super::{alive::SILENT_NS, room, watermarks::Watermarks},
-    Head, Heard, Lane, State, Steps,
+    super::{alive::SILENT_NS, lanes::Lane, room, steps::Steps, watermarks::Watermarks},
+    Head, Heard, State,
 };
 
 impl State {

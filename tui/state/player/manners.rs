@@ -3,7 +3,7 @@
 use super::{
     super::{
         alive::Heard,
-        room::{Hands, START_NS},
+        room::{self, Hands, START_NS},
         steps::Direction,
         story::{RequestSummary, Subject},
     },
@@ -124,11 +124,9 @@ impl State {
         }
         let name = self.room.names.get(endpoint);
         match name.and_then(|name| self.room.process(name, self.now_ns)) {
-            Some((process, since_ns)) => super::super::room::heard_of_process(
-                &process.state,
-                since_ns,
-                Heard::Down(since_ns),
-            ),
+            Some((process, since_ns)) => {
+                room::heard_of_process(&process.state, since_ns, Heard::Down(since_ns))
+            }
             None => Heard::Never,
         }
     }

@@ -84,8 +84,13 @@ pub(super) fn draw_question(
             let own = board.columns.iter().filter(|column| column.process.is_some());
             let names: Vec<&str> = own.map(|column| column.name.as_str()).collect();
             let names = names.join(", ");
-            let said = format!("This player has started {names}: they stop when it ends.");
-            ("LEAVE?".to_owned(), vec![said])
+            let said = [
+                format!("q stops {names}, in order."),
+                "d leaves them running: glass plays them again, and glass run down stops them."
+                    .to_owned(),
+                "Esc stays.".to_owned(),
+            ];
+            ("LEAVE?".to_owned(), said.to_vec())
         }
     };
     draw_said(pen, area, &title, &said);

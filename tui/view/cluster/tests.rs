@@ -16,7 +16,7 @@ use crate::{
     state::{
         State,
         alive::Heard,
-        room::Hands,
+        room::{Hands, Left},
         scenes::{self, IDS, Scene},
         tests::{as_told, greeted, live, press, tell_all},
     },
@@ -25,13 +25,13 @@ use crate::{
 };
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 36), (200, 60)];
-const UNICODE: Look = Look { has_color: true, is_ascii: false };
-const ASCII: Look = Look { has_color: false, is_ascii: true };
+const UNICODE: Look = Look { has_color: true, is_ascii: false, has_mouse: false };
+const ASCII: Look = Look { has_color: false, is_ascii: true, has_mouse: false };
 const NAMES: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
 fn screen(state: &State, (width, height): (u16, u16), look: Look) -> TestBackend {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    terminal.draw(|frame| draw(frame, state, look)).unwrap();
+    terminal.draw(|frame| _ = draw(frame, state, look)).unwrap();
     terminal.backend().clone()
 }
 
@@ -288,16 +288,24 @@ fn leaving_asks_before_it_stops_members_and_only_then() {
     let mut state = own(&busy().recording);
     assert!(handle(&mut state, key('q')));
     let shown = text(&state);
-    assert!(shown.contains("LEAVE?") && shown.contains("etcd-03: they stop"), "{shown}");
+    assert!(shown.contains("LEAVE?") && shown.contains("q stops etcd-01, etcd-02"), "{shown}");
+    let footer = "q stop all   d leave them running   Esc stay";
+    assert!(shown.contains(footer), "{shown}");
     press(&mut state, "esc");
     assert!(!text(&state).contains("LEAVE?"));
     assert!(handle(&mut state, key('q')));
     assert!(!handle(&mut state, key('q')), "the second q leaves");
+    assert_eq!(state.left(), Left::StopAll);
+    let mut state = own(&busy().recording);
+    assert!(handle(&mut state, key('q')) && !handle(&mut state, key('d')));
+    assert_eq!(state.left(), Left::Running);
     let mut foreign = live(&busy().recording, 1_000);
     assert!(handle(&mut foreign, key('q')), "q leads from the list to the first screen");
     assert!(!handle(&mut foreign, key('q')));
     let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-    assert!(!handle(&mut own(&busy().recording), Input::Key(interrupt)));
+    let mut state = own(&busy().recording);
+    assert!(!handle(&mut state, Input::Key(interrupt)));
+    assert_eq!(state.left(), Left::AtOnce);
     assert!(handle(&mut state, Input::Resized));
     press(&mut state, "esc esc");
     assert!(text(&state).contains("this is the first screen"), "{}", text(&state));

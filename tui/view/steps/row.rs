@@ -8,7 +8,7 @@ use super::{
     columns::{BAR, Columns, KIND},
 };
 use crate::state::{
-    State,
+    Action, State,
     kind::StepKind,
     steps::Steps,
     story::{Arrow, Moment, OtherEnd, Step},
@@ -52,6 +52,7 @@ pub(super) fn draw(
     if at == steps.look {
         pen.text(Rect { width: 1, ..line }, 0, "»", Tone::Strong);
     }
+    pen.target(line, Action::GoAt(at));
 }
 
 /// The past has the colour of its kind, the future is dim.

@@ -1,0 +1,86 @@
+//! What a key means now: its row in the table, or why it does nothing.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+use super::{
+    Binding, Effect, HELP, KEYS,
+    Press::{self, Char, Code, Ctrl, Digit, Text},
+    valid,
+};
+use crate::state::{
+    Action, Screen, State,
+    steps::Direction::{self, Back, Forward},
+    text,
+};
+
+/// What a key means at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It does this.
+    Action(Action),
+    /// It does nothing, for this reason.
+    Refused(String),
+    /// It was released, and means nothing.
+    Nothing,
+}
+
+/// What this key means now. Presses and repeats count, releases do not.
+pub(crate) fn find(state: &State, key: KeyEvent) -> Found {
+    if key.kind == KeyEventKind::Release {
+        return Found::Nothing;
+    }
+    let matches = |row: &&Binding| row.presses.iter().any(|press| is_pressed(*press, key));
+    let place = state.place();
+    let row = match state.is_helping {
+        true => HELP.iter().find(matches),
+        false => KEYS.iter().filter(|row| row.places.contains(&place)).find(matches),
+    };
+    let Some(row) = row else { return Found::Refused(unbound(state, key)) };
+    if let Err(why) = (row.when)(state) {
+        return Found::Refused(why.to_owned());
+    }
+    match (row.effect, key.code) {
+        (Effect::Do(action), _) => Found::Action(action),
+        (Effect::WithCharacter(make), KeyCode::Char(typed)) => Found::Action(make(typed)),
+        (Effect::WithDigit(make), KeyCode::Char(typed)) => {
+            let digit = typed.to_digit(10).and_then(|digit| u8::try_from(digit).ok());
+            digit.map_or(Found::Nothing, |digit| Found::Action(make(digit)))
+        }
+        _ => Found::Nothing,
+    }
+}
+
+/// The key that means the same as the wheel of a mouse: a step in a story, a row elsewhere.
+pub(crate) fn of_wheel(state: &State, direction: Direction) -> KeyCode {
+    let is_story = matches!(state.place(), Screen::Steps | Screen::Why | Screen::Moment);
+    match (direction, is_story && !state.is_helping) {
+        (Forward, true) => KeyCode::Right,
+        (Back, true) => KeyCode::Left,
+        (Forward, false) => KeyCode::Down,
+        (Back, false) => KeyCode::Up,
+    }
+}
+
+/// What is said of a key that the table does not have here.
+fn unbound(state: &State, key: KeyEvent) -> String {
+    let name = match key.code {
+        KeyCode::Char(' ') => "space".to_owned(),
+        code => text::clean(&code.to_string()),
+    };
+    let ctrl = if key.modifiers.contains(KeyModifiers::CONTROL) { "Ctrl-" } else { "" };
+    let has_help = !state.is_helping && valid(state).any(|row| row.presses == [Char('?')]);
+    let advice = if has_help { "; ? lists the keys that do" } else { "" };
+    format!("{ctrl}{name} does nothing here{advice}")
+}
+
+fn is_pressed(press: Press, key: KeyEvent) -> bool {
+    let has_ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
+    match (press, key.code) {
+        (Char(wanted), KeyCode::Char(typed)) => wanted == typed && !has_ctrl,
+        (Ctrl(wanted), KeyCode::Char(typed)) => wanted == typed && has_ctrl,
+        (Digit, KeyCode::Char(typed)) => typed.is_ascii_digit() && !has_ctrl,
+        (Text, KeyCode::Char(_)) => !has_ctrl,
+        (Code(wanted), code) => wanted == code,
+        _ => false,
+    }
+}

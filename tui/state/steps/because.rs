@@ -1,0 +1,188 @@
+//! What made a step happen, and what it made happen, within one story.
+//!
+//! ```text
+//!   raft.receive ◄── message ── raft.send        the two ends of a message
+//!        │
+//!        ▼ the same member
+//!   raft.entry ──► wal.write ──► wal.fsync ──► raft.send (the acknowledgement)
+//! ```
+//!
+//! A message was sent, so a receive is made by its send. On one member a table says which steps
+//! hand over to which; the cause is the last of those before the step. The effect of a step is the
+//! first later step whose cause it is. So the way back from an effect leads to where one came from.
+//!
+//! A cause that was not captured is said to be unknown, and not guessed from the step before.
+
+use glass_etcd::{
+    field,
+    story::Event,
+    trace::{
+        Stage::{self, *},
+        message,
+    },
+};
+
+use super::{
+    super::story::{Moment, Step},
+    Steps,
+};
+
+/// How many rows later an effect is looked for.
+const FAR: usize = 5_000;
+
+/// For each stage, the stages of the same member that hand over to it.
+const CAUSES: &[(Stage, &[Stage])] = &[
+    (RpcReceive, &[SocketQueue]),
+    (RpcQueue, &[RpcReceive, SocketQueue]),
+    (Rpc, &[RpcQueue, RpcReceive, SocketQueue]),
+    (RpcValidate, &[Rpc]),
+    (QuotaCheck, &[RpcValidate]),
+    (Admit, &[QuotaCheck, RpcValidate]),
+    (RaftPropose, &[Admit, QuotaCheck, RpcValidate]),
+    (RaftInbox, &[RaftPropose, ReadIndexRound]),
+    (RaftEntry, &[RaftInbox, RaftReceive, RaftRole]),
+    (WalWrite, &[RaftEntry]),
+    (WalFsync, &[WalWrite, RaftEntry]),
+    (RaftStable, &[WalFsync]),
+    (RaftProgress, &[RaftReceive, RaftStable, WalFsync]),
+    (RaftCommit, &[RaftProgress, RaftReceive]),
+    (ApplyBatch, &[RaftCommit]),
+    (ApplyEntry, &[ApplyBatch, RaftCommit]),
+    (TxnCompare, &[ApplyEntry]),
+    (TxnBranch, &[TxnCompare]),
+    (MvccWrite, &[TxnBranch, ApplyEntry]),
+    (TreeIndexPut, &[MvccWrite]),
+    (TreeIndexTombstone, &[MvccWrite]),
+    (BufferPut, &[TreeIndexPut, TreeIndexTombstone, MvccWrite]),
+    (LeaseAttach, &[MvccWrite]),
+    (WatchNotify, &[MvccWrite]),
+    (WatchQueue, &[WatchNotify]),
+    (WatchSend, &[WatchNotify, WatchForward]),
+    (BufferFreeze, &[BufferPut]),
+    (BackendCommit, &[BufferFreeze, BufferPut]),
+    (ReadIndexWait, &[RpcValidate, Rpc]),
+    (ReadIndexRound, &[ReadIndexWait]),
+    (ReadIndexConfirmed, &[RaftReceive]),
+    (ReadWaitApplied, &[ReadIndexRound]),
+    (MvccRange, &[ReadWaitApplied, ReadIndexRound, RpcValidate]),
+    (TreeIndexGet, &[MvccRange]),
+    (BufferGet, &[TreeIndexGet]),
+    (BackendGet, &[TreeIndexGet]),
+    (ElectionCampaign, &[ElectionTimeout, ElectionTransfer, ElectionTally]),
+    (ElectionVote, &[RaftReceive]),
+    (ElectionTally, &[RaftReceive]),
+    (RaftRole, &[ElectionTally, ElectionCampaign, RaftReceive]),
+    (AnswerFlush, &[Rpc]),
+];
+
+/// What an answer, or the end of a wait, follows from.
+const ENDS: &[(Stage, &[Stage])] = &[
+    (Rpc, &[RaftPropose, BackendGet, BufferGet, TreeIndexGet, MvccRange, ApplyEntry, RpcValidate]),
+    (RaftPropose, &[ApplyEntry]),
+    (ReadIndexRound, &[ReadIndexConfirmed, RaftReceive]),
+    (ReadIndexWait, &[ReadIndexRound]),
+];
+
+/// What a message follows from, by its type.
+fn of_message(kind: u64) -> &'static [Stage] {
+    match kind {
+        message::PROP => &[RaftPropose, RaftInbox],
+        message::APP => &[RaftEntry, RaftCommit, RaftRole],
+        message::APP_RESP => &[WalFsync, RaftEntry, RaftReceive],
+        message::VOTE | message::PRE_VOTE => &[ElectionCampaign],
+        message::VOTE_RESP | message::PRE_VOTE_RESP => &[ElectionVote],
+        message::HEARTBEAT | message::READ_INDEX => &[ReadIndexRound, RaftInbox, RaftReceive],
+        message::HEARTBEAT_RESP => &[RaftReceive],
+        message::READ_INDEX_RESP => &[ReadIndexConfirmed],
+        _ => &[],
+    }
+}
+
+/// The stages that hand over to this step.
+fn makers(step: &Step) -> &'static [Stage] {
+    let stage = step.event.stage;
+    if stage == RaftSend {
+        return of_message(field!(&step.event, RaftSend, type));
+    }
+    let begins = matches!(stage, Rpc | RaftPropose | ReadIndexRound | ReadIndexWait);
+    let table = if begins && step.moment == Moment::Done { ENDS } else { CAUSES };
+    table.iter().find(|row| row.0 == stage).map_or(&[], |row| row.1)
+}
+
+/// The other end of a message.
+pub(crate) fn other_end(steps: &[Step], at: usize) -> Option<usize> {
+    let arrow = steps[at].arrow?;
+    let link = |event: &Event| event.link;
+    let wanted = link(&steps[at].event);
+    let is_it = |other: &Step| {
+        other.arrow.is_some_and(|one| one.is_out != arrow.is_out) && link(&other.event) == wanted
+    };
+    (0..steps.len()).find(|other| wanted != 0 && is_it(&steps[*other]))
+}
+
+/// The step that made this one happen.
+pub(crate) fn cause(steps: &[Step], at: usize) -> Option<usize> {
+    let step = &steps[at];
+    if step.event.stage == RaftReceive {
+        return other_end(steps, at);
+    }
+    let makers = makers(step);
+    let is_near = |other: &Step| other.lane == step.lane && other.is_own == step.is_own;
+    let before = (0..at).rev().filter(|other| is_near(&steps[*other]));
+    let mut before = before.filter(|other| makers.contains(&steps[*other].event.stage));
+    before.next()
+}
+
+/// The first step that this one made happen.
+pub(crate) fn effect(steps: &[Step], at: usize) -> Option<usize> {
+    let far = steps.len().min(at + FAR);
+    (at + 1..far).find(|later| cause(steps, *later) == Some(at))
+}
+
+/// A step that belongs to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relative {
+    /// The other end of the message.
+    OtherEnd,
+    /// What made the step happen.
+    Cause,
+    /// What it made happen first.
+    Effect,
+}
+
+impl Steps {
+    /// Moves to another step that belongs to this one, which may be of a finer grain.
+    pub(crate) fn follow(&mut self, to: Relative) {
+        let Some(step) = self.steps.get(self.now) else { return };
+        let (place, missing) = match to {
+            Relative::OtherEnd if step.arrow.is_none() => (None, "this step is no message"),
+            Relative::OtherEnd => {
+                let other = other_end(&self.steps, self.now);
+                (other, "the other end of this message was not captured")
+            }
+            Relative::Cause => {
+                let cause = cause(&self.steps, self.now);
+                (cause, "no captured step of this story is known to have caused it")
+            }
+            Relative::Effect => {
+                let effect = effect(&self.steps, self.now);
+                (effect, "no captured step of this story is known to follow from it")
+            }
+        };
+        self.notice = if place.is_none() { Some(missing) } else { None };
+        if let Some(place) = place {
+            self.go(place);
+        }
+    }
+
+    /// Moves to a row, and shows its grain.
+    pub(crate) fn go(&mut self, place: usize) {
+        let Some(step) = self.steps.get(place) else { return };
+        self.grain = self.grain.max(step.grain);
+        if self.focus.is_some_and(|lane| lane != step.lane) {
+            self.focus = None;
+        }
+        (self.now, self.look, self.is_waiting) = (place, place, false);
+        self.is_playing = false;
+    }
+}

@@ -1,0 +1,124 @@
+//! A screen as an SVG file: for the README, the book, and anybody who wants to show one.
+//!
+//! The picture needs nothing from outside, and follows the reader's preference for light or dark.
+//! Each run of cells in one style is a text with its exact width, so that columns stay columns in
+//! any font. The same screen is the same file, byte by byte.
+
+use std::fmt::Write as _;
+
+use ratatui::{
+    buffer::{Buffer, Cell},
+    style::{Color, Modifier},
+};
+
+/// Size of a cell, and the margin, in pixels.
+const WIDTH: usize = 8;
+const HEIGHT: usize = 17;
+const MARGIN: usize = 10;
+/// From the upper edge of a cell to the base line of its text.
+const BASE: usize = 13;
+
+/// Colours on light and on dark ground: text, ground, and the palette that the player uses.
+const STYLE: &str = "\
+text{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;white-space:pre;fill:#1f2328}\
+.g{fill:#fff}.b{font-weight:700}.d{fill:#656d76}.i{fill:#fff}.k{fill:#1f2328}\
+.red{fill:#cf222e}.green{fill:#116329}.yellow{fill:#7d4e00}.blue{fill:#0550ae}\
+.magenta{fill:#8250df}.cyan{fill:#1b7c83}\
+@media(prefers-color-scheme:dark){text{fill:#e6edf3}.g{fill:#0d1117}.d{fill:#848d97}\
+.i{fill:#0d1117}.k{fill:#e6edf3}.red{fill:#ff7b72}.green{fill:#56d364}.yellow{fill:#e3b341}\
+.blue{fill:#79c0ff}.magenta{fill:#d2a8ff}.cyan{fill:#76e3ea}}";
+
+/// The screen as a picture.
+pub(crate) fn svg(buffer: &Buffer) -> String {
+    let (columns, lines) = (usize::from(buffer.area.width), usize::from(buffer.area.height));
+    let (width, height) = (columns * WIDTH + 2 * MARGIN, lines * HEIGHT + 2 * MARGIN);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\">\n<style>{STYLE}</style>\n\
+         <rect class=\"g\" width=\"100%\" height=\"100%\" rx=\"6\"/>\n"
+    );
+    for (line, cells) in buffer.content().chunks(columns.max(1)).enumerate() {
+        let mut column = 0;
+        for run in cells.chunk_by(|a, b| classes(a) == classes(b)) {
+            write_run(&mut svg, run, (column, line));
+            column += run.len();
+        }
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// The classes of a cell's text, and whether the cell is reversed.
+fn classes(cell: &Cell) -> (String, bool) {
+    let is_reversed = cell.modifier.contains(Modifier::REVERSED);
+    let colour = match cell.fg {
+        _ if is_reversed => "i",
+        Color::Red | Color::LightRed => "red",
+        Color::Green | Color::LightGreen => "green",
+        Color::Yellow | Color::LightYellow => "yellow",
+        Color::Blue | Color::LightBlue => "blue",
+        Color::Magenta | Color::LightMagenta => "magenta",
+        Color::Cyan | Color::LightCyan => "cyan",
+        _ if cell.modifier.contains(Modifier::DIM) => "d",
+        _ => "",
+    };
+    let bold = if cell.modifier.contains(Modifier::BOLD) { "b" } else { "" };
+    (format!("{bold} {colour}").trim().to_owned(), is_reversed)
+}
+
+/// Writes the cells of one style; blank ones need no text.
+fn write_run(svg: &mut String, run: &[Cell], (column, line): (usize, usize)) {
+    let Some(first) = run.first() else { return };
+    let (class, is_reversed) = classes(first);
+    let (x, y) = (MARGIN + column * WIDTH, MARGIN + line * HEIGHT);
+    let length = run.len() * WIDTH;
+    if is_reversed {
+        let _ = writeln!(
+            svg,
+            "<rect class=\"k\" x=\"{x}\" y=\"{y}\" width=\"{length}\" height=\"{HEIGHT}\"/>"
+        );
+    }
+    let text: String = run.iter().map(Cell::symbol).collect();
+    let inner = text.trim_end();
+    let skipped = inner.chars().take_while(|c| *c == ' ').count();
+    let inner = inner.trim_start();
+    if inner.is_empty() {
+        return;
+    }
+    let (x, length) = (x + skipped * WIDTH, inner.chars().count() * WIDTH);
+    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
+    let _ = writeln!(
+        svg,
+        "<text{class} x=\"{x}\" y=\"{}\" textLength=\"{length}\" \
+         lengthAdjust=\"spacingAndGlyphs\">{}</text>",
+        y + BASE,
+        escaped(inner)
+    );
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratatui::{layout::Rect, style::Style};
+
+    #[test]
+    fn a_screen_is_a_picture_that_hides_nothing_and_needs_nothing() {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, 24, 2));
+        buffer.set_string(0, 0, "  a < b & \"c\"", Style::new());
+        let red = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
+        buffer.set_string(0, 1, "DOWN", red);
+        buffer.set_string(5, 1, "chosen", Style::new().add_modifier(Modifier::REVERSED));
+        let picture = svg(&buffer);
+        assert!(picture.contains(">a &lt; b &amp; &quot;c&quot;</text>"), "{picture}");
+        assert!(picture.contains("<text class=\"b red\" x=\"10\" y=\"40\" textLength=\"32\""));
+        assert!(picture.contains("<rect class=\"k\" x=\"50\" y=\"27\" width=\"48\""));
+        let outside = picture.replace("http://www.w3.org/2000/svg", "");
+        assert!(!outside.contains("http") && !outside.contains("url("), "{picture}");
+        assert!(picture.contains("prefers-color-scheme:dark"));
+        assert_eq!(picture, svg(&buffer), "it is deterministic");
+    }
+}
