@@ -337,9 +337,9 @@ fn two_marked_requests_are_compared() {
         .find(|(name, _)| name == "puts_and_gets.ndjson")
         .unwrap();
     let mut state = State::of_recording(recording);
-    press(&mut state, "g D");
+    press(&mut state, "D");
     assert!(state.wishes().is_empty() && state.said().unwrap().contains("space marks"));
-    press(&mut state, "space down space D");
+    press(&mut state, "G space up space D");
     let Some(Wish::Compare(a, b)) = state.wishes().pop() else { panic!("{:?}", state.said()) };
     let lines = crate::trace::compared(state.recording(), [a, b]).unwrap();
     state.show_compared("COMPARED".to_owned(), lines.clone());
