@@ -31,4 +31,4 @@ pub(crate) mod spoiled;
 pub mod state;
 pub mod uncaptured;
 
-pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording};
+pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording, name_of};

@@ -219,6 +219,7 @@ fn hello_of(hello: glasspb::Hello) -> Hello {
         boot: u16::try_from(hello.boot & 0xffff).unwrap_or(0),
         wall_ns: hello.wall_ns,
         tick_base: hello.tick_base,
+        members: hello.members.into_iter().map(|named| (named.member_id, named.name)).collect(),
     }
 }
 

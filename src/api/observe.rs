@@ -19,8 +19,10 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     pb::glasspb::{
-        Batch, Hello, ObserveRequest, ObserveResponse, observe_response::Message, observe_server,
+        Batch, Hello, Named, ObserveRequest, ObserveResponse, observe_response::Message,
+        observe_server,
     },
+    server::members::Members,
     trace::{
         self, METHODS,
         collect::{self, Collector, Filter},
@@ -31,12 +33,28 @@ use crate::{
 /// Serves the records of this member to players and `glass trace`.
 pub struct ObserveService {
     collector: Arc<Collector>,
+    /// The members of the cluster: a hello names them, so that one that is down has a name. `None`
+    /// for a collector outside of a cluster.
+    members: Option<Arc<Members>>,
 }
 
 impl ObserveService {
     /// Serves the records of this collector.
     pub fn new(collector: Arc<Collector>) -> ObserveService {
-        ObserveService { collector }
+        ObserveService { collector, members: None }
+    }
+
+    /// Names these members to subscribers.
+    #[must_use]
+    pub fn naming(self, members: Arc<Members>) -> ObserveService {
+        ObserveService { members: Some(members), ..self }
+    }
+
+    /// The members that have said their names.
+    fn named(&self) -> Vec<Named> {
+        let all = self.members.as_ref().map(|members| members.list()).unwrap_or_default();
+        let named = all.into_iter().filter(|member| !member.name.is_empty());
+        named.map(|member| Named { member_id: member.id, name: member.name }).collect()
     }
 }
 
@@ -47,7 +65,7 @@ impl observe_server::Observe for ObserveService {
     async fn observe(&self, request: Request<ObserveRequest>) -> Result<Response<Batches>, Status> {
         let filter = filter_of(&request.into_inner())?;
         let subscription = self.collector.subscribe(filter);
-        let hello = Some(hello_of(&subscription.hello));
+        let hello = Some(Hello { members: self.named(), ..hello_of(&subscription.hello) });
         Ok(Response::new(Batches { hello, batches: subscription.batches }))
     }
 }
@@ -103,6 +121,7 @@ fn hello_of(hello: &collect::Hello) -> Hello {
         wall_ns: hello.wall_ns,
         tick_base: hello.tick_base,
         version: hello.version.clone(),
+        members: Vec::new(),
     }
 }
 
@@ -125,6 +144,8 @@ mod tests {
     use super::*;
     use crate::{
         pb::glasspb::observe_server::Observe,
+        server::members::Member,
+        storage::backend::{self, Backend, Bucket},
         trace::{Record, Stage, record::BYTES},
     };
 
@@ -139,7 +160,15 @@ mod tests {
             boot: 3,
             wall_ns: 1_000_000_000_000,
         };
-        let service = ObserveService::new(trace::start(info).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let backend = Backend::open(&dir.path().join("db"), backend::Options::default()).unwrap();
+        let row = |id, name: &str| Member { id, name: name.to_owned(), ..Member::default() };
+        for (key, member) in [(&b"a"[..], row(7, "etcd-02")), (b"b", row(8, ""))] {
+            let row = serde_json::to_vec(&member).unwrap();
+            backend.write().put(Bucket::Members, key, row.into());
+        }
+        let members = Arc::new(Members::open(9, &backend).unwrap());
+        let service = ObserveService::new(trace::start(info).unwrap()).naming(members);
         let request = ObserveRequest { history: true, ..ObserveRequest::default() };
         let mut stream = service.observe(Request::new(request)).await.unwrap().into_inner();
         let id = 0x5151 << 48 | 3;
@@ -150,6 +179,8 @@ mod tests {
             match next.unwrap().unwrap().message.unwrap() {
                 Message::Hello(hello) => {
                     assert_eq!((0x5151, 3), (hello.member_id, hello.boot));
+                    let named = Named { member_id: 7, name: "etcd-02".to_owned() };
+                    assert_eq!(vec![named], hello.members, "the other has not said its name yet");
                     hellos += 1;
                 }
                 Message::Batch(batch) => {

@@ -409,7 +409,9 @@ impl Running {
         let proposer = Arc::clone(&server.proposer);
         tokio::spawn(publish(proposer, attributes(config), ready, Arc::clone(&notifier)));
         let phase = api::Phase { ready: is_ready, stopping: server.stopping.watch() };
-        let observe = config.trace_observe.then(|| ObserveService::new(Arc::clone(&collector)));
+        let observe = config.trace_observe.then(|| {
+            ObserveService::new(Arc::clone(&collector)).naming(Arc::clone(&server.members))
+        });
         let limits = limits(config, self.shares);
         let clients = api::serve(Arc::clone(server), observe, ports, limits, phase);
         let mut clients = pin!(clients);

@@ -23,6 +23,20 @@ pub struct MemberInfo {
     pub version: String,
     /// Its starts, of which records were received.
     pub boots: Vec<BootInfo>,
+    /// The members of its cluster that it knows, by raft's id, with their names. One that sent no
+    /// records is named by these.
+    pub members: Vec<(u64, String)>,
+}
+
+/// The name of a member: its own, or the one that others know. `None` if it has none.
+pub fn name_of(members: &[MemberInfo], member_id: u64) -> Option<&str> {
+    let own = members.iter().find(|member| member.member_id == member_id);
+    let known = || {
+        let mut known = members.iter().flat_map(|member| &member.members);
+        known.find(|(id, _)| *id == member_id).map(|(_, name)| name.as_str())
+    };
+    let own = own.map(|member| member.name.as_str()).filter(|name| !name.is_empty());
+    own.or_else(known).filter(|name| !name.is_empty())
 }
 
 /// One start of a member.

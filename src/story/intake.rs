@@ -26,6 +26,9 @@ use crate::{
     },
 };
 
+/// The most names of other members that are taken from one member.
+const MEMBERS_MAX: usize = 256;
+
 /// Collects records into a recording.
 #[derive(Debug, Default)]
 pub struct Intake {
@@ -75,11 +78,14 @@ impl Intake {
                 name: hello.name.clone(),
                 version: hello.version.clone(),
                 boots: Vec::new(),
+                members: Vec::new(),
             });
             self.recording.dropped.push(0);
         }
         let member = &mut members[at];
         member.version.clone_from(&hello.version);
+        member.members.clone_from(&hello.members);
+        member.members.truncate(MEMBERS_MAX);
         match member.boots.iter_mut().find(|known| known.boot == boot.boot) {
             Some(known) => *known = boot,
             None => member.boots.push(boot),
@@ -184,7 +190,16 @@ mod tests {
 
     fn hello(member_id: u64, boot: u16) -> Hello {
         let (name, version) = (format!("m{member_id}"), "0.1.0".to_owned());
-        Hello { member_id, cluster_id: 9, name, version, boot, wall_ns: 1_000, tick_base: 400 }
+        Hello {
+            member_id,
+            cluster_id: 9,
+            name,
+            version,
+            boot,
+            wall_ns: 1_000,
+            tick_base: 400,
+            members: Vec::new(),
+        }
     }
 
     fn record(stage: Stage, kind: Kind, clock: u64, length: u64) -> Record {

@@ -56,6 +56,8 @@ pub struct Order {
     pub partner: HashMap<usize, usize>,
     /// Number of events that wait for records that have not arrived yet.
     pub withheld: usize,
+    /// How the members' wall clocks were aligned for [`Order::times`].
+    pub clocks: Clocks,
 }
 
 impl Order {
@@ -90,28 +92,13 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// Reads a recording once; it is not ordered for that.
-    pub fn of(recording: &Recording) -> Clocks {
-        let Sorter { lanes, times, .. } = Sorter::new(recording);
-        let shift = |lane: &Lane| {
-            let first = *lane.events.first()?;
-            let own = i128::from(wall_ns(recording, &recording.events[first]));
-            Some(((lane.member, lane.boot), times[first] - own))
-        };
-        Clocks { shifts: lanes.iter().filter_map(shift).collect() }
-    }
-
-    /// A time of a member's wall clock, in nanoseconds since 1970, by the first member's. A start
-    /// without events has the shift of the member's start before it, and one without messages none.
+    /// A time of a member's wall clock, in nanoseconds since 1970, on the axis of
+    /// [`Order::times`]. A start without events has the shift of the newest start before it that
+    /// has any. A member that no message joins with the first one keeps its own wall clock.
     pub fn common_ns(&self, member: u8, boot: u16, wall_ns: u64) -> u64 {
         let known = self.shifts.range((member, 0)..=(member, boot)).next_back();
         let shift = known.map_or(0, |(_, shift)| *shift);
         u64::try_from((i128::from(wall_ns) + shift).max(0)).unwrap_or(u64::MAX)
-    }
-
-    /// Whether this start of the member is known.
-    pub fn knows(&self, member: u8, boot: u16) -> bool {
-        self.shifts.contains_key(&(member, boot))
     }
 }
 
@@ -130,6 +117,7 @@ struct Sorter<'a> {
     recording: &'a Recording,
     lanes: Vec<Lane>,
     times: Vec<i128>,
+    clocks: Clocks,
     partner: HashMap<usize, usize>,
     /// For ends of questions and answers over HTTP: the event that comes first.
     before: HashMap<usize, usize>,
@@ -145,6 +133,7 @@ impl<'a> Sorter<'a> {
                 .iter()
                 .map(|event| i128::from(wall_ns(recording, event)))
                 .collect(),
+            clocks: Clocks::default(),
             partner: partners(recording),
             before: questions(recording),
         };
@@ -171,8 +160,10 @@ impl<'a> Sorter<'a> {
             }
         }
         let quick = took.into_iter().map(|(lanes, took)| (lanes, quick(took))).collect();
-        let offsets = offsets(self.lanes.len(), &quick);
+        let members: Vec<u8> = self.lanes.iter().map(|lane| lane.member).collect();
+        let offsets = offsets(&members, &quick);
         for (lane, offset) in self.lanes.iter().zip(offsets) {
+            self.clocks.shifts.insert((lane.member, lane.boot), -offset);
             for event in &lane.events {
                 self.times[*event] -= offset;
             }
@@ -203,7 +194,8 @@ impl<'a> Sorter<'a> {
             rows.push(event);
         }
         let withheld = placed.len() - rows.len();
-        Order { rows, times: self.times, partner: self.partner, withheld }
+        let Sorter { times, partner, clocks, .. } = self;
+        Order { rows, times, partner, withheld, clocks }
     }
 
     /// Whether the lane's head is a receive whose send was captured but is not played yet, the same
@@ -331,11 +323,14 @@ fn quick(mut took: Vec<i128>) -> i128 {
 }
 
 /// How far each lane's clock is ahead of the first lane's, from a fast message of each direction
-/// (as in NTP: both directions are assumed to be equally fast).
-fn offsets(lanes: usize, quickest: &HashMap<(usize, usize), i128>) -> Vec<i128> {
-    let mut offsets: Vec<Option<i128>> = vec![None; lanes];
+/// (as in NTP: both directions are assumed to be equally fast). A start of a member that no message
+/// joins with the lanes before it has the wall clock of the member's start before; the first one,
+/// its own.
+fn offsets(members: &[u8], quickest: &HashMap<(usize, usize), i128>) -> Vec<i128> {
+    let mut offsets: Vec<Option<i128>> = vec![None; members.len()];
     while let Some(root) = offsets.iter().position(Option::is_none) {
-        offsets[root] = Some(0);
+        let before = root.checked_sub(1).filter(|before| members[*before] == members[root]);
+        offsets[root] = Some(before.and_then(|before| offsets[before]).unwrap_or(0));
         let mut todo = vec![root];
         while let Some(from) = todo.pop() {
             let base = offsets[from].unwrap_or(0);

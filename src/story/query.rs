@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub mod address;
 pub mod afterwards;
 pub mod ahead;
-pub mod brief;
+mod brief;
 pub mod callers;
 pub mod chain;
 pub mod cluster;
@@ -41,8 +41,9 @@ pub mod passes;
 pub mod path;
 mod ranges;
 pub mod slow;
-mod stalls;
+pub mod stalls;
 mod stories;
+pub mod thinned;
 pub mod through;
 pub mod usual;
 mod wait;
@@ -138,6 +139,8 @@ pub struct Story {
     /// Positions of events sent to watchers that caught up over its revision: they may have
     /// included it.
     pub maybe_told: Vec<usize>,
+    /// The members, by position, that left out quick steps while they worked for it.
+    pub brief: Vec<u8>,
 }
 
 /// A row of the list of requests.
@@ -344,8 +347,10 @@ impl<'a> Finder<'a> {
         let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
         let unheard = finder.unheard(entry.is_some() && !is_lost);
         let (title, steps) = (finder.title(id), finder.steps());
-        let mut story = Story { id, title, entry, is_lost, steps, missing, unheard, maybe_told };
-        brief::excuse(stories.recording, &mut story);
+        let brief = Vec::new();
+        let mut story =
+            Story { id, title, entry, is_lost, steps, missing, unheard, maybe_told, brief };
+        stories.briefs.note(stories.recording, &mut story);
         Some(story)
     }
 

@@ -109,6 +109,9 @@ pub struct Hello {
     pub wall_ns: u64,
     /// Nanoseconds since the member's start at `wall_ns`: the unit of the records' ticks.
     pub tick_base: u64,
+    /// The members of its cluster that it knows, by raft's id, with their names. The collector
+    /// knows none: who sends the hello fills them in.
+    pub members: Vec<(u64, String)>,
 }
 
 /// Drains the rings of this process and serves the records that are kept.
@@ -158,7 +161,9 @@ impl Collector {
         id::note_peer(info.member_id);
         let Info { member_id, cluster_id, name, version, boot, wall_ns } = info;
         let tick_base = now_ns();
-        let hello = Hello { member_id, cluster_id, name, version, boot, wall_ns, tick_base };
+        let members = Vec::new();
+        let hello =
+            Hello { member_id, cluster_id, name, version, boot, wall_ns, tick_base, members };
         Collector {
             hello,
             state: Mutex::new(State::new(boot)),

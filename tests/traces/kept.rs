@@ -8,11 +8,7 @@ use glass_etcd::{
         etcdserverpb::{PutRequest, RangeRequest},
         glasspb::{ObserveRequest, observe_client::ObserveClient},
     },
-    story::{
-        order::Order,
-        query::{self, brief},
-        recording,
-    },
+    story::{order::Order, query, recording},
     trace::{Kind, Stage, id},
 };
 use nix::sys::signal::Signal;
@@ -189,7 +185,7 @@ async fn brief_put(scene: &mut Scene, is_so: impl Fn(&query::Summary, &Told) -> 
                 |request: &&query::Summary| request.method == "KV/Put" && !id::kept(request.id);
             let mut told = requests.iter().filter(is_late).filter_map(|request| {
                 let told = Told::of(recording, request.id)?;
-                let members = brief::brief(recording, &told.story);
+                let members = &told.story.brief;
                 (!members.is_empty() && is_so(request, &told)).then_some(told)
             });
             told.next_back().ok_or_else(|| "no put was told to be brief".to_owned())

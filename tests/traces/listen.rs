@@ -136,6 +136,7 @@ async fn subscribe(
                     boot: u16::try_from(hello.boot).unwrap(),
                     wall_ns: hello.wall_ns,
                     tick_base: hello.tick_base,
+                    members: Vec::new(),
                 };
                 place = Some(intake.hello(&hello).unwrap());
             }

@@ -116,9 +116,8 @@ fn the_path_is_whole(told: &Told, graph: &Graph, serving: usize) {
     let edge = told.steps().map(|seen| seen.event).filter(|event| event.stage.is_at_edge());
     let whole = rpc.took_ns + edge.map(|event| event.took_ns).sum::<u64>();
     let sum = path.iter().map(|segment| segment.ns).sum::<u64>();
-    // Times are rounded to nanoseconds at each end. Once a second a member's ticks are anchored
-    // anew, and if that comes between two steps, they are up to some ten microseconds off.
-    assert!(whole.abs_diff(sum) < 40_000, "{whole}, {sum}\n{}", told.text());
+    // A time is rounded to nanoseconds at each end.
+    assert!(whole.abs_diff(sum) < 20, "{whole}, {sum}\n{}", told.text());
     let unknown = path.iter().find(|segment| segment.wait == Wait::Unknown);
     assert_eq!(None, unknown, "{path:?}\n{}", told.text());
 }

@@ -165,6 +165,21 @@ async fn leader_stopped() {
     keep(&scene, "leader_stopped.ndjson").await;
 }
 
+/// `m0` is stopped for 2.5 s with a put on its way to it, and another member is elected.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "writes a recording; tests/recordings/README.md says how"]
+async fn leader_replaced() {
+    let scene = led_by_m0().await;
+    before(&scene, 1).await;
+    scene.cluster.pause(0);
+    let under_way = put(&scene, 1, "told/replaced");
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    scene.cluster.resume(0);
+    assert!(under_way.await.unwrap());
+    assert_ne!(0, scene.cluster.leader().await, "nobody was elected: make it again");
+    keep(&scene, "leader_replaced.ndjson").await;
+}
+
 /// `m1` and `m2` are killed, `m0` takes a put and is killed; the two start again and elect a
 /// leader, whose entry replaces the put's when `m0` starts again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

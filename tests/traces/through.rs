@@ -168,6 +168,8 @@ async fn a_killed_leader_is_named_with_its_successor(scene: &mut Scene, key: &'s
     assert_eq!(leader_id, without.gap.before, "{without:?}");
     assert!(matches!(without.fate, Fate::Died(_)), "{without:?}");
     let (winner, term) = without.next.unwrap();
+    let place = told.recording.members.iter().position(|member| member.member_id == winner);
+    let winner = u8::try_from(place.unwrap()).unwrap();
     assert_ne!(place_of(&told.recording, leader), winner);
     assert_eq!(Some(Address::Election { term, nth: 1 }), without.election);
     assert!(80 <= leaderless(&path), "{path:?}");

@@ -51,6 +51,7 @@ mod tests {
             name: "etcd-02".to_owned(),
             version: String::new(),
             boots: vec![],
+            members: Vec::new(),
         };
         let said = |after_ns, revision| {
             let known = Afterwards::Applied { revision, member: 0, after_ns };

@@ -163,6 +163,7 @@ mod tests {
 
     use super::*;
     use crate::state::story::{Subject, story};
+    use glass_etcd::story::order::Order;
 
     fn behind(ids: &[u64], others: u64) -> Behind {
         Behind {
@@ -209,7 +210,7 @@ mod tests {
         const OWN: u64 = 0x101;
         const EARLIER: u64 = 0x201;
         let recording = behind_an_fsync(OWN, EARLIER);
-        let told = story(&recording, Subject::Request(OWN));
+        let told = story((&recording, &Order::of(&recording)), Subject::Request(OWN));
         let said: Vec<(Stage, &str)> = (told.steps.iter())
             .filter_map(|step| Some((step.event.stage, step.ahead.as_deref()?)))
             .collect();
@@ -222,7 +223,8 @@ mod tests {
     fn behind_an_fsync(own: u64, earlier: u64) -> Recording {
         let boots = vec![BootInfo { boot: 1, wall_ns: 1_000_000_000 }];
         let (name, version) = ("etcd-01".to_owned(), String::new());
-        let member = MemberInfo { member_id: 1, cluster_id: 1, name, version, boots };
+        let member =
+            MemberInfo { member_id: 1, cluster_id: 1, name, version, boots, members: Vec::new() };
         let mut recording =
             Recording { members: vec![member], events: Vec::new(), dropped: vec![0] };
         // Stage, kind, id, beginning and end in microseconds, fields.

@@ -16,18 +16,20 @@
 use std::collections::BTreeMap;
 
 use glass_etcd::{
-    story::Recording,
+    story::{
+        Recording,
+        order::Order,
+        query::{stalls::standstills, thinned::FRAME_NS},
+    },
     trace::{Kind, Stage},
 };
 
-use super::watermarks::{self, Clocks};
+use super::axis::clipped;
 
 /// Silence in nanoseconds after which a member counts as silent.
 pub(crate) const SILENT_NS: u64 = 300_000_000;
 /// The same where records are thin.
 const SILENT_IF_THIN_NS: u64 = 1_500_000_000;
-/// The farthest that two keyframes of a member are apart while all of them are kept.
-const FRAME_NS: u64 = 150_000_000;
 
 /// Whether a member runs, and sends records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub(crate) enum Heard {
     Fresh,
 }
 
-/// The signs of one member, all in nanoseconds since 1970 by the first member's clock.
+/// The signs of one member, all in nanoseconds since 1970 on the axis of the recording's order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Signs {
     boots: BTreeMap<u16, Boot>,
@@ -66,12 +68,16 @@ struct Boot {
 
 impl Signs {
     /// The signs of all members, by position.
-    pub(crate) fn of(recording: &Recording, clocks: &Clocks) -> Vec<Signs> {
+    pub(crate) fn of(recording: &Recording, order: &Order) -> Vec<Signs> {
         let mut all = vec![Signs::default(); recording.members.len()];
-        for event in &recording.events {
+        for stood in standstills(recording, order) {
+            if let Some(signs) = all.get_mut(usize::from(stood.member)) {
+                signs.stalls.push((clipped(stood.from), clipped(stood.to)));
+            }
+        }
+        for (event, time) in recording.events.iter().zip(&order.times) {
             let Some(signs) = all.get_mut(usize::from(event.member)) else { continue };
-            let own = watermarks::wall(recording, event);
-            let at = clocks.common_ns(event.member, event.boot, own);
+            let at = clipped(*time);
             let boot =
                 signs.boots.entry(event.boot).or_insert(Boot { first: at, ..Boot::default() });
             boot.first = boot.first.min(at);
@@ -79,9 +85,6 @@ impl Signs {
                 _ if event.kind == Kind::Begin => {}
                 Stage::MemberReady => boot.ready = Some(at),
                 Stage::MemberStop => boot.stops = Some(at),
-                Stage::ProcessStalled => {
-                    signs.stalls.push((at.saturating_sub(event.took_ns), at));
-                }
                 Stage::Keyframe => signs.frames.push(at),
                 _ => {}
             }
@@ -90,7 +93,7 @@ impl Signs {
             signs.frames.sort_unstable();
             for info in &member.boots {
                 if let Some(boot) = signs.boots.get_mut(&info.boot) {
-                    boot.began = clocks.common_ns(place, info.boot, info.wall_ns);
+                    boot.began = order.clocks.common_ns(place, info.boot, info.wall_ns);
                 }
             }
         }
@@ -100,7 +103,8 @@ impl Signs {
     /// Whether the member runs at this moment, if its last record before it is from `heard`.
     pub(crate) fn heard(&self, at: u64, heard: Option<u64>) -> Heard {
         let next = self.boots.values().find(|boot| at < boot.first);
-        if let Some(boot) = next.filter(|boot| boot.began <= at) {
+        // Of a start that the table of members lacks, nobody knows when it began.
+        if let Some(boot) = next.filter(|boot| boot.began != 0 && boot.began <= at) {
             return Heard::Starting(at.saturating_sub(boot.began));
         }
         let Some(heard) = heard else { return Heard::Never };
@@ -160,6 +164,7 @@ mod tests {
             name: "etcd-01".to_owned(),
             version: String::new(),
             boots: boots.to_vec(),
+            members: Vec::new(),
         };
         let event = |(clock, (ms, boot, stage, took)): (u64, &(u64, u16, Stage, u64))| Event {
             boot: *boot,
@@ -171,7 +176,7 @@ mod tests {
         };
         let events = (1..).zip(steps).map(event).collect();
         let recording = Recording { members: vec![member], events, dropped: vec![0] };
-        Signs::of(&recording, &Clocks::default()).remove(0)
+        Signs::of(&recording, &Order::of(&recording)).remove(0)
     }
 
     fn at(ms: u64) -> u64 {
@@ -210,6 +215,16 @@ mod tests {
         ]);
         assert_eq!(stalled.heard(at(1_200), Some(at(200))), Heard::Paused(1_000 * MS));
         assert_eq!(stalled.heard(at(2_300), Some(at(2_200))), Heard::Fresh);
+    }
+
+    /// Method: the recording's table has no third start.
+    #[test]
+    fn a_start_of_unknown_time_is_not_said_to_have_begun() {
+        let frames = [(100, 1, Stage::Keyframe, 0), (200, 3, Stage::Keyframe, 0)];
+        let mut unknown = signs(&frames);
+        unknown.boots.get_mut(&3).unwrap().first = at(900);
+        assert_eq!(unknown.heard(at(150), Some(at(100))), Heard::Fresh);
+        assert_eq!(unknown.heard(at(800), Some(at(100))), Heard::Down(700 * MS));
     }
 
     #[test]

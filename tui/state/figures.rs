@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 
 use glass_etcd::{
     field, fields,
-    story::{Event, Recording},
+    story::{Event, Recording, order::Order},
     trace::{Kind, Stage, value::LEADER},
 };
 
-use super::watermarks::{self, Clocks};
+use super::axis::clipped;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// The oldest keyframe, in nanoseconds, that still says how a member is now.
@@ -59,7 +59,7 @@ pub(crate) struct Alarms {
 /// One keyframe of a member.
 #[derive(Clone, Copy, Debug, Default)]
 struct Frame {
-    /// By the first member's clock.
+    /// On the axis of the recording's order.
     wall_ns: u64,
     boot: u16,
     behind: Option<u64>,
@@ -79,15 +79,14 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// The figures of all members, by position.
-    pub(crate) fn of(recording: &Recording, clocks: &Clocks) -> Vec<Figures> {
+    pub(crate) fn of(recording: &Recording, order: &Order) -> Vec<Figures> {
         let mut all: Vec<BTreeMap<(u16, u64), Frame>> =
             vec![BTreeMap::new(); recording.members.len()];
         let mut led = vec![Vec::new(); recording.members.len()];
-        for event in &recording.events {
+        for (event, time) in recording.events.iter().zip(&order.times) {
             let place = usize::from(event.member);
             let Some(frames) = all.get_mut(place) else { continue };
-            let own = watermarks::wall(recording, event);
-            let wall_ns = clocks.common_ns(event.member, event.boot, own);
+            let wall_ns = clipped(*time);
             if event.kind == Kind::Keyframe && event.stage != Stage::Usual {
                 let frame = frames.entry((event.boot, event.clock)).or_default();
                 (frame.wall_ns, frame.boot) = (wall_ns, event.boot);
@@ -226,6 +225,7 @@ mod tests {
             name: "etcd-01".to_owned(),
             version: String::new(),
             boots: boots.to_vec(),
+            members: Vec::new(),
         };
         let parts = [Stage::Keyframe, Stage::KeyframeBackend, Stage::KeyframeProcess];
         let mut events = Vec::new();
@@ -249,7 +249,7 @@ mod tests {
             }
         }
         let recording = Recording { members: vec![member], events, dropped: vec![0] };
-        Figures::of(&recording, &Clocks::default()).remove(0)
+        Figures::of(&recording, &Order::of(&recording)).remove(0)
     }
 
     #[test]

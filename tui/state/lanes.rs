@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use glass_etcd::{
-    story::{Event, Recording},
+    story::{Event, Recording, name_of as name_of_member},
     trace::Unit,
 };
 
@@ -15,7 +15,7 @@ use super::text;
 /// The column of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lane {
-    /// The member's name, or its id as hex if only others mention it.
+    /// The member's name, or its id as hex if none is known.
     pub(crate) name: String,
     /// Raft's id of the member.
     pub(crate) member_id: u64,
@@ -39,7 +39,7 @@ pub(crate) fn lanes(recording: &Recording) -> Vec<Lane> {
     let known: BTreeSet<u64> = lanes.iter().map(|lane| lane.member_id).collect();
     let heard_of: BTreeSet<u64> = recording.events.iter().flat_map(members_in).collect();
     lanes.extend(heard_of.difference(&known).map(|id| Lane {
-        name: hex(*id),
+        name: display_name(name_of_member(&recording.members, *id).unwrap_or_default(), *id),
         member_id: *id,
         place: None,
     }));

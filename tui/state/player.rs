@@ -191,8 +191,8 @@ pub(crate) struct State {
     /// Size of the events, in bytes, beyond which the oldest stories are forgotten.
     bytes_max: usize,
     learned: Learned,
-    /// How the members' wall clocks differ, and when that was computed last.
-    clocks: (Clocks, Option<u64>),
+    /// How the members' wall clocks differ, by the order of the last refresh.
+    clocks: Clocks,
     /// The signs of life of each member, by position.
     signs: Vec<Signs>,
     /// The measures of each member, by position.
@@ -221,7 +221,7 @@ impl State {
             memory,
             bytes_max,
             learned: Learned::default(),
-            clocks: (Clocks::default(), None),
+            clocks: Clocks::default(),
             signs: Vec::new(),
             figures: Vec::new(),
             heard_ns: BTreeMap::new(),
@@ -338,7 +338,8 @@ impl State {
         self.version += u64::from(is_played || is_ageing);
     }
 
-    /// Rebuilds everything that is derived from the recording.
+    /// Rebuilds everything that is derived from the recording. All of it has one order, so that no
+    /// two parts of the screen place the same event differently.
     pub(crate) fn refresh(&mut self) {
         (self.news, self.refreshed_ns) = (News::Nothing, self.now_ns);
         self.version += 1;
@@ -349,13 +350,13 @@ impl State {
         rows.retain(|row| self.find.only.has(row));
         self.list.replace(rows);
         self.note_served();
-        self.compare_clocks();
-        let (recording, clocks) = (self.memory.recording(), &self.clocks.0);
-        self.signs = Signs::of(recording, clocks);
-        self.figures = Figures::of(recording, clocks);
-        if self.steps.as_mut().is_none_or(|steps| steps.refresh(recording)) {
+        let recording = self.memory.recording();
+        self.signs = Signs::of(recording, &order);
+        self.figures = Figures::of(recording, &order);
+        if self.steps.as_mut().is_none_or(|steps| steps.refresh(recording, &order)) {
             self.lanes = lanes::lanes(recording);
         }
+        self.clocks = order.clocks;
     }
 
     /// The current screen, below the list of keys.

@@ -45,6 +45,7 @@ impl Scene {
             name: (*name).to_owned(),
             version: "0.1.0".to_owned(),
             boots: vec![BootInfo { boot: 1, wall_ns: BASE_NS - (at as u64 + 1) * 1_000_000_000 }],
+            members: Vec::new(),
         };
         let members: Vec<MemberInfo> = names.iter().enumerate().map(member).collect();
         let recording = Recording { members, events: Vec::new(), dropped: vec![0; 3] };

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use glass_etcd::{
     story::{
         Event, Recording,
+        order::Order,
         query::{method_of, through::Through, usual::Usuals},
     },
     trace::{FLAG_NOISE, Grain, Kind, Stage},
@@ -156,7 +157,7 @@ pub(crate) struct Steps {
 impl Steps {
     /// Opens a story at its first step.
     pub(crate) fn open(recording: &Recording, subject: Subject) -> Steps {
-        let told = story::story(recording, subject);
+        let told = story::story((recording, &Order::of(recording)), subject);
         let mut steps = Steps {
             subject,
             steps: told.steps,
@@ -193,9 +194,9 @@ impl Steps {
 
     /// Adds records that arrived since. A story whose beginning has been dropped meanwhile stays as
     /// it was, with its lanes. Returns whether it is up to date.
-    pub(crate) fn refresh(&mut self, recording: &Recording) -> bool {
+    pub(crate) fn refresh(&mut self, recording: &Recording, order: &Order) -> bool {
         let Told { steps, unknown, is_lost, log, through, axis, openings, zero_ns } =
-            story::story(recording, self.subject);
+            story::story((recording, order), self.subject);
         if steps.len() < self.steps.len() {
             return false;
         }

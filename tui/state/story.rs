@@ -173,7 +173,7 @@ pub(crate) struct Told {
     pub(crate) is_lost: bool,
     /// Its log entry, if it has one: that of the request, or the first of the new term.
     pub(crate) log: Option<Log>,
-    /// What happened to the cluster while the request ran.
+    /// What has delayed the request of all that happened to the cluster.
     pub(crate) through: Through,
     /// When it began, in nanoseconds since 1970: the times of its steps count from here.
     pub(crate) zero_ns: u64,
@@ -324,11 +324,10 @@ fn summary_of_incident(
 }
 
 /// The story of a request, or of what happened to the cluster.
-pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
+pub(crate) fn story((recording, order): (&Recording, &Order), subject: Subject) -> Told {
     let lanes = lanes::lanes(recording);
-    let order = Order::of(recording);
-    let stories = Stories::new(recording, &order);
-    let mut told = Told { axis: Axis::of(recording, &order), ..Told::default() };
+    let stories = Stories::new(recording, order);
+    let mut told = Told { axis: Axis::of(recording, order), ..Told::default() };
     told.openings = openings(recording);
     let mut notes = Notes::default();
     let mut own = vec![false; recording.events.len()];
@@ -342,16 +341,17 @@ pub(crate) fn story(recording: &Recording, subject: Subject) -> Told {
         told.log = known.entry.map(|entry| Log::of(recording, entry));
         if matches!(subject, Subject::Request(_)) {
             let graph = stories.graph(&known);
-            let path = critical_path(recording, &order, &known, &graph).unwrap_or_default();
+            let path = critical_path(recording, order, &known, &graph);
+            told.through = graph.through.delaying(path.as_deref());
+            let path = path.unwrap_or_default();
             notes.ahead = stood_behind(recording, &stories, (&known, &graph), &path);
             notes.waits = waits(&path);
-            told.through = graph.through;
             told.unknown = unknown(&known, &lanes);
             told.is_lost = known.is_lost;
         }
     }
     join::mark_losses(recording, &mut own);
-    let part = Part::of(recording, &own, &order, &lanes, &notes);
+    let part = Part::of(recording, &own, order, &lanes, &notes);
     for at in 0..part.recording.events.len() {
         let step = part.step(at, &lanes);
         told.steps.extend(uncaptured(&step, &lanes));
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn a_question_about_a_lease_comes_before_its_answer_whatever_the_clocks_say() {
         let recording = recording::read(QUESTION.as_bytes()).unwrap().recording;
-        let told = story(&recording, Subject::Request(0x203));
+        let told = story((&recording, &Order::of(&recording)), Subject::Request(0x203));
         let shown: Vec<(&str, Moment)> = (told.steps.iter())
             .filter(|step| step.grain == Grain::Story && step.event.stage != Stage::Rpc)
             .map(|step| (step.event.stage.name(), step.moment))

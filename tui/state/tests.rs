@@ -482,6 +482,7 @@ pub(crate) fn hellos(recording: &Recording, member: usize) -> Vec<Message> {
             boot: boot.boot,
             wall_ns: boot.wall_ns,
             tick_base: 0,
+            members: Vec::new(),
         }));
         Message { endpoint: member, said }
     };
@@ -580,7 +581,7 @@ fn a_story_stays_as_it_was_when_its_records_are_forgotten() {
     steps.step(Grain::Story, Direction::Forward);
     let before = (steps.now, steps.steps.clone());
     let forgotten = Recording { events: Vec::new(), ..scene.recording };
-    assert!(!steps.refresh(&forgotten));
+    assert!(!steps.refresh(&forgotten, &Order::of(&forgotten)));
     assert_eq!((steps.now, steps.steps), before);
 }
 

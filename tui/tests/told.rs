@@ -236,6 +236,38 @@ fn a_leader_that_was_stopped_for_less_than_an_election_timeout_leads_on() {
     assert_eq!(("m0".to_owned(), "LEADER", true), heads[0]);
 }
 
+/// `m0` was stopped for 2.5 s, with a put on its way from `m1`; another was elected meanwhile. When
+/// `m0` ran again it sent heartbeats of its old term.
+#[test]
+fn a_leader_that_was_stopped_for_longer_was_replaced_meanwhile() {
+    let run = Run::of("leader_replaced.ndjson");
+    let winner = run.winner(3);
+    let said = run.lived_through("told/replaced").unwrap();
+    assert!(said.starts_with(&format!("m0 stood still; {winner} led from +")), "{said}");
+    assert!(70 <= run.without_leader("told/replaced"));
+    let show = run.show("told/replaced");
+    assert!(show.contains("  m0 led term 2, and the others last heard of it at "), "{show}");
+    assert!(show.contains("; its process stood still\n"), "{show}");
+    assert!(show.contains(" (election:3)\n"), "{show}");
+    assert!(show.contains("  the process of m0, the leader, stood still for "), "{show}");
+    // What `m1` alone knows.
+    let said = alone(&run, "m1").lived_through("told/replaced").unwrap();
+    assert!(said.contains(" fell silent; ") && said.contains(" led from +"), "{said}");
+    assert_eq!(winner != "m1", said.ends_with(" at the latest"), "{said}");
+}
+
+/// What one member's records alone tell.
+fn alone(run: &Run, name: &str) -> Run {
+    let place = run.recording.members.iter().position(|member| member.name == name).unwrap();
+    let mut recording = run.recording.clone();
+    recording.members = vec![recording.members[place].clone()];
+    recording.dropped = vec![0];
+    recording.events.retain(|event| usize::from(event.member) == place);
+    recording.events.iter_mut().for_each(|event| event.member = 0);
+    let state = State::of_recording(recording.clone());
+    Run { recording, state }
+}
+
 /// `m1` and `m2` were killed; `m0` was asked for a put, and stepped down.
 #[test]
 fn without_a_quorum_it_is_said_who_is_left() {

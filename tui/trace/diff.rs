@@ -43,7 +43,8 @@ pub(super) fn plain(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()
     for ((name, side), causes) in NAMES.iter().zip(sides).zip(&diff.causes) {
         ahead::lines(out, side.recording, &causes.ahead, &format!("what stood ahead of {name}"))?;
         let title = format!("meanwhile in the cluster of {name}");
-        through::titled(out, side.recording, &causes.through, &title)?;
+        let happened = (&causes.through, &causes.delaying);
+        through::titled(out, side.recording, happened, &title)?;
     }
     unknown(out, sides)
 }
@@ -171,7 +172,7 @@ fn cost(sides: [Side<'_>; 2], diff: &Diff) -> String {
 fn because(side: Side<'_>, causes: &Causes, wait: Wait) -> Option<String> {
     let recording = side.recording;
     if matches!(wait, Wait::NoLeader | Wait::SilentLeader) {
-        return through::summary(&recording.members, &causes.through);
+        return through::summary(&recording.members, &causes.delaying);
     }
     let behind = causes.of_wait(wait).flat_map(|one| one.behind.iter().map(move |it| (one, it)));
     let (one, it) = behind.max_by_key(|(_, it)| it.overlap_ns)?;
@@ -424,182 +425,9 @@ fn side_json(side: &Side<'_>, facts: &Facts, causes: &Causes) -> Value {
         "missing": missing,
         "unheard": unheard,
         "ahead": ahead::json(side.recording, &causes.ahead),
-        "through": through::json(side.recording, &causes.through),
+        "through": through::json(side.recording, (&causes.through, &causes.delaying)),
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use glass_etcd::story::{Recording, order::Order, query::Story, recording};
-
-    use super::*;
-
-    const PUTS_AND_GETS: &str = include_str!("../../tests/recordings/puts_and_gets.ndjson");
-    const FOLLOWER_PUT: u64 = 0x0ae2_a1fd_5979_a505;
-    const SHARED_PUT: u64 = 0x561f_a1fd_5979_ce0d;
-    const LEADER_PUT: u64 = 0xb98e_a1fd_5979_f40b;
-    const FOLLOWER_GET: u64 = 0x0ae2_a1fd_5979_a507;
-    const LEADER_GET: u64 = 0xb98e_a1fd_5979_f40d;
-
-    fn told(
-        ids: [u64; 2],
-        write: impl Fn(&mut Vec<u8>, [Side<'_>; 2]) -> io::Result<()>,
-    ) -> String {
-        let recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
-        told_of(&recording, ids, write)
-    }
-
-    fn told_of(
-        recording: &Recording,
-        ids: [u64; 2],
-        write: impl Fn(&mut Vec<u8>, [Side<'_>; 2]) -> io::Result<()>,
-    ) -> String {
-        let order = Order::of(recording);
-        let stories = ids.map(|id| Story::of(recording, &order, id).unwrap());
-        let side = |at: usize| Side { recording, order: &order, story: &stories[at] };
-        let mut out = Vec::new();
-        write(&mut out, [side(0), side(1)]).unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn a_put_on_a_follower_and_one_on_the_leader_are_compared() {
-        insta::assert_snapshot!(told([FOLLOWER_PUT, LEADER_PUT], plain));
-    }
-
-    #[test]
-    fn a_put_alone_and_one_of_three_are_compared() {
-        insta::assert_snapshot!(told([FOLLOWER_PUT, SHARED_PUT], plain));
-    }
-
-    #[test]
-    fn a_put_and_a_get_are_different_requests() {
-        let text = told([LEADER_PUT, LEADER_GET], plain);
-        assert!(text.starts_with("A is KV/Put, B is KV/Range.\n"), "{text}");
-    }
-
-    #[test]
-    fn a_request_differs_in_nothing_from_itself() {
-        let text = told([FOLLOWER_GET; 2], plain);
-        let start = "A and B took the same steps.\nThey took equally long.\n";
-        assert!(text.starts_with(start), "{text}");
-        assert!(text.contains("\nfacts that differ\n  none\n"), "{text}");
-        assert!(!text.contains("only") && !text.contains("longer A"), "{text}");
-    }
-
-    /// A linearizable read that the leader answered from its buffer, and a put that it committed.
-    /// No real request is both, but here each fact can differ.
-    fn base() -> Facts {
-        Facts {
-            consistency: Some(Consistency::Linearizable),
-            is_leader: Some(true),
-            code: Some(0),
-            keys: Some(1),
-            found: Some(Found { active: 1, frozen: 0, file: 0 }),
-            fsynced: Some(1),
-            reads: Some(1),
-            attempts: Some(1),
-            completed_by: Some(Completed::Leader),
-            ..Facts::default()
-        }
-    }
-
-    #[test]
-    fn each_difference_has_a_sentence_that_names_the_right_one() {
-        let serializable = Some(Consistency::Serializable);
-        let file = Some(Found { active: 0, frozen: 0, file: 1 });
-        let cases = [
-            (
-                Difference::Result,
-                Facts { code: Some(14), ..base() },
-                "A succeeded, B ended with Unavailable.",
-            ),
-            (
-                Difference::Consistency,
-                Facts { consistency: serializable, ..base() },
-                "A went through the leader's ReadIndex round, B did not: B was serializable.",
-            ),
-            (
-                Difference::Asked,
-                Facts { is_leader: Some(false), ..base() },
-                "B was sent to a follower, which asked the leader for the index; A was sent to the leader.",
-            ),
-            (
-                Difference::Found,
-                Facts { found: file, ..base() },
-                "A was answered from the write buffer, B had to read the file.",
-            ),
-            (
-                Difference::Fsync,
-                Facts { fsynced: Some(2), ..base() },
-                "The leader's fsync was shared with 1 other entry in B, and for this entry alone in A.",
-            ),
-            (
-                Difference::Round,
-                Facts { reads: Some(4), ..base() },
-                "The round was shared with 3 other reads in B, and for this read alone in A.",
-            ),
-            (
-                Difference::Round,
-                Facts { attempts: Some(2), ..base() },
-                "B had to ask the quorum more often than A.",
-            ),
-            (
-                Difference::CompletedBy,
-                Facts { completed_by: Some(Completed::Follower), ..base() },
-                "The quorum of A was completed by the leader's own disk, that of B by a follower's.",
-            ),
-            (Difference::Keys, Facts { keys: Some(0), ..base() }, "A read 1 key, B 0."),
-        ];
-        for (difference, other, expected) in cases {
-            assert_eq!(Some(expected), sentence(difference, &[base(), other.clone()]).as_deref());
-            let back = sentence(difference, &[other, base()]).unwrap();
-            match difference {
-                // These two sentences always name A first.
-                Difference::Result => assert_eq!("A ended with Unavailable, B succeeded.", back),
-                Difference::Keys => assert_eq!("A read 0 keys, B 1.", back),
-                _ => assert_eq!(swapped(expected), back),
-            }
-        }
-    }
-
-    /// The sentence with A and B swapped.
-    fn swapped(text: &str) -> String {
-        let swap = |c| match c {
-            'A' => 'B',
-            'B' => 'A',
-            c => c,
-        };
-        text.chars().map(swap).collect()
-    }
-
-    #[test]
-    fn programs_read_the_same_comparison() {
-        let text = told([FOLLOWER_GET, LEADER_GET], json);
-        let lines: Vec<Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(
-            (Some(false), Some(true), Some("linearizable")),
-            (
-                lines[0]["a"]["is_leader"].as_bool(),
-                lines[0]["b"]["is_leader"].as_bool(),
-                lines[0]["a"]["consistency"].as_str(),
-            )
-        );
-        let asks = lines.iter().find(|line| line["step"] == "MsgReadIndex").unwrap();
-        assert_eq!((Some("only A"), true), (asks["in"].as_str(), asks["b"].is_null()));
-        let sum = |name: &str| -> u64 { lines.iter().filter_map(|line| line[name].as_u64()).sum() };
-        assert_eq!(Some(sum("a_ns")), lines[0]["a"]["took_ns"].as_u64());
-        assert_eq!(Some(sum("b_ns")), lines[0]["b"]["took_ns"].as_u64());
-    }
-
-    #[test]
-    fn unknown_steps_are_named_and_make_no_difference() {
-        let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
-        recording.events.retain(|event| event.member != 0);
-        let text = told_of(&recording, [FOLLOWER_PUT; 2], plain);
-        let line = "unknown in A: wal.fsync of etcd-03 was not captured";
-        assert!(text.lines().any(|found| found == line), "{text}");
-        assert!(text.contains("\nfacts that differ\n  none\n"), "{text}");
-    }
-}
+mod tests;

@@ -16,7 +16,6 @@ use glass_etcd::{
             Stories, Story,
             afterwards::Afterwards,
             ahead::{Ahead, ahead as of_path},
-            brief::brief,
             callers,
             diff::{Consistency, Facts, Side},
             graph::{GaveUp, Graph, Verdict},
@@ -48,7 +47,8 @@ pub(super) fn sections(
     let path = critical_path(recording, order, story, &graph);
     let usuals = Usuals::of(recording);
     time(out, recording, &usuals, path.as_deref())?;
-    through::section(out, recording, &graph.through)?;
+    let delaying = graph.through.delaying(path.as_deref());
+    through::section(out, recording, (&graph.through, &delaying))?;
     if let Some(known) = Afterwards::of(recording, order, story, &graph) {
         writeln!(out, "\nafterwards\n  {}", afterwards::sentence(&recording.members, known))?;
     }
@@ -246,6 +246,8 @@ fn quorum(
             Verdict::Counted => "counted".to_owned(),
             Verdict::Completed => "completed the quorum".to_owned(),
             Verdict::Late if late <= 0 => "was not counted yet".to_owned(),
+            // Less than the least that a time is printed with.
+            Verdict::Late if late < 1_000 => "came after the commit".to_owned(),
             Verdict::Late => format!("came {} too late to matter", words::millis(late)),
             Verdict::Unknown => "came; the commit was not captured".to_owned(),
         };
@@ -349,6 +351,7 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
     let stories = Stories::new(recording, order);
     let stood = stood_behind(&stories, story, path.as_deref());
     let usuals = Usuals::of(recording);
+    let delaying = graph.through.delaying(path.as_deref());
     let path: Option<Vec<Value>> = path.map(|path| {
         path.iter().zip(usual::of_path(recording, &usuals, &path)).map(segment_json).collect()
     });
@@ -356,12 +359,12 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
     json!({
         "dropped": recording.dropped,
         "missing": missing,
-        "brief": brief(recording, story),
+        "brief": story.brief,
         "unheard": unheard,
         "silent": silent,
         "gaps": gaps_json(recording, story),
         "path": path,
-        "through": through::json(recording, &graph.through),
+        "through": through::json(recording, (&graph.through, &delaying)),
         "afterwards": known,
         "passes": passes::json(&stories, story),
         "ahead": ahead::json(recording, &stood),

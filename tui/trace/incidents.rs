@@ -2,20 +2,25 @@
 
 use std::io::{self, Write};
 
-use glass_etcd::story::{
-    MemberInfo, Recording,
-    order::Order,
-    query::{
-        Stories, Story,
-        address::Address,
-        cluster::Because,
-        incidents::{Incident, Outcome, incidents},
+use glass_etcd::{
+    fields,
+    story::{
+        MemberInfo, Recording,
+        order::Order,
+        query::{
+            Stories, Story,
+            address::Address,
+            cluster::{Because, Cluster, StepDown},
+            election::Election,
+            incidents::{Incident, Outcome, incidents},
+        },
+        recording,
     },
-    recording,
+    trace::message::MESSAGES,
 };
 use serde_json::{Value, json};
 
-use super::{Error, gather::Gathered, plain, words};
+use super::{Error, gather::Gathered, plain, through, words};
 
 /// When it began, on the common axis.
 fn began(incident: &Incident, recording: &Recording, order: &Order) -> i128 {
@@ -125,6 +130,43 @@ fn told(
         let line = plain::step_line(recording, order, step.event);
         writeln!(out, "{:>14}  {line}", format!("+{offset}").replace("+-", "-"))?;
     }
+    for line in reasons(gathered, order, incident) {
+        writeln!(out, "\n{line}")?;
+    }
     plain::unheard(out, gathered, story)?;
     plain::losses(out, recording)
+}
+
+/// Why it came to this, and what of it was not captured.
+fn reasons(gathered: &Gathered, order: &Order, incident: &Incident) -> Vec<String> {
+    let (recording, members) = (&gathered.recording, &gathered.recording.members);
+    let cluster = Cluster::of(recording, order);
+    match incident.address {
+        Address::Election { term, nth } => {
+            let is_it = |one: &&Election| (one.term, one.nth) == (term, nth);
+            let Some(election) = cluster.elections.iter().find(is_it) else { return Vec::new() };
+            let old = words::member(election.old, members);
+            let line = |place: &u8| {
+                let name = words::name(*place, members);
+                format!("the last message that {name} received of {old}: not captured")
+            };
+            election.unknown.iter().map(line).collect()
+        }
+        Address::StepDown { term } => {
+            let is_it = |one: &&StepDown| one.term == term;
+            let known = cluster.step_downs.iter().find(is_it);
+            known.map(|one| format!("reason: {}", why(recording, one))).into_iter().collect()
+        }
+        Address::Start { .. } => Vec::new(),
+    }
+}
+
+/// Why a leader stepped down; with the message of a later term, if that was captured.
+fn why(recording: &Recording, step_down: &StepDown) -> String {
+    let because = through::because(&recording.members, step_down.because);
+    let Some(event) = step_down.by.map(|at| &recording.events[at]) else { return because };
+    let [peer, kind] = fields!(event, RaftReceive: peer, type);
+    let kind = usize::try_from(kind).ok().and_then(|kind| MESSAGES.get(kind));
+    let kind = kind.copied().unwrap_or("a message of an unknown type");
+    format!("{because}: {kind} of {}", words::member(peer, &recording.members))
 }

@@ -7,7 +7,7 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, brief::brief, callers, find::Found, requests, usual::Usuals},
+        query::{Story, Summary, callers, find::Found, requests, usual::Usuals},
     },
     trace::{Kind, Stage},
 };
@@ -193,7 +193,7 @@ pub(super) fn story(
             missing.stage.name()
         )?;
     }
-    for member in brief(recording, story) {
+    for member in story.brief.iter().copied() {
         let name = words::name(member, &recording.members);
         writeln!(
             out,

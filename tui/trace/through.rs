@@ -1,7 +1,8 @@
 //! What happened to the cluster while a request ran, in words.
 //!
-//! The first line is one sentence; then come the leaders that were lost, the members that started,
-//! and the messages that were dropped. Times are those since the request began.
+//! The first line is one sentence, on what delayed the request; then come the leaders that were lost,
+//! the members that started or stood still, and the messages that were dropped, whether the request
+//! waited for them or not. Times are those since the request began.
 
 use std::io::{self, Write};
 
@@ -23,32 +24,32 @@ use super::words;
 pub(super) fn section(
     out: &mut impl Write,
     recording: &Recording,
-    through: &Through,
+    (through, delaying): (&Through, &Through),
 ) -> io::Result<()> {
-    titled(out, recording, through, "meanwhile in the cluster")
+    titled(out, recording, (through, delaying), "meanwhile in the cluster")
 }
 
 /// The same below another title.
 pub(super) fn titled(
     out: &mut impl Write,
     recording: &Recording,
-    through: &Through,
+    (through, delaying): (&Through, &Through),
     title: &str,
 ) -> io::Result<()> {
     if through.is_empty() {
         return Ok(());
     }
     writeln!(out, "\n{title}")?;
-    for line in lines(recording, through) {
+    for line in lines(recording, through, delaying) {
         writeln!(out, "  {line}")?;
     }
     Ok(())
 }
 
-/// All that happened, a sentence a line: the summary first.
-pub(crate) fn lines(recording: &Recording, through: &Through) -> Vec<String> {
+/// All that happened, a sentence a line: the summary of what delayed the request first.
+pub(crate) fn lines(recording: &Recording, through: &Through, delaying: &Through) -> Vec<String> {
     let members = &recording.members;
-    let mut lines: Vec<String> = summary(members, through).into_iter().collect();
+    let mut lines: Vec<String> = summary(members, delaying).into_iter().collect();
     for without in &through.without {
         lines.extend(lost(members, through, without));
     }
@@ -84,21 +85,27 @@ pub(crate) fn lines(recording: &Recording, through: &Through) -> Vec<String> {
 }
 
 /// `1 119 ms: etcd-03 died; etcd-02 led from +1 122 ms`, or `no leader for 5.0 s, 1 of 3 members
-/// alive`.
+/// alive`. It is about what has delayed the request ([`Through::delaying`]), and about nothing else.
 pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<String> {
     let Some(last) = through.without.last() else { return stalled(members, through) };
     let gone = fate(members, last);
     let is_led = last.next.filter(|_| last.gap.to.is_some_and(|to| to <= through.to));
     if let Some((winner, _)) = is_led {
-        let name = words::name(winner, members);
+        let name = words::member(winner, members);
         let since = words::millis(last.to - through.from);
         let lost = gone.map_or_else(String::new, |gone| format!("{gone}; "));
-        return Some(format!("{lost}{name} led from +{since}"));
+        return Some(format!("{lost}{name} led from +{since}{}", bound(last)));
     }
     let without: i128 = last.to - last.from;
     let alive = format!("{} of {} members alive", through.alive.len(), through.members);
     let lost = gone.map_or_else(String::new, |gone| format!("{gone}: "));
     Some(format!("{lost}no leader for {}, {alive}", words::millis(without)))
+}
+
+/// What is to be added to the time since when a member leads, if its own record of that is missing:
+/// another member had heard of it then.
+fn bound(without: &Without) -> &'static str {
+    if without.gap.next.is_some() { "" } else { " at the latest" }
 }
 
 /// The longest standstill, a leader's before all others.
@@ -109,12 +116,12 @@ fn stalled(members: &[MemberInfo], through: &Through) -> Option<String> {
 
 /// How long a process stood still, and how much of that was before the rpc, within it, after it.
 fn stall(members: &[MemberInfo], one: &StoodStill) -> String {
-    let StoodStill { stall, before_ns, during_ns, after_ns } = *one;
+    let StoodStill { stall, before_ns, during_ns, after_ns, .. } = *one;
     let name = words::name(stall.member, members);
     let leader = if stall.is_leader { ", the leader," } else { "" };
     let parts =
         [(before_ns, "before `rpc`"), (during_ns, "during the rpc"), (after_ns, "after it")];
-    let told = parts.into_iter().filter(|(ns, _)| *ns != 0);
+    let told = parts.into_iter().filter(|(ns, _)| 1_000 <= *ns);
     let parts: Vec<String> =
         told.map(|(ns, when)| format!("{} of it {when}", words::millis(i128::from(ns)))).collect();
     format!(
@@ -134,6 +141,7 @@ fn fate(members: &[MemberInfo], without: &Without) -> Option<String> {
             format!("{name} handed over to {}", words::member(to, members))
         }
         Fate::SteppedDown(_) => format!("{name} stepped down"),
+        Fate::StoodStill => format!("{name} stood still"),
         Fate::FellSilent => format!("{name} fell silent"),
         Fate::None => return None,
     })
@@ -161,6 +169,7 @@ fn lost(members: &[MemberInfo], through: &Through, without: &Without) -> Vec<Str
             Fate::Died(boot) => format!("; its process ended, and start {boot} of it followed"),
             Fate::Stopped => "; it had been asked to stop".to_owned(),
             Fate::SteppedDown(cause) => format!("; it stepped down: {}", because(members, cause)),
+            Fate::StoodStill => "; its process stood still".to_owned(),
             Fate::FellSilent | Fate::None => String::new(),
         };
         let since = offset(gap.from);
@@ -178,8 +187,8 @@ fn lost(members: &[MemberInfo], through: &Through, without: &Without) -> Vec<Str
     }
     let next = without.next.zip(gap.to).filter(|(_, to)| *to <= through.to);
     if let Some(((winner, term), to)) = next {
-        let name = words::name(winner, members);
-        lines.push(format!("{name} led term {term} from {}", offset(to)));
+        let name = words::member(winner, members);
+        lines.push(format!("{name} led term {term} from {}{}", offset(to), bound(without)));
     }
     let names: Vec<String> = through.alive.iter().map(|id| words::member(*id, members)).collect();
     let heard = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
@@ -191,7 +200,7 @@ fn lost(members: &[MemberInfo], through: &Through, without: &Without) -> Vec<Str
 }
 
 /// The same for programs.
-pub(super) fn json(recording: &Recording, through: &Through) -> Value {
+pub(super) fn json(recording: &Recording, (through, delaying): (&Through, &Through)) -> Value {
     let members = &recording.members;
     let offset = |time: i128| i64::try_from(time - through.from).unwrap_or(i64::MAX);
     let without = |one: &Without| {
@@ -202,18 +211,18 @@ pub(super) fn json(recording: &Recording, through: &Through) -> Value {
             "heard_ns": one.gap.is_heard.then(|| offset(one.gap.from)),
             "from_ns": offset(one.from),
             "to_ns": offset(one.to),
-            "next": one.next.map(|(winner, _)| words::name(winner, members)),
+            "next": one.next.map(|(winner, _)| words::member(winner, members)),
             "next_term": one.next.map(|(_, term)| term),
             "election": one.election.map(|election| election.text(members)),
         })
     };
     let alive: Vec<String> = through.alive.iter().map(|id| words::member(*id, members)).collect();
     json!({
-        "summary": summary(members, through),
+        "summary": summary(members, delaying),
         "without_leader": through.without.iter().map(without).collect::<Vec<_>>(),
         "alive": alive,
         "members": through.members,
-        "lines": lines(recording, through),
+        "lines": lines(recording, through, delaying),
     })
 }
 
@@ -221,7 +230,7 @@ pub(super) fn json(recording: &Recording, through: &Through) -> Value {
 mod tests {
     use glass_etcd::story::{
         order::Order,
-        query::{Story, graph::Graph},
+        query::{Story, graph::Graph, path::critical_path},
         recording,
     };
 
@@ -246,6 +255,8 @@ mod tests {
             "the process of etcd-01 stood still for 85.000 ms: 80.000 ms of it before `rpc`",
             "the process of etcd-01 stood still for 1.000 ms: 1.000 ms of it during the rpc",
         ];
-        assert_eq!(expected, lines(&recording, &graph.through)[..]);
+        let path = critical_path(&recording, &order, &story, &graph);
+        let delaying = graph.through.delaying(path.as_deref());
+        assert_eq!(expected, lines(&recording, &graph.through, &delaying)[..]);
     }
 }

@@ -68,6 +68,14 @@ pub(super) fn ending(
                 "\nunusual\n  too few to compare: {member} knows {samples} {unit} of {method}"
             )
         }
+        Some(Finding::Outside { outside_ns, piece }) => {
+            let piece = piece.map(|piece| sentence(recording, piece)).unwrap_or_default();
+            let outside = millis(outside_ns);
+            writeln!(
+                out,
+                "\nunusual\n  its rpc was not, but {outside} passed before it and after it{piece}"
+            )
+        }
         Some(Finding::Unusual { usual, piece }) => {
             let times = times(event.took_ns, usual.p50_ns);
             let piece = piece.map(|piece| sentence(recording, piece)).unwrap_or_default();

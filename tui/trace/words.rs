@@ -2,7 +2,7 @@
 
 use crate::state::words::{code as name_of_code, ends, is_absent_at_zero};
 use glass_etcd::{
-    story::{Event, MemberInfo, query::Flow},
+    story::{Event, MemberInfo, name_of, query::Flow},
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
@@ -84,8 +84,8 @@ pub(crate) fn member(member_id: u64, members: &[MemberInfo]) -> String {
     if member_id == 0 {
         return "none".to_owned();
     }
-    let known = members.iter().find(|member| member.member_id == member_id);
-    known.map_or_else(|| format!("{member_id:016x}"), |member| member.name.clone())
+    let known = name_of(members, member_id);
+    known.map_or_else(|| format!("{member_id:016x}"), str::to_owned)
 }
 
 /// The name of the member at a position.
@@ -183,7 +183,11 @@ mod tests {
             name: "etcd-02".to_owned(),
             version: String::new(),
             boots: vec![],
+            members: vec![(8, "etcd-03".to_owned()), (9, String::new())],
         }];
+        assert_eq!(["etcd-02", "etcd-03"], [7, 8].map(|id| member(id, &members)));
+        assert_eq!("0000000000000009", member(9, &members), "its name is not known");
+
         assert_eq!("term=3 commit 41→42 completed_by=etcd-02", fields(&event, &members));
         set!(event, RaftCommit, completed_by = 0x2a_u64);
         assert_eq!("term=3 commit 41→42 completed_by=000000000000002a", fields(&event, &members));

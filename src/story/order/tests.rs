@@ -13,6 +13,7 @@ fn member(place: u64, wall_ns: u64) -> MemberInfo {
         name: format!("m{place}"),
         version: String::new(),
         boots: vec![BootInfo { boot: 1, wall_ns }],
+        members: Vec::new(),
     }
 }
 
@@ -211,13 +212,33 @@ fn equal_links_of_other_streams_are_not_confused() {
 fn moments_of_all_members_have_one_axis_though_their_clocks_are_an_hour_apart() {
     let mut random = Random::new(7);
     let recording = traffic(&mut random);
-    let (order, clocks) = (Order::of(&recording), Clocks::of(&recording));
+    let order = Order::of(&recording);
+    let clocks = &order.clocks;
     for (event, time) in recording.events.iter().zip(&order.times) {
         let own = wall_ns(&recording, event);
         let common = clocks.common_ns(event.member, event.boot, own);
         assert_eq!(i128::from(common), *time);
         assert_eq!(clocks.common_ns(event.member, 9, own), common, "a later start");
     }
-    assert!(clocks.knows(2, 1) && !clocks.knows(2, 2));
     assert_eq!(Clocks::default().common_ns(0, 1, 5), 5);
+}
+
+/// Goal: a member's clock is the same before and after it has started again. Method: the second
+/// member's clock is an hour ahead, and no message of its second start was captured.
+#[test]
+fn a_start_without_messages_has_the_clock_of_the_start_before() {
+    let mut random = Random::new(7);
+    let mut recording = traffic(&mut random);
+    let lanes = lanes(&recording);
+    let lane = lanes.iter().find(|lane| lane.member == 1).unwrap();
+    let last = &recording.events[*lane.events.last().unwrap()];
+    let later = Event { boot: 2, at_ns: 5_000_000_000, ..Event::mark(1, Stage::MemberStart, 1) };
+    let wall = wall_ns(&recording, last) - last.at_ns - last.took_ns;
+    recording.members[1].boots.push(BootInfo { boot: 2, wall_ns: wall });
+    recording.events.push(later);
+    let order = Order::of(&recording);
+    let of = |boot| i128::from(order.clocks.common_ns(1, boot, wall)) - i128::from(wall);
+    assert_eq!(of(1), of(2));
+    let own = i128::from(wall_ns(&recording, recording.events.last().unwrap()));
+    assert_eq!(own + of(1), *order.times.last().unwrap());
 }

@@ -11,6 +11,8 @@
 //! line of its own. If the record that began the state was not captured, nothing is known, and
 //! nothing is said.
 
+use std::collections::HashMap;
+
 use super::Story;
 use crate::{
     field,
@@ -18,19 +20,52 @@ use crate::{
     trace::{id, stage::Stage},
 };
 
-/// The members that left out quick steps while they worked for this request, by position.
-pub fn brief(recording: &Recording, story: &Story) -> Vec<u8> {
-    if is_chosen(recording, story.id) {
-        return Vec::new();
-    }
-    let members = 0..u8::try_from(recording.members.len()).unwrap_or(u8::MAX);
-    members.filter(|member| was_brief(recording, story, *member)).collect()
+/// When each start of a member began to leave out quick steps, and when it ended: the clock, and
+/// whether it began. In the order of the clock.
+#[derive(Debug, Default)]
+pub(super) struct Briefs {
+    changes: HashMap<(u8, u16), Vec<(u64, bool)>>,
 }
 
-/// Strikes what a member left out from the list of what is missing.
-pub(super) fn excuse(recording: &Recording, story: &mut Story) {
-    if story.missing.iter().any(|missing| missing.stage.is_usually_short()) {
-        let brief = brief(recording, story);
+impl Briefs {
+    pub(super) fn of(recording: &Recording) -> Briefs {
+        let mut changes: HashMap<(u8, u16), Vec<(u64, bool)>> = HashMap::new();
+        for event in recording.events.iter().filter(|event| event.stage == Stage::Brief) {
+            let own = changes.entry((event.member, event.boot)).or_default();
+            own.push((event.clock, field!(event, Brief, on) == 1));
+        }
+        changes.values_mut().for_each(|own| own.sort_unstable());
+        Briefs { changes }
+    }
+
+    /// Whether the state held at some moment between these clocks.
+    fn held(&self, lane: (u8, u16), (begin, end): (u64, u64)) -> bool {
+        let Some(own) = self.changes.get(&lane) else { return false };
+        let before = own.partition_point(|(clock, _)| *clock < begin);
+        let during = own[before..].iter().take_while(|(clock, _)| *clock <= end);
+        let last = before.checked_sub(1).map(|at| own[at]);
+        last.is_some_and(|(_, on)| on) || during.into_iter().any(|(_, on)| *on)
+    }
+
+    /// Notes which members left out quick steps while they worked for this request, and strikes
+    /// these steps from the list of what is missing.
+    pub(super) fn note(&self, recording: &Recording, story: &mut Story) {
+        if self.changes.is_empty() || is_chosen(recording, story.id) {
+            return;
+        }
+        let mut lives: HashMap<u8, (u16, u64, u64)> = HashMap::new();
+        let own = story.steps.iter().map(|step| &recording.events[step.event]);
+        for Event { member, boot, clock, clock_end, .. } in own.filter(|event| event.id == story.id)
+        {
+            let life = lives.entry(*member).or_insert((*boot, *clock, *clock_end));
+            *life = (life.0, life.1.min(*clock), life.2.max(*clock_end));
+        }
+        let held = |(member, (boot, begin, end)): (u8, (u16, u64, u64))| {
+            self.held((member, boot), (begin, end)).then_some(member)
+        };
+        story.brief = lives.into_iter().filter_map(held).collect();
+        story.brief.sort_unstable();
+        let brief = &story.brief;
         story.missing.retain(|missing| {
             !(missing.stage.is_usually_short() && brief.contains(&missing.member))
         });
@@ -41,21 +76,4 @@ pub(super) fn excuse(recording: &Recording, story: &mut Story) {
 fn is_chosen(recording: &Recording, id: u64) -> bool {
     let is_ours = recording.members.iter().any(|member| member.member_id & 0xffff == id >> 48);
     if is_ours { id & 1 == 1 } else { id::hash(id).is_multiple_of(id::ONE_IN) }
-}
-
-fn was_brief(recording: &Recording, story: &Story, member: u8) -> bool {
-    let own = story.steps.iter().map(|step| &recording.events[step.event]);
-    let own = own.filter(|event| event.member == member && event.id == story.id);
-    let life = own.map(|event| (event.boot, event.clock, event.clock_end));
-    let Some((boot, begin, end)) = life.reduce(|a, b| (a.0, a.1.min(b.1), a.2.max(b.2))) else {
-        return false;
-    };
-    let changes = recording.events.iter().filter(|event| {
-        (event.stage, event.member, event.boot) == (Stage::Brief, member, boot)
-            && event.clock <= end
-    });
-    let on = |event: &Event| field!(event, Brief, on) == 1;
-    let (before, during): (Vec<_>, Vec<_>) = changes.partition(|event| event.clock < begin);
-    let last = before.into_iter().max_by_key(|event| event.clock);
-    last.is_some_and(on) || during.into_iter().any(on)
 }

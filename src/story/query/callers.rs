@@ -82,6 +82,7 @@ mod tests {
             name: "etcd-01".to_owned(),
             version: "0.1.0".to_owned(),
             boots: vec![BootInfo { boot: 1, wall_ns: 0 }],
+            members: Vec::new(),
         };
         let caller = [("trace.high", 7), ("trace.low", 8), ("parent", 1)];
         let event = |stage, id, fields: &[(&str, u64)]| {

@@ -11,13 +11,19 @@
 //!
 //! Everything is read in one pass over the playback order. Invariant: a time without a leader
 //! begins with the last sign that another member had of the leader, as far as it was captured, and
-//! ends when the next one became leader; so it is never longer than the records prove.
+//! ends when the next one became leader; so it is never longer than the records prove. A member that
+//! is in a later term already does not heed the old leader, so what it receives is no such sign. A
+//! leader that steps down before anyone has missed it leads until then.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::election::{Election, Elections};
+use super::{
+    election::{Election, Elections},
+    stalls::{Standstill, standstills},
+    thinned::Frames,
+};
 use crate::{
-    fields,
+    field, fields,
     story::{Event, Recording, order::Order},
     trace::{Kind, message, stage::Stage, value::LEADER},
 };
@@ -44,6 +50,8 @@ pub struct StepDown {
     pub event: usize,
     /// The cause.
     pub because: Because,
+    /// Position of the message of the later term that reached it last, if one was captured.
+    pub by: Option<usize>,
 }
 
 /// A start of a member.
@@ -76,15 +84,18 @@ pub struct Leaderless {
     pub last: Option<usize>,
     /// The position of the first event that shows the loss.
     pub shown: Option<usize>,
-    /// The position of the next leader's `raft.role`.
+    /// The position of the next leader's `raft.role`, if that was captured.
     pub next: Option<usize>,
+    /// The next leader, by raft's id, and its term. Without its own record of that, `to` is when
+    /// another member first heard of it.
+    pub led_by: Option<(u64, u64)>,
     /// Whether another member heard of it in `last`. Otherwise that is its own step-down or,
     /// without one, its own last event.
     pub is_heard: bool,
 }
 
-/// A time in which a member's process stood still, as it has recorded itself. A member of a version
-/// that did not record it has none.
+/// A time in which a member's process stood still, as it has recorded itself ([`standstills`]). A
+/// member of a version that did not record it has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stall {
     /// The member, by position.
@@ -114,6 +125,8 @@ pub struct Cluster {
     pub leaderless: Vec<Leaderless>,
     /// The times in which a member's process stood still.
     pub stalls: Vec<Stall>,
+    /// When the members wrote keyframes.
+    pub(super) frames: Frames,
     /// For each member, when it was heard of: by its own records, or by another's receipt.
     heard: BTreeMap<u64, Vec<i128>>,
 }
@@ -153,10 +166,31 @@ struct Reign {
     own: Option<(i128, usize)>,
     /// Its step-down.
     ended: Option<(i128, usize)>,
-    /// The first event by which another member noticed the loss.
+    /// The first event that shows the loss: another member's, or its own step-down.
     missed: Option<usize>,
+    /// When another member first missed it.
+    noticed: Option<i128>,
     /// When members asked for votes of the next term, and the events.
     asked: Vec<(i128, usize)>,
+}
+
+impl Reign {
+    /// Whether it stepped down before anybody else had missed it: it led until then, however few
+    /// had heard of it.
+    fn gave_up(&self) -> bool {
+        let before = |(ended, _): (i128, usize)| self.noticed.is_none_or(|noticed| ended < noticed);
+        self.ended.is_some_and(before)
+    }
+}
+
+/// Whether a message moves a member of an earlier term on to its own: questions before an election
+/// do not, and neither do the answers that agree.
+fn moves_on(event: &Event) -> bool {
+    match field!(event, RaftReceive, type) {
+        message::PRE_VOTE => false,
+        message::PRE_VOTE_RESP => field!(event, RaftReceive, reject) != 0,
+        _ => true,
+    }
 }
 
 struct Walk<'a> {
@@ -172,6 +206,12 @@ struct Walk<'a> {
     leads: HashMap<(u8, u16), u64>,
     /// When a start of a member last ceased to lead.
     ceased: HashMap<(u8, u16), i128>,
+    /// The term of each start of a member.
+    terms: HashMap<(u8, u16), u64>,
+    /// The last message of each start of a member that had a later term than the member.
+    later: HashMap<(u8, u16), (u64, usize)>,
+    /// The standstills, by the event that tells of each.
+    stood: HashMap<usize, Standstill>,
 }
 
 impl<'a> Walk<'a> {
@@ -186,6 +226,11 @@ impl<'a> Walk<'a> {
             last: HashMap::new(),
             leads: HashMap::new(),
             ceased: HashMap::new(),
+            terms: HashMap::new(),
+            later: HashMap::new(),
+            stood: (standstills(recording, order).into_iter())
+                .map(|stood| (stood.event, stood))
+                .collect(),
         }
     }
 
@@ -198,11 +243,13 @@ impl<'a> Walk<'a> {
         self.start(at, event);
         self.hear(at, event);
         self.elections.event(at, event);
+        self.cluster.frames.note(event, self.order.times[at]);
         match event.stage {
             Stage::RaftRole => self.role(at, event),
             Stage::Keyframe => {
                 let [term, leader] = fields!(event, Keyframe: term, leader);
                 self.leader(term, leader);
+                self.terms.insert((event.member, event.boot), term);
                 self.leads_still(event);
             }
             Stage::ElectionTransfer => {
@@ -210,13 +257,14 @@ impl<'a> Walk<'a> {
                 self.handed.insert((event.member, term), to);
             }
             Stage::ElectionTimeout => self.timeout(at, event),
-            Stage::ProcessStalled if event.kind == Kind::Span => self.stall(at, event),
+            Stage::ProcessStalled => self.stall(at, event),
             Stage::ElectionCampaign => {
                 let [pre, old, new] = fields!(event, ElectionCampaign: pre, term_old, term_new);
                 let led = if pre != 0 { old } else { new.saturating_sub(1) };
                 let time = self.order.times[at];
                 if let Some(reign) = self.reigns.get_mut(&led) {
                     reign.asked.push((time, at));
+                    reign.noticed.get_or_insert(time);
                 }
             }
             _ => (),
@@ -238,8 +286,8 @@ impl<'a> Walk<'a> {
     /// The record is written after the process runs again; meanwhile the member may have stepped
     /// down.
     fn stall(&mut self, at: usize, event: &Event) {
-        let (to, lane) = (self.order.times[at], (event.member, event.boot));
-        let from = to - i128::from(event.took_ns);
+        let Some(Standstill { from, to, .. }) = self.stood.get(&at).copied() else { return };
+        let lane = (event.member, event.boot);
         let has_led = self.ceased.get(&lane).is_some_and(|ceased| from <= *ceased);
         let is_leader = self.leads.contains_key(&lane) || has_led;
         let stall = Stall { member: event.member, is_leader, led_until: to, from, to, event: at };
@@ -265,6 +313,15 @@ impl<'a> Walk<'a> {
             return;
         }
         times.push(time);
+        let lane = (event.member, event.boot);
+        let known = self.terms.get(&lane).copied().unwrap_or(0);
+        if known < term && moves_on(event) {
+            self.later.insert(lane, (term, at));
+        }
+        // It is in a later term, and does not heed this message.
+        if term < known {
+            return;
+        }
         let is_leaders = matches!(kind, message::APP | message::HEARTBEAT | message::TIMEOUT_NOW);
         if is_leaders {
             self.hears_leader(term, peer, time);
@@ -305,6 +362,7 @@ impl<'a> Walk<'a> {
         let time = self.order.times[at];
         let Some(reign) = self.reigns.get_mut(&term) else { return };
         reign.missed.get_or_insert(at);
+        reign.noticed.get_or_insert(time);
         if silent != 0 && leader == reign.leader {
             let heard = time - i128::from(silent);
             if reign.heard.is_none_or(|(known, _)| known < heard) {
@@ -320,6 +378,7 @@ impl<'a> Walk<'a> {
         let (own, time) = (self.member_id(event.member), self.order.times[at]);
         self.leader(term_old, leader_old);
         self.hears_leader(term, leader, time);
+        self.terms.insert((event.member, event.boot), term);
         if new == LEADER {
             self.leads.insert((event.member, event.boot), term);
             let reign = self.reigns.entry(term).or_default();
@@ -334,7 +393,11 @@ impl<'a> Walk<'a> {
                 None => Because::NoMajority,
             };
             let member = event.member;
-            self.cluster.step_downs.push(StepDown { member, term: term_old, event: at, because });
+            let later = self.later.get(&(member, event.boot)).copied();
+            let by = later.filter(|(later, _)| because == Because::LaterTerm(*later));
+            let by = by.map(|(_, at)| at);
+            let step_down = StepDown { member, term: term_old, event: at, because, by };
+            self.cluster.step_downs.push(step_down);
             if let Some(reign) = self.reigns.get_mut(&term_old) {
                 reign.ended.get_or_insert((time, at));
                 reign.missed.get_or_insert(at);
@@ -344,25 +407,32 @@ impl<'a> Walk<'a> {
             && let Some(reign) = self.reigns.get_mut(&term_old)
         {
             reign.missed.get_or_insert(at);
+            reign.noticed.get_or_insert(time);
         }
     }
 
     fn finish(mut self) -> Cluster {
-        self.cluster.elections = self.elections.finish();
+        self.cluster.elections = self.elections.finish(&self.cluster.frames);
         let reigns: Vec<(u64, Reign)> = self.reigns.into_iter().collect();
         for (place, (term, reign)) in reigns.iter().enumerate() {
             // Of a leader whose election was not captured, there is only what others heard later.
-            let next = reigns[place + 1..].iter().find_map(|(_, next)| match next.began {
-                Some(at) => Some((self.order.times[at], Some(at))),
-                None => next.first.map(|heard| (heard, None)),
+            let next = reigns[place + 1..].iter().find_map(|(term, next)| {
+                let since = match next.began {
+                    Some(at) => self.order.times[at],
+                    None => next.first?,
+                };
+                Some((since, next.began, (next.leader, *term)))
             });
-            let (to, next) = next.map_or((None, None), |(to, next)| (Some(to), next));
+            let to = next.map(|(to, ..)| to);
             // Without a successor, somebody must have missed the leader.
             if to.is_none() && reign.missed.is_none() {
                 continue;
             }
             // A leader that nobody hears any more does not lead, even if it records that it does.
-            let sign = reign.heard.or(reign.ended).or(reign.own);
+            let sign = match reign.gave_up() {
+                true => reign.ended,
+                false => reign.heard.or(reign.ended).or(reign.own),
+            };
             let Some((from, last)) = sign else { continue };
             let from = to.map_or(from, |to| from.min(to));
             self.cluster.leaderless.push(Leaderless {
@@ -373,8 +443,9 @@ impl<'a> Walk<'a> {
                 term: *term,
                 last: Some(last),
                 shown: reign.missed,
-                next,
-                is_heard: reign.heard.is_some(),
+                next: next.and_then(|(_, began, _)| began),
+                led_by: next.map(|(.., led_by)| led_by),
+                is_heard: sign == reign.heard,
             });
         }
         for stall in &mut self.cluster.stalls {

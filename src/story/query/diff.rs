@@ -8,7 +8,8 @@
 //!
 //! Steps are paired by stage and by the role of the member that took them. Steps of the request
 //! itself, and of its application, are paired by whether the member was the one that was asked;
-//! log, disk, messages and counting by whether it led. A message is one step from one role to
+//! log, disk, messages and counting by whether it led. Where the asked member stood still, that is
+//! told of it as the asked one. A message is one step from one role to
 //! another, however many members received it. A member that was asked and leads has both roles.
 //!
 //! There are also [`Facts`] about each request as a whole, and [`Waited`], which says how long each
@@ -386,7 +387,9 @@ impl<'a> Looked<'a> {
 
     fn part(&self, relation: Relation, member: u8) -> Part {
         match relation {
-            Relation::Own | Relation::Apply if self.asked == Some(member) => Part::Asked,
+            Relation::Own | Relation::Apply | Relation::Stall if self.asked == Some(member) => {
+                Part::Asked
+            }
             Relation::Own | Relation::Apply => Part::Others,
             Relation::Log
             | Relation::Message

@@ -12,10 +12,12 @@
 //! is another election for the same term. It has a number, from 2 on.
 //!
 //! Invariant: an event belongs to one election at most. What a member does in a start that begins
-//! after the election was won belongs to that start.
+//! after the election was won belongs to that start. A message counts as the last of the old leader
+//! only if none can have come after it: members forget heartbeats before elections.
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::thinned::Frames;
 use crate::{
     field, fields,
     story::{Event, Recording, order::Order},
@@ -27,6 +29,12 @@ const FOLLOWER: u64 = 0;
 const CANDIDATE: u64 = 1;
 const PRE_CANDIDATE: u64 = 3;
 
+/// How long before a member's raft thread hears of a message it may have been received; in
+/// nanoseconds.
+const TAKEN_NS: i128 = 50_000_000;
+/// How far the last heartbeats of one leader to two members may be apart, in nanoseconds.
+const BEAT_NS: i128 = 250_000_000;
+
 /// One election, successful or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Election {
@@ -34,8 +42,12 @@ pub struct Election {
     pub term: u64,
     /// Its number among the elections for this term, from 1.
     pub nth: u16,
-    /// Positions of the last messages of the old leader, one for each member that took part.
+    /// Positions of the last messages of the old leader, one for each member that took part, as far
+    /// as they were captured.
     pub heard: Vec<usize>,
+    /// The members that took part, by position, of which the last message that they received of the
+    /// old leader was not captured.
+    pub unknown: Vec<u8>,
     /// Positions of its events, in playback order.
     pub steps: Vec<usize>,
     /// The members that asked for votes, by position, in their order.
@@ -64,6 +76,36 @@ impl Election {
     }
 }
 
+/// A member that takes part in an election.
+#[derive(Clone, Copy, Debug)]
+struct Joined {
+    /// Position of its first event in it.
+    first: usize,
+    /// Position of the newest message of the old leader before that was captured.
+    last: Option<usize>,
+}
+
+/// Since when members had not heard of the old leader, as they record when they time out, or when
+/// it asks them to take over.
+fn silent_since(recording: &Recording, order: &Order, election: &Election) -> HashMap<u8, i128> {
+    let mut since = HashMap::new();
+    for at in &election.steps {
+        let (event, time) = (&recording.events[*at], order.times[*at]);
+        let silent = match event.stage {
+            Stage::ElectionTimeout => field!(event, ElectionTimeout, silent),
+            Stage::RaftReceive if event.kind != Kind::Begin => {
+                let is_request = field!(event, RaftReceive, type) == message::TIMEOUT_NOW;
+                u64::from(is_request)
+            }
+            _ => 0,
+        };
+        if silent != 0 {
+            since.entry(event.member).or_insert(time - i128::from(silent));
+        }
+    }
+    since
+}
+
 /// Collects the elections of a recording, event by event in playback order.
 pub(super) struct Elections<'a> {
     recording: &'a Recording,
@@ -80,6 +122,9 @@ pub(super) struct Elections<'a> {
     seen: usize,
     /// When each election was won, as a number of events seen.
     won: HashMap<usize, usize>,
+    /// For each election, the members that took part: the first step of each, and the newest
+    /// message of the old leader before.
+    joined: HashMap<usize, Vec<Joined>>,
     /// The leader of each term, as far as known.
     leaders: HashMap<u64, u64>,
 }
@@ -96,6 +141,7 @@ impl<'a> Elections<'a> {
             began: HashMap::new(),
             seen: 0,
             won: HashMap::new(),
+            joined: HashMap::new(),
             leaders: HashMap::new(),
         }
     }
@@ -131,7 +177,33 @@ impl<'a> Elections<'a> {
     }
 
     /// The elections, in the order in which they began.
-    pub(super) fn finish(mut self) -> Vec<Election> {
+    pub(super) fn finish(mut self, frames: &Frames) -> Vec<Election> {
+        for (place, joined) in &self.joined {
+            let election = &mut self.all[*place];
+            let silent = silent_since(self.recording, self.order, election);
+            let latest = silent.values().copied().max();
+            for one in joined {
+                let event = &self.recording.events[one.first];
+                let is_last = one.last.filter(|last| {
+                    let [last, first] = [*last, one.first].map(|at| self.order.times[at]);
+                    match silent.get(&event.member) {
+                        Some(since) => *since <= last + TAKEN_NS,
+                        None => {
+                            latest.is_some_and(|since| since <= last + BEAT_NS)
+                                || frames.is_whole((event.member, event.boot), (last, first))
+                        }
+                    }
+                });
+                match is_last {
+                    Some(last) => {
+                        election.heard.push(last);
+                        election.heard.extend(self.order.partner.get(&last));
+                    }
+                    None => election.unknown.push(event.member),
+                }
+            }
+            election.unknown.sort_unstable();
+        }
         for election in &mut self.all {
             election.heard.sort_by_key(|at| self.order.times[*at]);
             election.heard.dedup();
@@ -240,13 +312,10 @@ impl<'a> Elections<'a> {
             let step = &self.recording.events[*step];
             (step.member, step.boot) == (event.member, event.boot)
         });
-        if is_new
-            && own != election.old
-            && let Some(last) = self.received.get(&(event.member, election.old))
-            && self.recording.events[*last].boot == event.boot
-        {
-            election.heard.push(*last);
-            election.heard.extend(self.order.partner.get(last));
+        if is_new && own != election.old && election.old != 0 {
+            let last = self.received.get(&(event.member, election.old)).copied();
+            let last = last.filter(|last| self.recording.events[*last].boot == event.boot);
+            self.joined.entry(place).or_default().push(Joined { first: at, last });
         }
         election.steps.push(at);
         if event.stage == Stage::ElectionCampaign && !election.candidates.contains(&event.member) {

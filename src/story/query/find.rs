@@ -196,6 +196,7 @@ mod tests {
                 name: format!("etcd-0{member}"),
                 version: "0.1.0".to_owned(),
                 boots: vec![BootInfo { boot: 1, wall_ns: 0 }],
+                members: Vec::new(),
             });
             let members = members.collect();
             Script(Recording { members, events: vec![], dropped: vec![0; 2] })

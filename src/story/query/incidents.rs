@@ -204,7 +204,9 @@ impl Finder<'_> {
         }
     }
 
-    /// The role that changed, and the last message of each other member before.
+    /// The role that changed, and what led to it: the message of a later term, or the request to
+    /// another member to take over, or the last message of each other member, as far as it is known
+    /// to be the last.
     fn step_down(mut self, step_down: &StepDown) -> Story {
         let event = self.event(step_down.event);
         let rank = self.rank(step_down.event);
@@ -214,15 +216,23 @@ impl Finder<'_> {
             if (other.member, other.boot) != (event.member, event.boot) {
                 continue;
             }
-            match other.stage {
-                Stage::RaftReceive if other.kind != Kind::Begin => {
+            match (step_down.because, other.stage) {
+                (Because::NoMajority, Stage::RaftReceive) if other.kind != Kind::Begin => {
                     last.insert(field!(other, RaftReceive, peer), *at);
                 }
-                Stage::ElectionTransfer => _ = last.insert(0, *at),
+                (Because::HandedOver(_), Stage::ElectionTransfer) => _ = last.insert(0, *at),
                 _ => (),
             }
         }
-        for at in last.into_values() {
+        let (lane, times) = ((event.member, event.boot), &self.stories.order.times);
+        let frames = &self.stories.cluster().frames;
+        let until = times[step_down.event];
+        let is_last = |at: &usize| {
+            self.event(*at).stage != Stage::RaftReceive
+                || frames.is_whole(lane, (times[*at], until))
+        };
+        let found: Vec<usize> = last.into_values().filter(is_last).chain(step_down.by).collect();
+        for at in found {
             self.picked.insert(at, Relation::Message);
             let partner = self.stories.order.partner.get(&at);
             self.picked.extend(partner.map(|at| (*at, Relation::Message)));
@@ -272,6 +282,7 @@ impl Finder<'_> {
             missing: Vec::new(),
             unheard: self.stories.strangers.clone(),
             maybe_told: Vec::new(),
+            brief: Vec::new(),
         }
     }
 }

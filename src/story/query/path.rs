@@ -37,7 +37,6 @@ mod waits;
 pub use super::wait::{Awaited, Point, Side, Taker, Wait};
 use super::{
     Story,
-    brief::brief,
     graph::{Graph, Steps},
     method_of,
 };
@@ -99,7 +98,7 @@ pub fn critical_path(
         clocks: [clock_of(event); 2],
         from: Edge::Start(rpc),
         is_broken: false,
-        is_brief: brief(recording, story).contains(&event.member),
+        is_brief: story.brief.contains(&event.member),
         awaited: Awaited::Step,
         gave_up: event.result != 0 || event.flags & FLAG_CANCELLED != 0,
         segments: Vec::new(),
@@ -126,7 +125,8 @@ pub fn critical_path(
     }
     chain.until(Some(Edge::End(rpc)));
     chain.leave(serving);
-    Some(stalls::apart(&steps, order, graph.through.cut(recording, order, chain.segments)))
+    let through = &graph.through;
+    Some(stalls::apart(&steps, through, through.cut(recording, order, chain.segments)))
 }
 
 /// A point in time at an event, by its position.

@@ -21,6 +21,7 @@ use std::{
 
 use super::{
     Finder, Story,
+    brief::Briefs,
     cluster::Cluster,
     graph::Graph,
     joins::Part,
@@ -71,6 +72,8 @@ pub struct Stories<'a> {
     pub(super) stalls: Vec<usize>,
     /// Positions of sends to watchers that caught up.
     pub(super) caught_up: Vec<usize>,
+    /// When members left out quick steps.
+    pub(super) briefs: Briefs,
     /// Members, by raft's id, that others communicate with, but that sent no records.
     pub(super) strangers: Vec<u64>,
     /// What happened to the cluster; read when first asked for.
@@ -144,6 +147,7 @@ impl<'a> Stories<'a> {
             deliveries: HashMap::new(),
             stalls: Vec::new(),
             caught_up: Vec::new(),
+            briefs: Briefs::of(recording),
             strangers: Vec::new(),
             cluster: OnceCell::new(),
         };
@@ -313,6 +317,15 @@ impl<'a> Stories<'a> {
         let (event, end) = (self.event(at), self.order.times[at]);
         let is_at_end = event.kind == Kind::Span && event.stage != Stage::RaftSend;
         [end - if is_at_end { i128::from(event.took_ns) } else { 0 }, end]
+    }
+
+    /// When a member could not run, as this event tells: where it stood still, as far as its other
+    /// records leave that possible.
+    pub(super) fn stall(&self, at: usize) -> [i128; 2] {
+        let stalls = || self.cluster().stalls.iter().find(|stall| stall.event == at);
+        let is_standstill = self.event(at).stage == Stage::ProcessStalled;
+        let known = Some(()).filter(|()| is_standstill).and_then(|()| stalls());
+        known.map_or_else(|| self.life(at), |stall| [stall.from, stall.to])
     }
 
     /// Positions of the events with an id, in order of arrival.

@@ -5,6 +5,7 @@ mod diff;
 mod edge;
 mod hops;
 mod hours;
+mod leaders;
 mod slow;
 mod stories;
 mod words;
@@ -51,6 +52,7 @@ impl Script {
                 name: format!("etcd-0{member}"),
                 version: "0.1.0".to_owned(),
                 boots: vec![BootInfo { boot: 1, wall_ns: 1_000_000_000 }],
+                members: Vec::new(),
             })
             .collect();
         let recording = Recording { members, events: Vec::new(), dropped: vec![0; 3] };
@@ -480,7 +482,7 @@ fn steps_that_were_left_out_under_load_are_told_of_requests_that_were_kept_after
         script.end(rpc, &[("method", 2)]);
         script.step(0, Stage::Brief, 0, &[("on", 1)]);
         script.step(1, Stage::RaftEntry, id, &[("term", 3), ("index", INDEX)]);
-        brief::brief(&script.recording, &story_of(&script.recording, id))
+        story_of(&script.recording, id).brief
     };
     let (late, chosen) = (1 << 48 | 4, 1 << 48 | 5);
     assert_eq!(vec![0], briefly(late, &[0, 1], &[]));

@@ -13,7 +13,8 @@
 //! `why-slow` and `diff` name the same causes (`path`).
 //!
 //! Invariant: only what overlaps the request's own time is here, and each part names the events
-//! that prove it.
+//! that prove it. Not all of it mattered to the request: [`Through::delaying`] is the part for which
+//! its path waited.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,8 @@ use super::{
     address::Address,
     cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, start_time},
     links,
+    path::Segment,
+    wait::Wait,
 };
 use crate::{
     field, fields,
@@ -38,6 +41,8 @@ pub enum Fate {
     Stopped,
     /// It stepped down.
     SteppedDown(Because),
+    /// Its process stood still when it was missed.
+    StoodStill,
     /// No other member heard of it any more.
     FellSilent,
     /// Nobody led before, as far as captured.
@@ -57,8 +62,8 @@ pub struct Without {
     pub asked: Option<i128>,
     /// What became of the leader before.
     pub fate: Fate,
-    /// The next leader, by position, and its term.
-    pub next: Option<(u8, u64)>,
+    /// The next leader, by raft's id, and its term; since `gap.to` at the latest.
+    pub next: Option<(u64, u64)>,
     /// The election that the request waited for, if one began.
     pub election: Option<Address>,
 }
@@ -81,6 +86,8 @@ pub struct Dropped {
 pub struct StoodStill {
     /// The standstill.
     pub stall: Stall,
+    /// Whether that member serves the request.
+    pub is_serving: bool,
     /// How much of it was before the rpc, while its first bytes waited to be read and taken; in
     /// nanoseconds. 0 on a member that does not serve the request, as the next but one.
     pub before_ns: u64,
@@ -143,6 +150,35 @@ impl Through {
         through
     }
 
+    /// What delayed the request: the leaders and processes for which its path waited. Without a
+    /// path nobody knows yet, and its own member and leader count.
+    pub fn delaying(&self, path: Option<&[Segment]>) -> Through {
+        let waited = |is_meant: &dyn Fn(&Segment) -> bool, (from, to): (i128, i128)| {
+            path.is_none_or(|path| {
+                path.iter().filter(|piece| is_meant(piece)).any(|piece| {
+                    let began = piece.until - i128::from(piece.ns);
+                    began.max(from) < piece.until.min(to)
+                })
+            })
+        };
+        let mut delaying = self.clone();
+        delaying.without.retain(|one| {
+            let is_meant = |piece: &Segment| {
+                matches!(piece.wait, Wait::SilentLeader | Wait::NoLeader | Wait::NotInTime(_))
+            };
+            waited(&is_meant, (one.from, one.to))
+        });
+        delaying.stalls.retain(|one| {
+            let stall = one.stall;
+            let is_meant = |piece: &Segment| {
+                (piece.member, piece.wait) == (stall.member, Wait::Step(Stage::ProcessStalled))
+            };
+            let is_near = path.is_some() || one.is_serving || stall.is_leader;
+            is_near && waited(&is_meant, (stall.from, stall.to))
+        });
+        delaying
+    }
+
     /// Whether nothing happened.
     pub fn is_empty(&self) -> bool {
         self.without.is_empty()
@@ -153,6 +189,9 @@ impl Through {
             && self.dropped.is_empty()
     }
 }
+
+/// The shortest time that is told, in nanoseconds: it is not zero in the unit of the screens.
+const TOLD_NS: u64 = 1_000;
 
 /// How long after the last sign of a leader another member may still send what it had begun.
 const GRACE_NS: i128 = 300_000_000;
@@ -180,6 +219,9 @@ fn stood_still(
 ) -> Vec<StoodStill> {
     let Some((from, to)) = period(recording, order, story) else { return Vec::new() };
     let events = || story.steps.iter().map(|step| step.event);
+    let serving = events().map(|at| &recording.events[at]);
+    let mut serving = serving.filter(|event| (event.stage, event.id) == (Stage::Rpc, story.id));
+    let serving = serving.next().map(|event| event.member);
     let extent = |at: usize| (start_time(recording, order, at), order.times[at]);
     let is_own = |at: &usize| recording.events[*at].id == story.id;
     let edges = events().filter(|at| recording.events[*at].stage.is_at_edge() && is_own(at));
@@ -197,9 +239,13 @@ fn stood_still(
         };
         let (before_ns, during_ns, after_ns) = (sum(true), shared((from, to)), sum(false));
         let is_leader = stall.is_leader && from < stall.led_until;
-        StoodStill { stall: Stall { is_leader, ..*stall }, before_ns, during_ns, after_ns }
+        let is_serving = serving == Some(stall.member);
+        let stall = Stall { is_leader, ..*stall };
+        StoodStill { stall, is_serving, before_ns, during_ns, after_ns }
     });
-    let is_met = |one: &StoodStill| one.before_ns != 0 || one.during_ns != 0 || one.after_ns != 0;
+    let is_met = |one: &StoodStill| {
+        [one.before_ns, one.during_ns, one.after_ns].into_iter().any(|ns| TOLD_NS <= ns)
+    };
     stood.filter(is_met).collect()
 }
 
@@ -224,13 +270,11 @@ fn without(
     let (start, end) = (gap.from.max(from), gap.to.unwrap_or(to).min(to));
     // A leader that nobody has missed by the end of the request was not missing to it.
     let missed = gap.shown.map_or(gap.to, |at| Some(order.times[at]));
-    if end <= start || gap.to.is_none() && missed.is_none_or(|missed| to < missed) {
+    if end - start < i128::from(TOLD_NS)
+        || gap.to.is_none() && missed.is_none_or(|missed| to < missed)
+    {
         return None;
     }
-    let next = gap.next.map(|at| {
-        let event = &recording.events[at];
-        (event.member, field!(event, RaftRole, term_new))
-    });
     let is_of_gap = |at: usize| {
         let time = order.times[at];
         gap.from <= time && gap.to.is_none_or(|to| time <= to)
@@ -246,7 +290,7 @@ fn without(
         to: end,
         asked: gap.asked.map(|at| order.times[at]),
         fate: fate(recording, order, cluster, &gap),
-        next,
+        next: gap.led_by,
         election: election.map(|known| Address::Election { term: known.term, nth: known.nth }),
     })
 }
@@ -270,6 +314,7 @@ fn fate(recording: &Recording, order: &Order, cluster: &Cluster, gap: &Leaderles
     match next.and_then(|start| Some((start, start.before?))) {
         Some((_, last)) if recording.events[last].stage == Stage::MemberStop => Fate::Stopped,
         Some((start, last)) if is_before_next(last) => Fate::Died(start.boot),
+        _ if stood_still_when_missed(recording, order, cluster, gap) => Fate::StoodStill,
         _ => Fate::FellSilent,
     }
 }
@@ -289,6 +334,21 @@ fn cut(recording: &Recording, order: &Order, time: (i128, i128)) -> Vec<(u8, u64
         }
     }
     cut
+}
+
+/// Whether the leader's process stood still when the first of the others missed it.
+fn stood_still_when_missed(
+    recording: &Recording,
+    order: &Order,
+    cluster: &Cluster,
+    gap: &Leaderless,
+) -> bool {
+    let missed = gap.shown.or(gap.asked).map(|at| order.times[at]);
+    cluster.stalls.iter().any(|stall| {
+        let own = recording.members.get(usize::from(stall.member));
+        own.is_some_and(|own| own.member_id == gap.before)
+            && missed.is_some_and(|missed| stall.from < missed && missed < stall.to)
+    })
 }
 
 /// The messages that were dropped in this time, by member, peer and type.

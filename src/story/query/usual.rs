@@ -8,7 +8,10 @@
 
 use std::collections::HashMap;
 
-use super::path::{Segment, Wait};
+use super::{
+    path::{Segment, Wait},
+    slow::add,
+};
 use crate::{
     field, fields,
     story::{Event, Recording},
@@ -48,6 +51,12 @@ impl Usual {
     pub fn p99(&self) -> Option<u64> {
         (P99_SAMPLES_MIN <= self.samples).then_some(self.p99_ns)
     }
+}
+
+/// Whether the usual duration of this stage says anything: that of `cpu.wait` is the time between two
+/// looks at the threads, and no process usually stands still.
+fn is_compared(stage: Stage) -> bool {
+    !matches!(stage, Stage::LockWait | Stage::CpuWait | Stage::ProcessStalled)
 }
 
 /// A member's place, its start, the stage, and the method of an rpc.
@@ -90,7 +99,7 @@ impl Usuals {
         }
         let method = if event.stage == Stage::Rpc { field!(event, Rpc, method) } else { 0 };
         let name = usize::try_from(method).ok().and_then(|method| METHODS.get(method));
-        if event.stage == Stage::LockWait || name.is_some_and(|name| is_waiting(name)) {
+        if !is_compared(event.stage) || name.is_some_and(|name| is_waiting(name)) {
             return None;
         }
         let list = self.by_time.get(&(event.member, event.boot, event.stage, method))?;
@@ -109,6 +118,13 @@ pub enum Finding {
     Unusual {
         /// How long requests of its method usually take on its member.
         usual: Usual,
+        /// The piece of its path that explains it best.
+        piece: Option<Piece>,
+    },
+    /// Its rpc did not, but much time passed before it or after it.
+    Outside {
+        /// How much, in nanoseconds.
+        outside_ns: u64,
         /// The piece of its path that explains it best.
         piece: Option<Piece>,
     },
@@ -142,7 +158,32 @@ pub fn finding(
     }
     let is_long = usual.p50_ns.saturating_mul(TIMES_MIN) <= event.took_ns
         && usual.p99().is_none_or(|p99| p99 < event.took_ns);
-    is_long.then(|| Finding::Unusual { usual, piece: longest(recording, usuals, path) })
+    if is_long {
+        return Some(Finding::Unusual { usual, piece: longest(recording, usuals, path) });
+    }
+    let mut whole_ns = 0;
+    path.iter().for_each(|segment| add(&mut whole_ns, segment.ns));
+    let outside_ns = whole_ns.saturating_sub(event.took_ns);
+    let [p50, p99] = with_edges(recording, usuals, usual, path);
+    let is_outside = event.took_ns <= outside_ns && p50.saturating_mul(TIMES_MIN) <= whole_ns;
+    (is_outside && p99 < whole_ns)
+        .then(|| Finding::Outside { outside_ns, piece: longest(recording, usuals, path) })
+}
+
+/// The usual duration of an rpc, and its p99, with those of the steps before it and after it, as
+/// far as these are known.
+fn with_edges(recording: &Recording, usuals: &Usuals, rpc: Usual, path: &[Segment]) -> [u64; 2] {
+    let mut all = [rpc.p50_ns, rpc.p99().unwrap_or(0)];
+    for segment in path {
+        let is_edge = matches!(segment.wait, Wait::Step(stage) if stage.is_at_edge());
+        let usual =
+            of_piece(recording, usuals, segment).filter(|usual| is_edge && usual.is_known());
+        if let Some(usual) = usual {
+            add(&mut all[0], usual.p50_ns);
+            add(&mut all[1], usual.p99().unwrap_or(0));
+        }
+    }
+    all
 }
 
 /// The piece that exceeds its usual duration most; or the longest, if it is longer than that excess
@@ -249,6 +290,36 @@ mod tests {
         let (mut recording, path) = put(30 * MS, (MS, 100));
         recording.events[0].stage = Stage::Keyframe;
         assert_eq!(None, finding(&recording, &Usuals::of(&recording), 2, &path));
+    }
+
+    /// Goal: what the caller waited for before the rpc is unusual too.
+    #[test]
+    fn a_request_that_waited_in_its_socket_is_explained_by_that() {
+        let (mut recording, [fsync, rest]) = put(MS, (MS, 100));
+        recording.events.push(figure(Stage::SocketQueue, 0, 0, (MS / 100, 100)));
+        recording.events.push(span(Stage::SocketQueue, MS, 90 * MS, &[]));
+        let wait = Wait::Step(Stage::SocketQueue);
+        let queue = Segment { from: 5, to: 5, wait, ns: 90 * MS, ..fsync };
+        let usuals = Usuals::of(&recording);
+        let of = |path: &[Segment]| finding(&recording, &usuals, 2, path);
+        let Some(Finding::Outside { outside_ns, piece }) = of(&[queue, fsync, rest]) else {
+            panic!("{:?}", of(&[queue, fsync, rest]))
+        };
+        let piece = piece.unwrap();
+        assert_eq!((90 * MS, wait, 98), (outside_ns, piece.segment.wait, piece.percent));
+        assert_eq!(Some(MS / 100), piece.usual.map(|usual| usual.p50_ns));
+        let short = Segment { ns: MS / 10, ..queue };
+        assert_eq!(None, of(&[short, fsync, rest]), "less than the rpc");
+    }
+
+    #[test]
+    fn the_time_between_two_looks_at_the_threads_is_compared_with_nothing() {
+        let events = [Stage::CpuWait, Stage::ProcessStalled]
+            .map(|stage| [figure(stage, 0, 0, (100 * MS, 100)), span(stage, MS, MS, &[])]);
+        let events = events.concat();
+        let recording = Recording { members: vec![], events, dropped: vec![] };
+        let usuals = Usuals::of(&recording);
+        assert!(recording.events.iter().all(|event| usuals.of_step(event).is_none()));
     }
 
     /// Goal: a step is compared with the figure of its time, not with a later one.

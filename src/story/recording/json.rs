@@ -36,6 +36,14 @@ struct MemberLine {
     name: String,
     version: String,
     boots: Vec<BootLine>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    members: Vec<NamedLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NamedLine {
+    id: String,
+    name: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,17 +94,23 @@ fn member_line(member: &MemberInfo) -> MemberLine {
             .iter()
             .map(|boot| BootLine { boot: boot.boot, wall_ns: boot.wall_ns })
             .collect(),
+        members: (member.members.iter())
+            .map(|(id, name)| NamedLine { id: hex(*id), name: name.clone() })
+            .collect(),
     }
 }
 
 fn member_info(line: MemberLine) -> Result<MemberInfo, String> {
     let boots = line.boots.into_iter();
+    let named = |line: NamedLine| Some((unhex(&line.id)?, line.name));
+    let members: Option<Vec<_>> = line.members.into_iter().map(named).collect();
     Ok(MemberInfo {
         member_id: unhex(&line.id).ok_or("a member's id is not hex")?,
         cluster_id: unhex(&line.cluster).ok_or("a cluster's id is not hex")?,
         name: line.name,
         version: line.version,
         boots: boots.map(|boot| BootInfo { boot: boot.boot, wall_ns: boot.wall_ns }).collect(),
+        members: members.ok_or("a member's id is not hex")?,
     })
 }
 

@@ -11,7 +11,14 @@ use crate::{
 fn member(member_id: u64) -> MemberInfo {
     let boots = vec![BootInfo { boot: 1, wall_ns: 1_700_000_000_000_000_000 }];
     let name = format!("m{member_id}");
-    MemberInfo { member_id, cluster_id: u64::MAX, name, version: "0.1.0".to_owned(), boots }
+    MemberInfo {
+        member_id,
+        cluster_id: u64::MAX,
+        name,
+        version: "0.1.0".to_owned(),
+        boots,
+        members: vec![(7, "m7".to_owned())],
+    }
 }
 
 fn event(stage: Stage) -> Event {

@@ -187,6 +187,7 @@ fn random(seed: u64, racing: u64, truncates: bool) -> (Recording, Vec<Truth>) {
             name: format!("m{member}"),
             version: String::new(),
             boots: vec![boot(1), boot(2)],
+            members: Vec::new(),
         });
         for boot in 1..=2 {
             let mut model = Model::new(seed, member, boot, racing, truncates);
@@ -329,6 +330,7 @@ fn a_gap_is_unknown_until_a_keyframe_that_the_next_record_confirms() {
             name: String::new(),
             version: String::new(),
             boots: Vec::new(),
+            members: Vec::new(),
         }],
         events,
         dropped: vec![0],

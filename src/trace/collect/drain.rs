@@ -47,6 +47,10 @@ const REPORTS_MAX: usize = 16;
 /// How many changes of what is left out are remembered.
 const BRIEFS_MAX: usize = 1024;
 
+/// The shortest step whose length is converted with its beginning, in nanoseconds: that of a shorter
+/// one is right to the nanosecond.
+const LONG_NS: u64 = 10_000;
+
 /// For how many passes a record stays in staging.
 pub(super) const RESTS: usize = 2;
 
@@ -318,7 +322,14 @@ impl State {
         head.flags |= if is_kept { FLAG_KEPT } else { 0 };
         record.set_head(head);
         if head.kind != Kind::Key as u8 {
-            record.words[3] = self.anchor.since_start_ns(record.words[3]);
+            let (begin, took_ns) = (record.words[3], record.took_ns());
+            record.words[3] = self.anchor.since_start_ns(begin);
+            // The length of a step is the time from its beginning to its end: by the same anchors.
+            if LONG_NS <= took_ns {
+                let end = begin.saturating_add(raw_clock::ticks(took_ns));
+                let took_ns = self.anchor.since_start_ns(end).saturating_sub(record.words[3]);
+                record.set_length(record.clock_end() - record.clock(), took_ns);
+            }
         }
         record
     }

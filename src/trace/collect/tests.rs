@@ -118,6 +118,68 @@ fn a_request_that_fails_is_kept_after_all_with_the_fsync_that_covers_it() {
     assert!(!fsyncs.contains(&(INDEX + 2)), "{fsyncs:?}");
 }
 
+/// Goal: a request that turns out to be slow or to fail is kept with what it stood behind, though
+/// nobody had chosen it. Method: its entry was appended during an fsync for another request.
+#[test]
+fn a_request_that_fails_is_kept_with_the_fsync_that_it_stood_behind() {
+    const OWN: u64 = 0x6019;
+    const INDEX: u64 = 6_001_900;
+    let collector = collector(OWN);
+    let mut subscription = collector.subscribe(Filter::default());
+    let (failed, other) = (id(OWN, 1, false), id(OWN, 2, false));
+    let mut rpc = crate::stage!(Rpc, failed, method = 2_u64).begun();
+    let fsync = |last: u64| {
+        crate::stage!(
+            WalFsync,
+            0,
+            first = last,
+            last = last,
+            synced_old = last - 1,
+            synced_new = last
+        )
+    };
+    let (written, is_written) = mpsc::channel();
+    let (stop, stopped) = mpsc::channel::<()>();
+    // Where requests of a step are looked up, entries are those of the raft thread.
+    let steps = move || {
+        ring::set_thread("raft");
+        drop(fsync(INDEX - 2));
+        crate::mark!(RaftEntry, other, term = 1, index = INDEX - 1);
+        let before = fsync(INDEX - 1);
+        crate::mark!(RaftEntry, failed, term = 1, index = INDEX);
+        drop(before);
+        drop(fsync(INDEX));
+        written.send(()).unwrap();
+        // The ring of a thread that has ended is not searched again.
+        let _ = stopped.recv();
+    };
+    let raft = thread::spawn(steps);
+    is_written.recv().unwrap();
+    noise();
+    settle(&collector);
+    let early = received(&mut subscription);
+    rpc.result(14);
+    drop(rpc);
+    (0..16).for_each(|_| collector.pass(now_ns()));
+    let records = [early, received(&mut subscription)].concat();
+    let all = |stage| records.iter().filter(move |record| record.stage() == Some(stage));
+    let fsyncs = all(Stage::WalFsync).filter(|record| record.head().flags & FLAG_KEPT != 0);
+    let own = |record: &&Record| (INDEX - 2..=INDEX).contains(&field!(record, WalFsync, last));
+    let kept: BTreeSet<u64> =
+        fsyncs.clone().filter(own).map(|record| field!(record, WalFsync, last)).collect();
+    assert_eq!(BTreeSet::from([INDEX - 2, INDEX - 1, INDEX]), kept, "and what ended before it");
+    let is_before = |record: &&Record| field!(record, WalFsync, last) == INDEX - 1;
+    let before = fsyncs.clone().find(is_before).unwrap();
+    let shared: Vec<u64> = all(Stage::Shared)
+        .filter(|record| field!(record, Shared, step) == before.clock())
+        .map(|record| field!(record, Shared, first))
+        .collect();
+    let is_other = |id: &u64| *id == other;
+    assert!(!shared.is_empty() && shared.iter().all(is_other), "whom it was for: {shared:?}");
+    drop(stop);
+    raft.join().unwrap();
+}
+
 #[test]
 fn under_load_loops_keep_only_passes_that_cover_a_kept_entry() {
     const OWN: u64 = 0x6003;

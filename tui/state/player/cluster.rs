@@ -10,16 +10,11 @@ use super::{
         room::{Board, Column, Hands, Question, applicable},
         steps::{Direction, Steps},
         text,
-        watermarks::{Clocks, Watermarks},
+        watermarks::Watermarks,
     },
     Action, Screen, State, links,
 };
 use crate::up::api::{self, Command, Process, Reply};
-
-/// How long the comparison of the members' wall clocks holds, in nanoseconds.
-const CLOCKS_NS: u64 = 10_000_000_000;
-/// The same if a member has started since.
-const CLOCKS_NEW_NS: u64 = 1_000_000_000;
 
 /// The action of a report about all processes, which the player asks for by itself.
 const REPORT: Command = Command::to_all(api::Action::Status);
@@ -174,20 +169,7 @@ impl State {
     /// When the member was heard last, by the first member's clock.
     pub(super) fn common_ns(&self, place: u8, marks: &Watermarks) -> Option<u64> {
         let boot = marks.newest.map_or(0, |newest| newest.0);
-        Some(self.clocks.0.common_ns(place, boot, marks.heard_wall_ns?))
-    }
-
-    /// Compares the members' wall clocks: when a member has started, and from time to time, because
-    /// they drift.
-    pub(super) fn compare_clocks(&mut self) {
-        let (clocks, at_ns) = &self.clocks;
-        let members = self.learned.marks.iter().zip(0..);
-        let mut boots = members.filter_map(|(marks, place)| Some((place, marks.newest?.0)));
-        let is_known = boots.all(|(place, boot)| clocks.knows(place, boot));
-        let holds_ns = if is_known { CLOCKS_NS } else { CLOCKS_NEW_NS };
-        if at_ns.is_none_or(|at_ns| holds_ns <= self.now_ns.saturating_sub(at_ns)) {
-            self.clocks = (Clocks::of(self.memory.recording()), Some(self.now_ns));
-        }
+        Some(self.clocks.common_ns(place, boot, marks.heard_wall_ns?))
     }
 
     /// The measures of a member.

@@ -1,4 +1,4 @@
-//! Sentences about the times in which the threads of a member had no CPU.
+//! The times in which the threads of a member had no CPU: a section of their own.
 
 use std::io::{self, Write};
 
@@ -6,12 +6,15 @@ use glass_etcd::{story::query::diff::Side, trace::Stage};
 
 use super::words;
 
-/// Writes a sentence for each such time in the story.
+/// Writes a sentence for each such time in the story; nothing if there is none.
 pub(super) fn write(out: &mut impl Write, side: Side<'_>) -> io::Result<()> {
-    for step in &side.story.steps {
-        if side.recording.events[step.event].stage == Stage::CpuWait {
-            writeln!(out, "  {}", no_cpu(side, step.event))?;
+    let waits = side.story.steps.iter().map(|step| step.event);
+    let waits = waits.filter(|at| side.recording.events[*at].stage == Stage::CpuWait);
+    for (number, at) in waits.enumerate() {
+        if number == 0 {
+            writeln!(out, "\nwaited for a CPU")?;
         }
+        writeln!(out, "  {}", no_cpu(side, at))?;
     }
     Ok(())
 }
@@ -50,7 +53,7 @@ mod tests {
         let mut out = Vec::new();
         let side = Side { recording: &recording, order: &order, story: &story };
         write(&mut out, side).unwrap();
-        let expected = "  threads of etcd-01 waited for a CPU during 100.000 ms: grpc 3.100 ms, wal 0.070 ms\n";
+        let expected = "\nwaited for a CPU\n  threads of etcd-01 waited for a CPU during 100.000 ms: grpc 3.100 ms, wal 0.070 ms\n";
         assert_eq!(expected, String::from_utf8(out).unwrap());
     }
 }

@@ -9,8 +9,16 @@ const ID: u64 = 0x0005_0000_0000_0001;
 
 fn window() -> Window {
     let (name, version) = ("m".to_owned(), "0".to_owned());
-    let hello =
-        Hello { member_id: 5, cluster_id: 9, name, version, boot: 1, wall_ns: 0, tick_base: 0 };
+    let hello = Hello {
+        member_id: 5,
+        cluster_id: 9,
+        name,
+        version,
+        boot: 1,
+        wall_ns: 0,
+        tick_base: 0,
+        members: Vec::new(),
+    };
     Window::new(&hello).unwrap()
 }
 

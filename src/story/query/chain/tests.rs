@@ -24,6 +24,7 @@ impl Script {
             name: format!("etcd-0{member}"),
             version: "0.1.0".to_owned(),
             boots: vec![BootInfo { boot: 1, wall_ns: 0 }],
+            members: Vec::new(),
         });
         let dropped = vec![0; 2];
         Script { recording: Recording { members: members.collect(), events: vec![], dropped } }

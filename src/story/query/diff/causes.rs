@@ -40,6 +40,8 @@ pub struct Causes {
     pub ahead: Vec<Ahead>,
     /// What happened to the cluster meanwhile.
     pub through: Through,
+    /// The part of that which delayed it.
+    pub delaying: Through,
 }
 
 impl Causes {
@@ -48,8 +50,10 @@ impl Causes {
         let Side { recording, order, story } = side;
         let stories = Stories::new(recording, order);
         let graph = stories.graph(story);
-        let path = critical_path(recording, order, story, &graph).unwrap_or_default();
-        Causes { ahead: ahead(&stories, story, &path), through: graph.through }
+        let path = critical_path(recording, order, story, &graph);
+        let delaying = graph.through.delaying(path.as_deref());
+        let ahead = ahead(&stories, story, &path.unwrap_or_default());
+        Causes { ahead, through: graph.through, delaying }
     }
 
     /// What the waits of this kind stood behind.

@@ -98,7 +98,7 @@ impl Through {
                 }
                 None => until(*to, clock_at(gap.next), silent),
             }
-            let winner = next.map(|(winner, _)| winner);
+            let winner = next.and_then(|(winner, _)| place(winner));
             until(*to, clock_at(gap.next), piece(Wait::NoLeader, winner, gap.next));
         }
         until(end, whole.clocks[1], whole);

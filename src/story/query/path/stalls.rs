@@ -7,19 +7,16 @@
 //! ```
 
 use super::{Clock, Segment, Steps, Wait, clock_of};
-use crate::{
-    story::order::Order,
-    trace::{record::Kind, stage::Stage},
-};
+use crate::{story::query::through::Through, trace::stage::Stage};
 
 /// Cuts the pieces where a process that they waited for stood still.
-pub(super) fn apart(steps: &Steps<'_>, order: &Order, segments: Vec<Segment>) -> Vec<Segment> {
-    let stalls: Vec<Stall> = steps
-        .all(Stage::ProcessStalled)
-        .filter(|at| steps.event(*at).kind == Kind::Span)
-        .map(|at| {
-            let (event, to) = (steps.event(at), order.times[at]);
-            Stall { at, clock: clock_of(event), from: to - i128::from(event.took_ns), to }
+pub(super) fn apart(steps: &Steps<'_>, through: &Through, segments: Vec<Segment>) -> Vec<Segment> {
+    let stalls: Vec<Stall> = through
+        .stalls
+        .iter()
+        .map(|stood| {
+            let (at, from, to) = (stood.stall.event, stood.stall.from, stood.stall.to);
+            Stall { at, clock: clock_of(steps.event(at)), from, to }
         })
         .collect();
     if stalls.is_empty() {

@@ -10,21 +10,21 @@ use crate::story::query::{
     through::{Fate, StoodStill},
 };
 
-const MS: u64 = 1_000_000;
-const FOLLOWER: u64 = 0;
-const CANDIDATE: u64 = 1;
-const LEADER: u64 = 2;
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const FOLLOWER: u64 = 0;
+pub(super) const CANDIDATE: u64 = 1;
+pub(super) const LEADER: u64 = 2;
 const PRE_CANDIDATE: u64 = 3;
 
 /// A change of role: the member's role and leader, before and after.
-struct Turn {
-    role: [u64; 2],
-    term: [u64; 2],
-    leader: [u64; 2],
+pub(super) struct Turn {
+    pub(super) role: [u64; 2],
+    pub(super) term: [u64; 2],
+    pub(super) leader: [u64; 2],
 }
 
 impl Script {
-    fn turn(&mut self, member: u8, turn: &Turn) -> usize {
+    pub(super) fn turn(&mut self, member: u8, turn: &Turn) -> usize {
         let at = self.step(
             member,
             Stage::RaftRole,
@@ -43,7 +43,7 @@ impl Script {
     }
 
     /// The leader, a member by position, says that it still leads.
-    fn beat(&mut self, leader: u8, term: u64) {
+    pub(super) fn beat(&mut self, leader: u8, term: u64) {
         for peer in (0..3).filter(|peer| *peer != leader) {
             self.message((leader, peer), message::HEARTBEAT, 0, &[("term", term)]);
         }
@@ -71,9 +71,11 @@ impl Script {
     }
 
     /// The second member wins the term, with the vote of the third.
-    fn wins(&mut self, term: u64, leader: u64) -> usize {
+    pub(super) fn wins(&mut self, term: u64, leader: u64) -> usize {
         let before = term - 1;
-        self.step(1, Stage::ElectionTimeout, 0, &[("term", before), ("leader", leader)]);
+        let silent = self.now_ns;
+        let timeout = [("term", before), ("leader", leader), ("silent", silent)];
+        self.step(1, Stage::ElectionTimeout, 0, &timeout);
         let campaign = [("term.old", before), ("term.new", term)];
         self.step(1, Stage::ElectionCampaign, 0, &campaign);
         let role = [FOLLOWER, CANDIDATE];
@@ -87,7 +89,7 @@ impl Script {
         self.turn(1, &Turn { role, term: [term; 2], leader: [0, 2] })
     }
 
-    fn cluster(&self) -> (Order, Cluster) {
+    pub(super) fn cluster(&self) -> (Order, Cluster) {
         let order = Order::of(&self.recording);
         let cluster = Cluster::of(&self.recording, &order);
         (order, cluster)
@@ -189,7 +191,7 @@ fn a_put_that_waited_through_an_election_waited_for_a_leader_and_not_for_raft_s_
     let story = Story::of(&script.recording, &order, PUT).unwrap();
     let graph = Graph::of(&script.recording, &order, &story);
     let [without] = graph.through.without[..] else { panic!("{:?}", graph.through) };
-    assert_eq!((Fate::Died(2), Some((1, 4))), (without.fate, without.next));
+    assert_eq!((Fate::Died(2), Some((2, 4))), (without.fate, without.next));
     assert_eq!(Some(won), without.gap.next);
     assert_eq!((vec![2, 3], 3), (graph.through.alive.clone(), graph.through.members));
     let path = critical_path(&script.recording, &order, &story, &graph).unwrap();

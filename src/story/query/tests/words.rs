@@ -151,7 +151,8 @@ fn a_standstill_is_recorded_and_not_inferred_from_silence() {
     let event = &mut script.recording.events[stalled];
     (event.at_ns, event.took_ns) = (10 * MS, 600 * MS);
     let (.., graph) = graph_of(&script.recording, OWN);
-    let [StoodStill { stall, before_ns, during_ns, after_ns }] = graph.through.stalls[..] else {
+    let [StoodStill { stall, before_ns, during_ns, after_ns, .. }] = graph.through.stalls[..]
+    else {
         panic!("{:?}", graph.through)
     };
     assert_eq!((0, false, stalled), (stall.member, stall.is_leader, stall.event));

@@ -20,6 +20,7 @@ fn hello() -> Hello {
         boot: 1,
         wall_ns: 0,
         tick_base: 0,
+        members: Vec::new(),
     }
 }
 

@@ -1,0 +1,210 @@
+//! What a request is said to have lived through when its leader is lost, and what of that delayed
+//! it.
+
+use super::{
+    cluster::{CANDIDATE, FOLLOWER, LEADER, MS, Turn},
+    *,
+};
+use crate::story::query::{
+    address::Address,
+    cluster::Because,
+    diff::{Diff, Part, Side, What},
+    graph::Graph,
+    path::critical_path,
+    through::{Fate, Through},
+};
+
+fn through_of(recording: &Recording) -> Through {
+    let order = Order::of(recording);
+    let story = Story::of(recording, &order, PUT).unwrap();
+    Graph::of(recording, &order, &story).through
+}
+
+/// The leader of term 3 stands still from 100 ms to 2.2 s, with a put under way to the third
+/// member; the second one wins term 4 at 900 ms.
+fn with_a_stopped_leader() -> Script {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    let rpc = script.begin(2, Stage::Rpc, PUT);
+    let propose = script.begin(2, Stage::RaftPropose, PUT);
+    script.step(2, Stage::RaftInbox, PUT, &[]);
+    script.now_ns = 900 * MS;
+    script.wins(4, 1);
+    let learns = Turn { role: [FOLLOWER; 2], term: [3, 4], leader: [1, 2] };
+    script.turn(2, &learns);
+    script.message((1, 2), message::HEARTBEAT, 0, &[("term", 4)]);
+    script.end(propose, &[]);
+    script.end(rpc, &[]);
+    script.now_ns = 2_200 * MS;
+    let stalled = script.step(0, Stage::ProcessStalled, 0, &[]);
+    let event = &mut script.recording.events[stalled];
+    (event.at_ns, event.took_ns) = (100 * MS, 2_100 * MS);
+    script
+}
+
+/// Goal: what the old leader sends when it runs again is no sign of a leader to members of a later
+/// term.
+#[test]
+fn a_leader_that_stood_still_is_lost_though_its_last_heartbeats_come_when_another_leads() {
+    let mut script = with_a_stopped_leader();
+    script.beat(0, 3);
+    let through = through_of(&script.recording);
+    let [without] = through.without[..] else { panic!("{through:?}") };
+    assert_eq!((Fate::StoodStill, Some((2, 4))), (without.fate, without.next));
+    assert_eq!(Some(Address::Election { term: 4, nth: 1 }), without.election);
+    assert!((890 * MS..910 * MS).contains(&u64::try_from(without.to - without.from).unwrap()));
+}
+
+/// Goal: one member's own records tell that the leader was lost, and who led at the latest.
+#[test]
+fn a_member_alone_tells_that_it_lost_its_leader_and_followed_another() {
+    let mut script = with_a_stopped_leader();
+    script.recording.events.retain(|event| event.member == 2);
+    let through = through_of(&script.recording);
+    let [without] = through.without[..] else { panic!("{through:?}") };
+    assert_eq!((1, Fate::FellSilent), (without.gap.before, without.fate));
+    assert_eq!((Some((2, 4)), None), (without.next, without.gap.next));
+    assert_eq!(None, without.election, "of it there is only this member's vote");
+}
+
+/// Goal: what did not delay a request is told, and is no headline.
+#[test]
+fn the_standstill_of_a_member_that_nobody_waited_for_is_no_delay() {
+    let mut script = Script::new();
+    let rpc = script.begin(0, Stage::Rpc, PUT);
+    script.now_ns = 500 * MS;
+    for member in [0, 1] {
+        let stalled = script.step(member, Stage::ProcessStalled, 0, &[]);
+        let event = &mut script.recording.events[stalled];
+        (event.at_ns, event.took_ns) = (100 * MS, 300 * MS);
+    }
+    script.end(rpc, &[]);
+    let order = Order::of(&script.recording);
+    let story = Story::of(&script.recording, &order, PUT).unwrap();
+    let graph = Graph::of(&script.recording, &order, &story);
+    let path = critical_path(&script.recording, &order, &story, &graph).unwrap();
+    let members =
+        |through: &Through| through.stalls.iter().map(|one| one.stall.member).collect::<Vec<_>>();
+    assert_eq!(vec![0, 1], members(&graph.through));
+    assert_eq!(vec![0], members(&graph.through.delaying(Some(&path))));
+    assert_eq!(vec![0], members(&graph.through.delaying(None)), "it may yet wait for the other");
+    let at_rest = path.iter().filter(|piece| piece.wait == path::Wait::Step(Stage::ProcessStalled));
+    assert_eq!(300 * MS, at_rest.map(|piece| piece.ns).sum::<u64>(), "{path:#?}");
+}
+
+/// Goal: a standstill ends where the process takes a step again. Method: the thread that records it
+/// wakes 20 ms after another one.
+#[test]
+fn a_standstill_does_not_reach_into_the_steps_of_its_process() {
+    let mut script = Script::new();
+    let rpc = script.begin(0, Stage::Rpc, PUT);
+    script.now_ns = 400 * MS;
+    script.end(rpc, &[]);
+    script.now_ns = 420 * MS;
+    let stalled = script.step(0, Stage::ProcessStalled, 0, &[]);
+    let event = &mut script.recording.events[stalled];
+    (event.at_ns, event.took_ns) = (100 * MS, 320 * MS);
+    let through = through_of(&script.recording);
+    let [stood] = through.stalls[..] else { panic!("{through:?}") };
+    assert!((300 * MS..301 * MS).contains(&stood.during_ns), "{stood:?}");
+    assert_eq!(stood.stall.to - stood.stall.from, i128::from(stood.during_ns));
+}
+
+/// Goal: a message counts as the last of the old leader only if none can have come after it.
+/// Method: members that heard of the leader later than their records say.
+#[test]
+fn the_last_message_of_a_leader_that_was_forgotten_is_unknown() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    script.now_ns = 9_000 * MS;
+    script.wins(4, 1);
+    for event in &mut script.recording.events {
+        if event.stage == Stage::ElectionTimeout {
+            *event = event.clone().with(&[("silent", 1_000 * MS)]);
+        }
+    }
+    let (_, cluster) = script.cluster();
+    let [election] = &cluster.elections[..] else { panic!("{:?}", cluster.elections) };
+    assert_eq!((Vec::new(), vec![1, 2]), (election.heard.clone(), election.unknown.clone()));
+}
+
+/// Goal: the story of a step-down has what caused it.
+#[test]
+fn a_leader_that_hears_of_a_later_term_steps_down_because_of_that_message() {
+    let mut script = Script::new();
+    script.message((1, 0), message::APP_RESP, 0, &[("term", 3)]);
+    script.message((1, 0), message::PRE_VOTE, 0, &[("term", 4)]);
+    script.message((2, 0), message::APP_RESP, 0, &[("term", 4)]);
+    let told = script.recording.events.len() - 1;
+    script.turn(0, &Turn { role: [LEADER, FOLLOWER], term: [3, 4], leader: [1, 0] });
+    let (_, cluster) = script.cluster();
+    let [step_down] = cluster.step_downs[..] else { panic!("{:?}", cluster.step_downs) };
+    assert_eq!((Because::LaterTerm(4), Some(told)), (step_down.because, step_down.by));
+    let order = Order::of(&script.recording);
+    let stories = Stories::new(&script.recording, &order);
+    let story = stories.incident(Address::StepDown { term: 3 }).unwrap();
+    let steps: Vec<usize> = story.steps.iter().map(|step| step.event).collect();
+    assert_eq!(vec![told - 1, told, step_down.event], steps, "its send, its receipt, the role");
+}
+
+/// Goal: a message counts as the last of a follower only if none can have come after it. Method:
+/// answers of one second ago, without keyframes, and with those that prove that none was forgotten.
+#[test]
+fn a_leader_without_a_majority_names_the_last_answers_only_if_they_are_the_last() {
+    let of = |frames: bool| {
+        let mut script = Script::new();
+        script.message((1, 0), message::HEARTBEAT_RESP, 0, &[("term", 3)]);
+        for _ in 0..10 {
+            script.now_ns += 100 * MS;
+            if frames {
+                let frame = script.step(0, Stage::Keyframe, 0, &[("term", 3)]);
+                script.recording.events[frame].kind = Kind::Keyframe;
+            }
+        }
+        script.turn(0, &Turn { role: [LEADER, FOLLOWER], term: [3; 2], leader: [1, 0] });
+        let order = Order::of(&script.recording);
+        let stories = Stories::new(&script.recording, &order);
+        stories.incident(Address::StepDown { term: 3 }).unwrap().steps.len()
+    };
+    assert_eq!([1, 3], [of(false), of(true)]);
+}
+
+/// Goal: a leader leads until it steps down, if nobody had missed it before, whatever is known of
+/// the others. Method: the same with the last receipt of a member that then died, and without.
+#[test]
+fn the_time_without_a_leader_is_the_same_whether_the_dead_were_heard_or_not() {
+    let of = |is_heard: bool| {
+        let mut script = Script::new();
+        script.turn(0, &Turn { role: [CANDIDATE, LEADER], term: [3; 2], leader: [0, 1] });
+        if is_heard {
+            script.beat(0, 3);
+        }
+        script.now_ns = 900 * MS;
+        script.turn(0, &Turn { role: [LEADER, FOLLOWER], term: [3; 2], leader: [1, 0] });
+        let (order, cluster) = script.cluster();
+        let [gap] = cluster.leaderless[..] else { panic!("{:?}", cluster.leaderless) };
+        (gap.from, order.times[gap.last.unwrap()], gap.is_heard)
+    };
+    let expected = 1_000_000_000 + 900 * i128::from(MS) + 1_000;
+    assert_eq!((expected, expected, false), of(true));
+    assert_eq!((expected, expected, false), of(false));
+}
+
+/// Goal: where the asked member stood still, that is told of it, though it follows.
+#[test]
+fn a_standstill_of_the_asked_member_is_the_asked_member_s() {
+    let mut recording = recorded();
+    let is_rpc = |event: &&Event| {
+        (event.stage, event.kind, event.id) == (Stage::Rpc, Kind::Span, FOLLOWER_PUT)
+    };
+    let rpc = recording.events.iter().find(is_rpc).unwrap().clone();
+    let stalled = Event { stage: Stage::ProcessStalled, id: 0, link: 0, key: None, ..rpc };
+    recording.events.push(stalled);
+    let order = Order::of(&recording);
+    let story = Story::of(&recording, &order, FOLLOWER_PUT).unwrap();
+    let side = Side { recording: &recording, order: &order, story: &story };
+    let pairs = Diff::of(side, side).pairs;
+    let stalled = pairs.iter().map(|pair| pair.what).find(|w| w.stage == Stage::ProcessStalled);
+    let (stage, part) = (Stage::ProcessStalled, Part::Asked);
+    assert_eq!(Some(What { stage, part, message: None }), stalled);
+}
