@@ -278,6 +278,15 @@ fn without_a_quorum_it_is_said_who_is_left() {
     assert!((5_000..15_000).contains(&millis_after(&said, "no leader for ")), "{said}");
     let row = run.put("told/alone");
     assert_eq!("Unavailable", result(row));
+    // The get gave up when its leader did.
+    let is_get = |row: &&RequestSummary| row.method == "KV/Range" && result(row) == "Unavailable";
+    let Subject::Request(get) = run.state.list.rows.iter().find(is_get).unwrap().subject else {
+        panic!("a request")
+    };
+    let show = show(&run.recording, get);
+    assert!(show.contains("  not in time: a majority that follows the leader\n"), "{show}");
+    assert!(show.contains("the call ended before a confirmation reached it"), "{show}");
+    assert!(!show.contains("  not captured"), "{show}");
     let list = run.list();
     assert!(list.contains(" stepped down "), "{list}");
     assert!(!list.contains(" won "), "{list}");

@@ -20,7 +20,11 @@ use crate::{
         order::Order,
         query::{Relation, Story, cluster::Cluster, through::Through},
     },
-    trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
+    trace::{
+        message,
+        record::{FLAG_CANCELLED, FLAG_ERROR, Kind},
+        stage::Stage,
+    },
 };
 
 /// One fsync that put the entry on a member's disk.
@@ -383,7 +387,9 @@ impl<'a> Steps<'a> {
         let first = attempts().next();
         // A question that is answered after the read has given up confirms nothing for it.
         let own = self.event(wait);
-        let has_failed = own.result != 0 || own.flags & FLAG_CANCELLED != 0;
+        let has_failed = own.result != 0
+            || own.reason.is_some()
+            || own.flags & (FLAG_CANCELLED | FLAG_ERROR) != 0;
         let until = if has_failed { self.rank(wait) } else { usize::MAX };
         let gave_up = has_failed.then(|| self.gave_up(wait, of_round));
         let confirmed = self

@@ -277,10 +277,12 @@ impl Chain<'_> {
             () => clock_of(to),
         };
         // The request gave up: this is the end of the whole, or of a wait that ends with it.
-        let is_giving_up = matches!(
-            to.stage,
-            Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait | Stage::LockWait
-        );
+        let is_giving_up = match to.stage {
+            Stage::Rpc | Stage::RaftPropose | Stage::ReadIndexWait | Stage::LockWait => true,
+            // A round without an answer.
+            Stage::ReadIndexRound => to.reason.is_some(),
+            _ => false,
+        };
         let gave_up_first =
             self.gave_up && (self.is_broken && is_giving_up || self.end < raw && !is_giving_up);
         self.segments.push(Segment {
