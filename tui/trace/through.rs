@@ -1,8 +1,8 @@
 //! What happened to the cluster while a request ran, in words.
 //!
-//! The first line is one sentence, on what delayed the request; then come the leaders that were lost,
-//! the members that started or stood still, and the messages that were dropped, whether the request
-//! waited for them or not. Times are those since the request began.
+//! The first line is one sentence, on what delayed the request; then come the leaders that were
+//! lost, the members that started or stood still, and the messages that were dropped, whether the
+//! request waited for them or not. Times are those since the request began.
 
 use std::io::{self, Write};
 
@@ -85,7 +85,7 @@ pub(crate) fn lines(recording: &Recording, through: &Through, delaying: &Through
 }
 
 /// `1 119 ms: etcd-03 died; etcd-02 led from +1 122 ms`, or `no leader for 5.0 s, 1 of 3 members
-/// alive`. It is about what has delayed the request ([`Through::delaying`]), and about nothing else.
+/// alive`. It is about what has delayed the request ([`Through::delaying`]), and nothing else.
 pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<String> {
     let Some(last) = through.without.last() else { return stalled(members, through) };
     let gone = fate(members, last);

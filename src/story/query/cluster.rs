@@ -11,9 +11,9 @@
 //!
 //! Everything is read in one pass over the playback order. Invariant: a time without a leader
 //! begins with the last sign that another member had of the leader, as far as it was captured, and
-//! ends when the next one became leader; so it is never longer than the records prove. A member that
-//! is in a later term already does not heed the old leader, so what it receives is no such sign. A
-//! leader that steps down before anyone has missed it leads until then.
+//! ends when the next one became leader; so it is never longer than the records prove. A member
+//! that is in a later term already does not heed the old leader, so what it receives is no such
+//! sign. A leader that steps down before anyone has missed it leads until then.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -13,8 +13,8 @@
 //! `why-slow` and `diff` name the same causes (`path`).
 //!
 //! Invariant: only what overlaps the request's own time is here, and each part names the events
-//! that prove it. Not all of it mattered to the request: [`Through::delaying`] is the part for which
-//! its path waited.
+//! that prove it. Not all of it mattered to the request: [`Through::delaying`] is the part for
+//! which its path waited.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,6 @@ use super::{
     address::Address,
     cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, start_time},
     links,
-    path::Segment,
-    wait::Wait,
 };
 use crate::{
     field, fields,
@@ -150,35 +148,6 @@ impl Through {
         through
     }
 
-    /// What delayed the request: the leaders and processes for which its path waited. Without a
-    /// path nobody knows yet, and its own member and leader count.
-    pub fn delaying(&self, path: Option<&[Segment]>) -> Through {
-        let waited = |is_meant: &dyn Fn(&Segment) -> bool, (from, to): (i128, i128)| {
-            path.is_none_or(|path| {
-                path.iter().filter(|piece| is_meant(piece)).any(|piece| {
-                    let began = piece.until - i128::from(piece.ns);
-                    began.max(from) < piece.until.min(to)
-                })
-            })
-        };
-        let mut delaying = self.clone();
-        delaying.without.retain(|one| {
-            let is_meant = |piece: &Segment| {
-                matches!(piece.wait, Wait::SilentLeader | Wait::NoLeader | Wait::NotInTime(_))
-            };
-            waited(&is_meant, (one.from, one.to))
-        });
-        delaying.stalls.retain(|one| {
-            let stall = one.stall;
-            let is_meant = |piece: &Segment| {
-                (piece.member, piece.wait) == (stall.member, Wait::Step(Stage::ProcessStalled))
-            };
-            let is_near = path.is_some() || one.is_serving || stall.is_leader;
-            is_near && waited(&is_meant, (stall.from, stall.to))
-        });
-        delaying
-    }
-
     /// Whether nothing happened.
     pub fn is_empty(&self) -> bool {
         self.without.is_empty()
@@ -190,7 +159,7 @@ impl Through {
     }
 }
 
-/// The shortest time that is told, in nanoseconds: it is not zero in the unit of the screens.
+/// The shortest time that has a sentence, in nanoseconds: screens do not show it as zero.
 const TOLD_NS: u64 = 1_000;
 
 /// How long after the last sign of a leader another member may still send what it had begun.

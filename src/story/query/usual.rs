@@ -53,8 +53,8 @@ impl Usual {
     }
 }
 
-/// Whether the usual duration of this stage says anything: that of `cpu.wait` is the time between two
-/// looks at the threads, and no process usually stands still.
+/// Whether the usual duration of this stage says anything: that of `cpu.wait` is the time between
+/// two looks at the threads, and no process usually stands still.
 fn is_compared(stage: Stage) -> bool {
     !matches!(stage, Stage::LockWait | Stage::CpuWait | Stage::ProcessStalled)
 }

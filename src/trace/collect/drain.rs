@@ -47,8 +47,8 @@ const REPORTS_MAX: usize = 16;
 /// How many changes of what is left out are remembered.
 const BRIEFS_MAX: usize = 1024;
 
-/// The shortest step whose length is converted with its beginning, in nanoseconds: that of a shorter
-/// one is right to the nanosecond.
+/// The shortest step whose length is converted with its beginning, in nanoseconds: that of a
+/// shorter one is right to the nanosecond.
 const LONG_NS: u64 = 10_000;
 
 /// For how many passes a record stays in staging.

@@ -1,4 +1,5 @@
-//! Cuts the critical path where the request waited for a leader.
+//! Cuts the critical path where the request waited for a leader; and tells what of all that
+//! happened to the cluster the path waited for.
 
 use super::{Clock, Segment, Wait, clock_of};
 use crate::{
@@ -14,6 +15,35 @@ use crate::{
 };
 
 impl Through {
+    /// What delayed the request: the leaders and processes for which its path waited. Without a
+    /// path nobody knows yet, and its own member and leader count.
+    pub fn delaying(&self, path: Option<&[Segment]>) -> Through {
+        let waited = |is_meant: &dyn Fn(&Segment) -> bool, (from, to): (i128, i128)| {
+            path.is_none_or(|path| {
+                path.iter().filter(|piece| is_meant(piece)).any(|piece| {
+                    let began = piece.until - i128::from(piece.ns);
+                    began.max(from) < piece.until.min(to)
+                })
+            })
+        };
+        let mut delaying = self.clone();
+        delaying.without.retain(|one| {
+            let is_meant = |piece: &Segment| {
+                matches!(piece.wait, Wait::SilentLeader | Wait::NoLeader | Wait::NotInTime(_))
+            };
+            waited(&is_meant, (one.from, one.to))
+        });
+        delaying.stalls.retain(|one| {
+            let stall = one.stall;
+            let is_meant = |piece: &Segment| {
+                (piece.member, piece.wait) == (stall.member, Wait::Step(Stage::ProcessStalled))
+            };
+            let is_near = path.is_some() || one.is_serving || stall.is_leader;
+            is_near && waited(&is_meant, (stall.from, stall.to))
+        });
+        delaying
+    }
+
     /// Cuts the path where the request waited for a leader.
     pub(super) fn cut(
         &self,
