@@ -145,7 +145,6 @@ mod tests {
     use crate::{
         pb::glasspb::observe_server::Observe,
         server::members::Member,
-        storage::backend::{self, Backend, Bucket},
         trace::{Record, Stage, record::BYTES},
     };
 
@@ -160,14 +159,8 @@ mod tests {
             boot: 3,
             wall_ns: 1_000_000_000_000,
         };
-        let dir = tempfile::tempdir().unwrap();
-        let backend = Backend::open(&dir.path().join("db"), backend::Options::default()).unwrap();
         let row = |id, name: &str| Member { id, name: name.to_owned(), ..Member::default() };
-        for (key, member) in [(&b"a"[..], row(7, "etcd-02")), (b"b", row(8, ""))] {
-            let row = serde_json::to_vec(&member).unwrap();
-            backend.write().put(Bucket::Members, key, row.into());
-        }
-        let members = Arc::new(Members::open(9, &backend).unwrap());
+        let members = Arc::new(Members::of([row(7, "etcd-02"), row(8, "")]));
         let service = ObserveService::new(trace::start(info).unwrap()).naming(members);
         let request = ObserveRequest { history: true, ..ObserveRequest::default() };
         let mut stream = service.observe(Request::new(request)).await.unwrap().into_inner();

@@ -115,6 +115,13 @@ impl Members {
         Ok(Self { cluster_id, inner: RwLock::new(inner) })
     }
 
+    /// These members, without a backend.
+    #[cfg(test)]
+    pub(crate) fn of(members: impl IntoIterator<Item = Member>) -> Self {
+        let members = members.into_iter().map(|member| (member.id, member)).collect();
+        Self { cluster_id: 1, inner: RwLock::new(Inner { members, ..Inner::default() }) }
+    }
+
     /// The id that all members of this cluster share.
     pub fn cluster_id(&self) -> u64 {
         self.cluster_id

@@ -134,7 +134,7 @@ fn reading(start: Instant) -> (u64, u64) {
 struct Rate(u64);
 
 impl Rate {
-    /// The rate at which so many ticks take this time; `None` if that says nothing.
+    /// The rate at which these ticks take this time; `None` if that says nothing.
     fn of(ticks: u64, ns: u64) -> Option<Rate> {
         let rate = (u128::from(ns) << 40).checked_div(u128::from(ticks))?;
         u64::try_from(rate).ok().filter(|rate| *rate != 0).map(Rate)

@@ -1,8 +1,8 @@
 //! What happened to the cluster while a request ran, in words.
 //!
 //! The first line is one sentence, on what delayed the request; then come the leaders that were
-//! lost, the members that started or stood still, and the messages that were dropped, whether the request
-//! waited for them or not. Times are those since the request began.
+//! lost, the members that started or stood still, and the messages that were dropped, whether the
+//! request waited for them or not. Times are those since the request began.
 
 use std::io::{self, Write};
 

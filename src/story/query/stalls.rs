@@ -8,7 +8,7 @@
 //!
 //! The thread that records a standstill is not the first to run again, and may not have been the
 //! last to run before. A process that takes a step does not stand still: so of the time that the
-//! record names, the longest part without any step of that process is told. All that tell of a
+//! record names, readers see the longest part without any step of that process. All that tell of a
 //! standstill take it from here.
 
 use std::collections::{BTreeSet, HashMap};

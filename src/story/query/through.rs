@@ -159,7 +159,7 @@ impl Through {
     }
 }
 
-/// The shortest time that is told, in nanoseconds: it is not zero in the unit of the screens.
+/// The shortest time that has a sentence, in nanoseconds: screens do not show it as zero.
 const TOLD_NS: u64 = 1_000;
 
 /// How long after the last sign of a leader another member may still send what it had begun.

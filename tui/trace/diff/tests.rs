@@ -1,3 +1,5 @@
+//! What `diff` says of two requests, of a recording and where each fact differs.
+
 use glass_etcd::story::{Recording, order::Order, query::Story, recording};
 
 use super::*;

@@ -67,7 +67,7 @@ fn a_member_alone_tells_that_it_lost_its_leader_and_followed_another() {
     assert_eq!(None, without.election, "of it there is only this member's vote");
 }
 
-/// Goal: what did not delay a request is told, and is no headline.
+/// Goal: what did not delay a request is a line of its own, and no headline.
 #[test]
 fn the_standstill_of_a_member_that_nobody_waited_for_is_no_delay() {
     let mut script = Script::new();
@@ -169,8 +169,8 @@ fn a_leader_without_a_majority_names_the_last_answers_only_if_they_are_the_last(
     assert_eq!([1, 3], [of(false), of(true)]);
 }
 
-/// Goal: a leader leads until it steps down, if nobody had missed it before, whatever is known of
-/// the others. Method: the same with the last receipt of a member that then died, and without.
+/// Goal: a leader leads until it steps down, if nobody had missed it before, however much is known
+/// of the others. Method: the same with the last receipt of a member that then died, and without.
 #[test]
 fn the_time_without_a_leader_is_the_same_whether_the_dead_were_heard_or_not() {
     let of = |is_heard: bool| {
@@ -190,7 +190,7 @@ fn the_time_without_a_leader_is_the_same_whether_the_dead_were_heard_or_not() {
     assert_eq!((expected, expected, false), of(false));
 }
 
-/// Goal: where the asked member stood still, that is told of it, though it follows.
+/// Goal: a standstill of the asked member counts as its own, though it follows.
 #[test]
 fn a_standstill_of_the_asked_member_is_the_asked_member_s() {
     let mut recording = recorded();
