@@ -6,8 +6,12 @@ use glass_etcd::trace::Grain;
 
 use crate::{
     state::{
-        Action, Screen, State, page::Text as Page, steps::Direction::Back,
-        steps::Direction::Forward, text,
+        Action, Screen, State,
+        console::{self, Key},
+        page::Text as Page,
+        steps::Direction::Back,
+        steps::Direction::Forward,
+        text,
     },
     up::api,
 };
@@ -83,6 +87,10 @@ const PROMPT: &[Screen] = &[Screen::Prompt];
 const FIND: &[Screen] = &[Screen::Find];
 const STORY: &[Screen] = &[Screen::Steps, Screen::Why, Screen::Reading];
 const READING: &[Screen] = &[Screen::Reading];
+const CONSOLE: &[Screen] = &[Screen::Console];
+/// The screens from which a request can be sent.
+const SEND: &[Screen] =
+    &[Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps, Screen::Why, Screen::Reading];
 
 /// A row that is always valid on its screens.
 const fn row(
@@ -94,6 +102,16 @@ const fn row(
 ) -> Binding {
     let (does, brief) = words;
     Binding { presses, shown, does, brief, places, when: always, effect: Effect::Do(action) }
+}
+
+/// A row for the line that is typed.
+const fn while_typing(
+    presses: &'static [Press],
+    shown: &'static str,
+    words: (&'static str, &'static str),
+    key: Key,
+) -> Binding {
+    row(presses, shown, words, CONSOLE, Action::Console(key))
 }
 
 impl Binding {
@@ -386,6 +404,47 @@ pub(crate) const KEYS: &[Binding] = &[
     row(&[Char('u')], "u", ("all values, or only changes", ""), STEPS, Action::ToggleAll)
         .when(shows_changes),
     row(
+        &[Char('i')],
+        "i",
+        ("send a request of your own", "send"),
+        SEND,
+        Action::Console(Key::Open),
+    )
+    .when(takes_requests),
+    row(
+        &[Text],
+        "a-z …",
+        ("put, get, del, txn, lock …", ""),
+        CONSOLE,
+        Action::Console(Key::Type(' ')),
+    )
+    .with_character(|character| Action::Console(Key::Type(character))),
+    while_typing(&[Code(KeyCode::Enter)], "Enter", ("send it", "send"), Key::Send),
+    while_typing(&[Code(KeyCode::Tab)], "Tab", ("complete the word", "complete"), Key::Complete),
+    while_typing(&[Code(KeyCode::Up)], "↑", ("the line sent before", "earlier"), Key::Earlier),
+    while_typing(&[Code(KeyCode::Down)], "↓", ("the line sent after it", ""), Key::Later),
+    while_typing(&[Code(KeyCode::Left)], "←", ("one character back", ""), Key::Left),
+    while_typing(&[Code(KeyCode::Right)], "→", ("one character on", ""), Key::Right),
+    while_typing(&[Code(KeyCode::Home), Ctrl('a')], "Home", ("to the beginning", ""), Key::Home),
+    while_typing(&[Code(KeyCode::End), Ctrl('e')], "End", ("to the end", ""), Key::End),
+    while_typing(
+        &[Code(KeyCode::Backspace)],
+        "Backspace",
+        ("take back a character", ""),
+        Key::Erase,
+    ),
+    while_typing(&[Code(KeyCode::Delete)], "Delete", ("remove a character", ""), Key::Delete),
+    while_typing(&[Ctrl('u')], "Ctrl-U", ("empty the line", ""), Key::Clear),
+    while_typing(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), Key::Close),
+    row(
+        &[Ctrl('x')],
+        "Ctrl-X",
+        ("give up your last request", "give up"),
+        ALL,
+        Action::Console(Key::Cancel),
+    )
+    .when(has_waiting),
+    row(
         &[Char('?')],
         "?",
         ("the keys that are valid now", "help"),
@@ -430,6 +489,7 @@ const ALL: &[Screen] = &[
     Screen::Prompt,
     Screen::Why,
     Screen::Reading,
+    Screen::Console,
 ];
 
 /// The keys that are valid while the list of keys is open.
@@ -469,6 +529,15 @@ fn has_requests(state: &State) -> Now {
 /// Whether there are requests, shown or not.
 fn has_more(state: &State) -> Now {
     only_if(!state.list.rows.is_empty() || state.find.is_narrow(), "there is no request yet")
+}
+
+fn takes_requests(state: &State) -> Now {
+    only_if(state.console.is_connected(), console::NOBODY)
+}
+
+/// Whether a request of one's own is under way.
+fn has_waiting(state: &State) -> Now {
+    only_if(state.console.waiting().is_some(), "none of your requests is under way")
 }
 
 fn has_steps(state: &State) -> Now {
@@ -628,6 +697,7 @@ mod tests {
             ("Steps, while a number is typed", Screen::Prompt),
             ("One step at full size", Screen::Why),
             ("The source of a step, or its section of the book", Screen::Reading),
+            ("A request of your own, while it is typed", Screen::Console),
         ];
         assert_eq!(screens.len(), ALL.len());
         let of = |screen| KEYS.iter().filter(move |row| row.places.contains(&screen));

@@ -6,6 +6,7 @@
 
 mod bench;
 mod chrome;
+mod client;
 mod control;
 mod keys;
 mod lines;

@@ -4,7 +4,8 @@
 //!  keyboard thread ─┐
 //!  listener ────────┼─ Input ─► handle(&mut State) ─► view::draw(&State)
 //!  clock ───────────┤                   │
-//!  glass up ────────┘◄──── Command ─────┘
+//!  glass up ────────┤◄──── Command ─────┤
+//!  client ──────────┘◄──── Errand ──────┘
 //! ```
 //!
 //! The loop takes inputs from one closed enum and passes each to one function that does not depend
@@ -31,10 +32,11 @@ use tokio::{
 };
 
 use crate::{
+    client::Client,
     control::{Control, Controller},
     keys::{self, Found},
     source::{Listener, Message},
-    state::State,
+    state::{State, console::Answer},
     up::api::{Command, Reply},
     view::{self, Look},
 };
@@ -68,6 +70,8 @@ pub(crate) enum Input {
     Tick(Duration),
     /// What `glass up` replied to a command.
     Replied(Command, Reply),
+    /// What came of a request of one's own.
+    Answered(Answer),
     /// The source has ended.
     Closed,
     /// The process received a signal to terminate.
@@ -88,6 +92,7 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
             state.tick(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
         }
         Input::Replied(command, reply) => state.replied(&command, reply),
+        Input::Answered(answer) => state.answered(answer),
         Input::Closed => {
             state.is_closed = true;
             state.refresh();
@@ -153,6 +158,7 @@ impl Drop for Screen {
 struct Inputs {
     listener: Option<Listener>,
     control: Option<Controller>,
+    client: Client,
     ticked: u64,
     /// When the last two ticks came, the older first.
     came: [std::time::Instant; 2],
@@ -170,6 +176,7 @@ impl Inputs {
         Ok(Inputs {
             listener,
             control: control.map(Controller::new),
+            client: Client::new(),
             ticked: 0,
             came: [clock::now(); 2],
             keyboard: Keyboard::open()?,
@@ -193,6 +200,7 @@ impl Inputs {
                 Input::Tick(self.came[1].duration_since(self.begun))
             }
             (command, reply) = reply_of(&mut self.control) => Input::Replied(command, reply),
+            answer = self.client.next() => Input::Answered(answer),
             message = next_of(&mut self.listener) => self.of_listener(message),
         }
     }
@@ -202,8 +210,10 @@ impl Inputs {
         POLL_EVERY + LATE < self.came[1] - self.came[0]
     }
 
-    /// Sends the commands of the last keys, and from time to time a request for a report.
+    /// Sends the requests and the commands of the last keys, and from time to time a request for a
+    /// report.
     fn send(&mut self, state: &mut State, is_tick: bool) {
+        state.errands().into_iter().for_each(|errand| self.client.run(errand));
         let Some(control) = &mut self.control else { return };
         state.commands().into_iter().for_each(|command| control.send(command));
         if is_tick {

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, BufReader, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -129,6 +130,7 @@ fn live(
         let request = ObserveRequest { history: true, ..ObserveRequest::default() };
         let listener = Listener::connect(endpoints, &request, WAITING_MAX);
         let mut state = State::of_endpoints(endpoints, BYTES_MAX);
+        state.console.connect(traces());
         let (control, names) = control.unzip();
         match (&control, names) {
             (Some(Control::Own(_)), Some(names)) => state.connect(Hands::Own, names),
@@ -137,6 +139,11 @@ fn live(
         }
         play::run(state, Some(listener), control, look).await
     })
+}
+
+/// The first half of the ids of this player's traces: random, so that no other player has the same.
+fn traces() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 fn state(file: &Path) -> io::Result<State> {

@@ -9,6 +9,7 @@
 //!  why      the step at full size ─ keys
 //!  reading  the source of the step, or its section of the book ─ keys
 //!  help     the keys that are valid now
+//!  console  the request that is typed, and those that were sent, above the keys of the others
 //! ```
 //!
 //! Colour is never the only sign: the leader is in capitals, the cursor is `»`, and what has not
@@ -17,6 +18,7 @@
 pub(crate) mod pen;
 
 pub(crate) mod cluster;
+pub(crate) mod console;
 pub(crate) mod help;
 pub(crate) mod list;
 pub(crate) mod plain;
@@ -51,12 +53,15 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
     }
     let bottom = Rect { y: area.y + area.height - 1, height: 1, ..area };
     let said = said(state);
-    let body = Rect { height: area.height - 1 - u16::from(said.is_some()), ..area };
+    let own = if state.is_helping { 0 } else { console::height(state, area) };
+    let below = 1 + u16::from(said.is_some()) + own;
+    let body = Rect { height: area.height.saturating_sub(below), ..area };
+    console::draw(&mut pen, Rect { y: body.bottom(), height: own, ..area }, state);
     if let Some(said) = said {
-        let line = Rect { y: body.bottom(), height: 1, ..area };
+        let line = Rect { y: bottom.y - 1, height: 1, ..area };
         pen.text(line, 0, &format!(" {said}"), Tone::Strong);
     }
-    match (state.is_helping, state.place(), &state.steps) {
+    match (state.is_helping, state.place_below(), &state.steps) {
         (true, _, _) => help::draw(&mut pen, body, state),
         (false, Screen::Cluster | Screen::Moment | Screen::Ask | Screen::Leaving, _) => {
             cluster::draw(&mut pen, body, state);

@@ -105,6 +105,11 @@ impl List {
         self.chosen = self.places.get(place).map(|at| self.rows[*at].subject);
     }
 
+    /// Chooses the row of this story, and does not follow the newest.
+    pub(crate) fn choose_subject(&mut self, subject: Subject) {
+        (self.chosen, self.is_following) = (Some(subject), false);
+    }
+
     /// Moves by rows, down when positive.
     pub(crate) fn move_by(&mut self, rows: isize) {
         let place = self.chosen().saturating_add_signed(rows);

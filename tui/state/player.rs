@@ -14,6 +14,7 @@ use glass_etcd::{
 pub(crate) use super::alive::Heard;
 use super::{
     alive::{SILENT_NS, Signs},
+    console::{self, Console},
     figures::Figures,
     find::Find,
     forget,
@@ -35,6 +36,7 @@ use crate::{
 };
 
 mod cluster;
+mod console_keys;
 mod learned;
 mod links;
 mod manners;
@@ -127,6 +129,8 @@ pub(crate) enum Action {
     Read(Text),
     /// Turn its pages by lines, down when positive.
     Turn(isize),
+    /// Type a request of one's own, or do something with those that were sent.
+    Console(console::Key),
 }
 
 /// The current screen; it decides which keys are valid.
@@ -151,6 +155,8 @@ pub(crate) enum Screen {
     Why,
     /// The source of the step, or its section of the book.
     Reading,
+    /// Any of them, while a request is typed.
+    Console,
 }
 
 /// The head of a lane: the known state of a member.
@@ -174,6 +180,8 @@ pub(crate) struct State {
     pub(crate) list: List,
     /// What the list is narrowed to.
     pub(crate) find: Find,
+    /// Requests of one's own.
+    pub(crate) console: Console,
     /// The story in the step view; `None` in the list.
     pub(crate) steps: Option<Steps>,
     /// Whether the list of keys covers the screen.
@@ -212,6 +220,7 @@ impl State {
             room: Room::default(),
             list: List::default(),
             find: Find::default(),
+            console: Console::default(),
             steps: None,
             is_helping: false,
             help: Help::default(),
@@ -315,6 +324,7 @@ impl State {
         for event in &recording.events[first..] {
             self.learned.learn(recording, event);
             self.news = self.news.max(News::of(event));
+            self.console.learn(event);
         }
         if self.bytes_max < self.memory.bytes() {
             let open = self.steps.as_ref().map(|steps| steps.subject);
@@ -332,10 +342,12 @@ impl State {
             self.refresh();
         }
         let is_played = self.steps.as_mut().is_some_and(|steps| steps.tick(now_ns));
+        self.open_own_story();
         // Outside of a story, screens of live members show how long ago each sent something.
         let is_live = !self.memory.seen().is_empty();
         let is_ageing = is_live && (self.steps.is_none() || self.room.is_shown);
-        self.version += u64::from(is_played || is_ageing);
+        let is_waiting = self.console.waiting().is_some();
+        self.version += u64::from(is_played || is_ageing || is_waiting);
     }
 
     /// Rebuilds everything that is derived from the recording.
@@ -360,6 +372,11 @@ impl State {
 
     /// The current screen, below the list of keys.
     pub(crate) fn place(&self) -> Screen {
+        if self.console.typed.is_some() { Screen::Console } else { self.place_below() }
+    }
+
+    /// The current screen, below the list of keys and the line that is typed.
+    pub(crate) fn place_below(&self) -> Screen {
         match (&self.room.question, &self.steps) {
             (Some(room::Question::Act(_)), _) => return Screen::Ask,
             (Some(room::Question::Leave), _) => return Screen::Leaving,
@@ -442,6 +459,7 @@ impl State {
     pub(crate) fn update(&mut self, action: Action) -> bool {
         self.version += 1;
         self.forget_notices();
+        self.leave_console(action);
         match action {
             Action::Quit => return false,
             Action::Help | Action::Seek(_) | Action::Scroll(_) => self.update_help(action),
@@ -463,6 +481,7 @@ impl State {
             | Action::Ask(_)
             | Action::Link
             | Action::Confirm => return self.update_room(action),
+            Action::Console(key) => self.update_console(key),
             Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
             Action::Erase if self.steps.is_none() => self.update_find(action),
             Action::Speed(direction) => self.change_speed(direction),

@@ -21,6 +21,7 @@ use crate::{
     },
 };
 
+mod console;
 mod manners;
 mod sentences;
 mod walk;

@@ -203,6 +203,7 @@ impl State {
     /// Closes the screen that was opened last; home stays.
     pub(super) fn back(&mut self) {
         match self.place() {
+            Screen::Console => {}
             Screen::Ask | Screen::Leaving => self.room.question = None,
             Screen::Moment => self.room.is_shown = false,
             Screen::Cluster => {
