@@ -88,6 +88,7 @@ const FIND: &[Screen] = &[Screen::Find];
 const STORY: &[Screen] = &[Screen::Steps, Screen::Why, Screen::Reading];
 const READING: &[Screen] = &[Screen::Reading];
 const CONSOLE: &[Screen] = &[Screen::Console];
+const QUIZ: &[Screen] = &[Screen::Quiz];
 /// The screens from which a request can be sent.
 const SEND: &[Screen] =
     &[Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps, Screen::Why, Screen::Reading];
@@ -348,6 +349,8 @@ pub(crate) const KEYS: &[Binding] = &[
         .when(has_steps),
     row(&[Char('+'), Char('=')], "+", ("play faster", ""), STEPS, Action::Speed(Forward))
         .when(has_steps),
+    row(&[Char('F')], "F", ("felt time: 1 ms takes 1 s", ""), STEPS, Action::ToggleFelt)
+        .when(has_steps),
     row(&[Char('-')], "-", ("play slower", ""), STEPS, Action::Speed(Back)).when(has_steps),
     row(&[Code(KeyCode::Up), Char('k')], "↑ k", ("look one row up", ""), STEPS, Action::Look(Back))
         .when(has_steps),
@@ -403,6 +406,67 @@ pub(crate) const KEYS: &[Binding] = &[
     ),
     row(&[Char('u')], "u", ("all values, or only changes", ""), STEPS, Action::ToggleAll)
         .when(shows_changes),
+    row(&[Digit], "0-9", ("answer with this number", "answer"), QUIZ, Action::Answer(0))
+        .with_digit(Action::Answer),
+    row(
+        &[Code(KeyCode::Enter)],
+        "Enter",
+        ("answer with the step of »", "this step"),
+        QUIZ,
+        Action::Pick,
+    )
+    .when(is_picking),
+    row(&[Code(KeyCode::Up), Char('k')], "↑ k", ("look one row up", ""), QUIZ, Action::Look(Back)),
+    row(
+        &[Code(KeyCode::Down), Char('j')],
+        "↓ j",
+        ("look one row down", ""),
+        QUIZ,
+        Action::Look(Forward),
+    ),
+    row(
+        &[Code(KeyCode::Right), Char('l')],
+        "→ l",
+        ("skip, and the next step", "skip"),
+        QUIZ,
+        Action::Step(Grain::Story, Forward),
+    ),
+    row(
+        &[Code(KeyCode::Left), Char('h')],
+        "← h",
+        ("skip, and the step before", ""),
+        QUIZ,
+        Action::Step(Grain::Story, Back),
+    ),
+    row(
+        &[Char(']')],
+        "]",
+        ("skip, and a finer step", ""),
+        QUIZ,
+        Action::Step(Grain::Stage, Forward),
+    ),
+    row(
+        &[Char('.')],
+        ".",
+        ("skip, and the next record", ""),
+        QUIZ,
+        Action::Step(Grain::Raw, Forward),
+    ),
+    row(
+        &[Char('P')],
+        "P",
+        ("predict: answer questions", ""),
+        &[Screen::Steps, Screen::Quiz],
+        Action::Predict,
+    )
+    .when(has_steps),
+    row(
+        &[Code(KeyCode::Esc), Char('q')],
+        "Esc q",
+        ("skip the question", "skip"),
+        QUIZ,
+        Action::Skip,
+    ),
     row(
         &[Char('i')],
         "i",
@@ -455,6 +519,7 @@ pub(crate) const KEYS: &[Binding] = &[
             Screen::Steps,
             Screen::Why,
             Screen::Reading,
+            Screen::Quiz,
         ],
         Action::Help,
     ),
@@ -490,6 +555,7 @@ const ALL: &[Screen] = &[
     Screen::Why,
     Screen::Reading,
     Screen::Console,
+    Screen::Quiz,
 ];
 
 /// The keys that are valid while the list of keys is open.
@@ -538,6 +604,14 @@ fn takes_requests(state: &State) -> Now {
 /// Whether a request of one's own is under way.
 fn has_waiting(state: &State) -> Now {
     only_if(state.console.waiting().is_some(), "none of your requests is under way")
+}
+
+/// Whether the open question is answered with a step.
+fn is_picking(state: &State) -> Now {
+    use crate::state::quiz::Kind;
+    let asked = state.steps.as_ref().and_then(|steps| state.quiz.asked(steps));
+    let is_picking = asked.is_some_and(|asked| asked.question.kind == Kind::Pick);
+    only_if(is_picking, "this question is answered with a number")
 }
 
 fn has_steps(state: &State) -> Now {
@@ -698,6 +772,7 @@ mod tests {
             ("One step at full size", Screen::Why),
             ("The source of a step, or its section of the book", Screen::Reading),
             ("A request of your own, while it is typed", Screen::Console),
+            ("Steps, while a question is open", Screen::Quiz),
         ];
         assert_eq!(screens.len(), ALL.len());
         let of = |screen| KEYS.iter().filter(move |row| row.places.contains(&screen));

@@ -183,7 +183,7 @@ fn up(args: &UpArgs) -> ExitCode {
         Err(error) => return fail(&error),
     };
     if has_player {
-        let played = play_command::beside(&up, args.look.look());
+        let played = play_command::beside(&up, &args.place, args.look.look());
         up.handle().shutdown();
         if let Err(error) = played {
             return fail(&error);

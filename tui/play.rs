@@ -214,6 +214,10 @@ impl Inputs {
     /// report.
     fn send(&mut self, state: &mut State, is_tick: bool) {
         state.errands().into_iter().for_each(|errand| self.client.run(errand));
+        if let Some(note) = state.quiz.take_note() {
+            // Without the note the question is asked again at the next start.
+            _ = std::fs::write(note, "the player has asked its first question\n");
+        }
         let Some(control) = &mut self.control else { return };
         state.commands().into_iter().for_each(|command| control.send(command));
         if is_tick {

@@ -25,6 +25,8 @@ use crate::{
 
 /// Messages queued for the player; beyond that, the members' streams are held back.
 const WAITING_MAX: usize = 64;
+/// The file in the data directory that says that the question of the first run was asked.
+const FIRST_QUESTION: &str = "first-question-asked";
 
 /// The command line of `glass play`.
 #[derive(Debug, clap::Args)]
@@ -77,7 +79,7 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
         None if args.plain => remembered(&args.endpoints, look),
         None if is_terminal => {
             let (control, names) = other(args).unzip();
-            live(&args.endpoints, control.zip(names), look)
+            live(&args.endpoints, (control.zip(names), None), look)
         }
         None => Err(io::Error::other(
             "the player needs a terminal; `glass trace tail` prints what live members do",
@@ -92,12 +94,15 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
 }
 
 /// Plays what the members of this `glass up` do until the user quits.
-pub(crate) fn beside(up: &up::Up, look: Look) -> io::Result<()> {
+pub(crate) fn beside(up: &up::Up, place: &crate::Cluster, look: Look) -> io::Result<()> {
     let members = up.members().iter();
     let named = members
         .flat_map(|member| member.client_urls.iter().map(|url| (url.clone(), member.name.clone())));
     let (endpoints, names): (Vec<String>, Vec<String>) = named.unzip();
-    live(&endpoints, Some((Control::Own(up.handle()), names)), look)
+    let place = up::members(&place.procfile, place.data_dir.as_deref());
+    // The first run of a data directory has a question of its own.
+    let note = place.ok().map(|(base, _)| base.join(FIRST_QUESTION)).filter(|note| !note.exists());
+    live(&endpoints, (Some((Control::Own(up.handle()), names)), note), look)
 }
 
 /// The `glass up` of another process, and the process at each endpoint, if it runs all of them.
@@ -120,10 +125,11 @@ fn names_of(endpoints: &[String], members: &[up::Member]) -> Option<Vec<String>>
     endpoints.iter().map(name).collect()
 }
 
-/// Plays what these members do until the user quits.
+/// Plays what these members do until the user quits. `note` is where to note that the question of
+/// the first run was asked, if it is to be asked.
 fn live(
     endpoints: &[String],
-    control: Option<(Control, Vec<String>)>,
+    (control, note): (Option<(Control, Vec<String>)>, Option<PathBuf>),
     look: Look,
 ) -> io::Result<()> {
     block_on(async {
@@ -131,6 +137,7 @@ fn live(
         let listener = Listener::connect(endpoints, &request, WAITING_MAX);
         let mut state = State::of_endpoints(endpoints, BYTES_MAX);
         state.console.connect(traces());
+        note.into_iter().for_each(|note| state.quiz.expect_first(note));
         let (control, names) = control.unzip();
         match (&control, names) {
             (Some(Control::Own(_)), Some(names)) => state.connect(Hands::Own, names),

@@ -41,6 +41,7 @@ pub(crate) mod text;
 
 pub(crate) mod alive;
 pub(crate) mod console;
+pub(crate) mod felt;
 pub(crate) mod figures;
 pub(crate) mod find;
 pub(crate) mod forecast;
@@ -52,6 +53,8 @@ pub(crate) mod room;
 pub(crate) mod lens;
 pub(crate) mod list;
 pub(crate) mod player;
+pub(crate) mod quiz;
+pub(crate) mod reads;
 pub(crate) mod sentence;
 pub(crate) mod steps;
 

@@ -19,9 +19,11 @@ pub(crate) mod pen;
 
 pub(crate) mod cluster;
 pub(crate) mod console;
+pub(crate) mod felt;
 pub(crate) mod help;
 pub(crate) mod list;
 pub(crate) mod plain;
+pub(crate) mod quiz;
 pub(crate) mod reading;
 pub(crate) mod steps;
 pub(crate) mod why;
@@ -54,9 +56,16 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
     let bottom = Rect { y: area.y + area.height - 1, height: 1, ..area };
     let said = said(state);
     let own = if state.is_helping { 0 } else { console::height(state, area) };
-    let below = 1 + u16::from(said.is_some()) + own;
+    let felt = state.steps.as_ref().filter(|_| state.place() == Screen::Steps);
+    let felt = felt.filter(|steps| !state.is_helping && felt::is_shown(steps));
+    let below = 1 + u16::from(said.is_some()) + own + u16::from(felt.is_some());
     let body = Rect { height: area.height.saturating_sub(below), ..area };
-    console::draw(&mut pen, Rect { y: body.bottom(), height: own, ..area }, state);
+    let mut below = body.bottom();
+    if let Some(steps) = felt {
+        felt::draw(&mut pen, Rect { y: below, height: 1, ..area }, state, steps);
+        below += 1;
+    }
+    console::draw(&mut pen, Rect { y: below, height: own, ..area }, state);
     if let Some(said) = said {
         let line = Rect { y: bottom.y - 1, height: 1, ..area };
         pen.text(line, 0, &format!(" {said}"), Tone::Strong);

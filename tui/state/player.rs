@@ -22,6 +22,7 @@ use super::{
     lanes::{self, Lane},
     list::List,
     page::Text,
+    quiz::Quiz,
     room::{self, Hands, Room},
     steps::{Direction, Steps},
     story,
@@ -41,6 +42,7 @@ mod learned;
 mod links;
 mod manners;
 mod news;
+mod quiz_keys;
 
 use learned::Learned;
 use news::News;
@@ -111,6 +113,16 @@ pub(crate) enum Action {
     /// Go to the step with that number.
     GoTo,
     TogglePlay,
+    /// Ask questions on the way, or stop that.
+    Predict,
+    /// Answer with this digit.
+    Answer(u8),
+    /// Answer with the step that is looked at.
+    Pick,
+    /// Leave the question unanswered.
+    Skip,
+    /// Play so slowly that time is felt, or stop that.
+    ToggleFelt,
     /// Play one notch faster or slower.
     Speed(Direction),
     /// Step in one lane only, counted from 1; 0 for all.
@@ -155,6 +167,8 @@ pub(crate) enum Screen {
     Why,
     /// The source of the step, or its section of the book.
     Reading,
+    /// The step view, while a question is open.
+    Quiz,
     /// Any of them, while a request is typed.
     Console,
 }
@@ -182,6 +196,8 @@ pub(crate) struct State {
     pub(crate) find: Find,
     /// Requests of one's own.
     pub(crate) console: Console,
+    /// The questions of the mode that asks.
+    pub(crate) quiz: Quiz,
     /// The story in the step view; `None` in the list.
     pub(crate) steps: Option<Steps>,
     /// Whether the list of keys covers the screen.
@@ -221,6 +237,7 @@ impl State {
             list: List::default(),
             find: Find::default(),
             console: Console::default(),
+            quiz: Quiz::default(),
             steps: None,
             is_helping: false,
             help: Help::default(),
@@ -342,6 +359,10 @@ impl State {
             self.refresh();
         }
         let is_played = self.steps.as_mut().is_some_and(|steps| steps.tick(now_ns));
+        let is_played = self.steps.as_mut().is_some_and(|steps| steps.feel(now_ns)) || is_played;
+        if is_played {
+            self.ask_on_the_way();
+        }
         self.open_own_story();
         // Outside of a story, screens of live members show how long ago each sent something.
         let is_live = !self.memory.seen().is_empty();
@@ -388,6 +409,7 @@ impl State {
             None if self.find.typed.is_some() => Screen::Find,
             None => Screen::List,
             Some(steps) if steps.prompt.is_some() => Screen::Prompt,
+            Some(steps) if self.quiz.is_open(steps) => Screen::Quiz,
             Some(steps) if steps.reading.is_some() => Screen::Reading,
             Some(steps) if steps.is_zoomed => Screen::Why,
             Some(_) => Screen::Steps,
@@ -482,20 +504,25 @@ impl State {
             | Action::Link
             | Action::Confirm => return self.update_room(action),
             Action::Console(key) => self.update_console(key),
+            Action::Predict
+            | Action::Answer(_)
+            | Action::Pick
+            | Action::Skip
+            | Action::Look(_)
+            | Action::Jump(_)
+            | Action::GoTo
+            | Action::Step(..) => self.update_quiz(action),
             Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
             Action::Erase if self.steps.is_none() => self.update_find(action),
             Action::Speed(direction) => self.change_speed(direction),
             Action::Lane(number) => self.focus(number),
             Action::Back if self.is_above_steps() => self.back(),
             Action::Back
-            | Action::Step(..)
-            | Action::Jump(_)
             | Action::Prompt
             | Action::Digit(_)
             | Action::Erase
-            | Action::GoTo
             | Action::TogglePlay
-            | Action::Look(_)
+            | Action::ToggleFelt
             | Action::ToggleAll
             | Action::NextLens
             | Action::TogglePath
@@ -540,6 +567,7 @@ impl State {
             Action::Step(grain, direction) => {
                 steps.is_playing = false;
                 steps.step(grain, direction);
+                steps.feel_from_here(self.now_ns);
             }
             Action::Jump(end) => steps.jump(end),
             Action::Prompt => steps.prompt = Some(String::new()),
@@ -550,6 +578,7 @@ impl State {
                 steps.go_to(typed.parse().unwrap_or(0));
             }
             Action::TogglePlay => steps.toggle_play(self.now_ns),
+            Action::ToggleFelt => steps.toggle_felt(self.now_ns),
             Action::Look(direction) => steps.look(direction),
             Action::ToggleAll => steps.shows_all = !steps.shows_all,
             Action::NextLens => steps.lens = steps.lens.next(),

@@ -214,7 +214,7 @@ impl State {
                 self.refresh();
             }
             Screen::Find | Screen::List => self.room.is_shown = true,
-            Screen::Steps | Screen::Prompt | Screen::Why | Screen::Reading => {
+            Screen::Steps | Screen::Prompt | Screen::Quiz | Screen::Why | Screen::Reading => {
                 self.steps = None;
                 self.refresh();
             }
