@@ -7,9 +7,11 @@ use glass_etcd::trace::Grain;
 use crate::{
     state::{
         Action, Screen, State,
+        console::{self, Key},
         page::Text as Page,
         steps::Direction::{Back, Forward},
         steps::Relative,
+        text,
     },
     up::api,
 };
@@ -91,6 +93,11 @@ const VIEWS: &[Screen] = &[
     Screen::Reading,
     Screen::Compared,
 ];
+const CONSOLE: &[Screen] = &[Screen::Console];
+const QUIZ: &[Screen] = &[Screen::Quiz];
+/// The screens from which a request can be sent.
+const SEND: &[Screen] =
+    &[Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps, Screen::Why, Screen::Reading];
 
 /// A row that is always valid on its screens.
 const fn row(
@@ -102,6 +109,16 @@ const fn row(
 ) -> Binding {
     let (does, brief) = words;
     Binding { presses, shown, does, brief, places, when: always, effect: Effect::Do(action) }
+}
+
+/// A row for the line that is typed.
+const fn while_typing(
+    presses: &'static [Press],
+    shown: &'static str,
+    words: (&'static str, &'static str),
+    key: Key,
+) -> Binding {
+    row(presses, shown, words, CONSOLE, Action::Console(key))
 }
 
 impl Binding {
@@ -386,6 +403,8 @@ pub(crate) const KEYS: &[Binding] = &[
         .when(has_steps),
     row(&[Char('+'), Char('=')], "+", ("play faster", ""), STEPS, Action::Speed(Forward))
         .when(has_steps),
+    row(&[Char('F')], "F", ("felt time: 1 ms takes 1 s", ""), STEPS, Action::ToggleFelt)
+        .when(has_steps),
     row(&[Char('-')], "-", ("play slower", ""), STEPS, Action::Speed(Back)).when(has_steps),
     row(&[Code(KeyCode::Up), Char('k')], "↑ k", ("look one row up", ""), STEPS, Action::Look(Back))
         .when(has_steps),
@@ -441,6 +460,108 @@ pub(crate) const KEYS: &[Binding] = &[
     ),
     row(&[Char('u')], "u", ("all values, or only changes", ""), STEPS, Action::ToggleAll)
         .when(shows_changes),
+    row(&[Digit], "0-9", ("answer with this number", "answer"), QUIZ, Action::Answer(0))
+        .with_digit(Action::Answer),
+    row(
+        &[Code(KeyCode::Enter)],
+        "Enter",
+        ("answer with the step of »", "this step"),
+        QUIZ,
+        Action::Pick,
+    )
+    .when(is_picking),
+    row(&[Code(KeyCode::Up), Char('k')], "↑ k", ("look one row up", ""), QUIZ, Action::Look(Back)),
+    row(
+        &[Code(KeyCode::Down), Char('j')],
+        "↓ j",
+        ("look one row down", ""),
+        QUIZ,
+        Action::Look(Forward),
+    ),
+    row(
+        &[Code(KeyCode::Right), Char('l')],
+        "→ l",
+        ("skip, and the next step", "skip"),
+        QUIZ,
+        Action::Step(Grain::Story, Forward),
+    ),
+    row(
+        &[Code(KeyCode::Left), Char('h')],
+        "← h",
+        ("skip, and the step before", ""),
+        QUIZ,
+        Action::Step(Grain::Story, Back),
+    ),
+    row(
+        &[Char(']')],
+        "]",
+        ("skip, and a finer step", ""),
+        QUIZ,
+        Action::Step(Grain::Stage, Forward),
+    ),
+    row(
+        &[Char('.')],
+        ".",
+        ("skip, and the next record", ""),
+        QUIZ,
+        Action::Step(Grain::Raw, Forward),
+    ),
+    row(
+        &[Char('P')],
+        "P",
+        ("predict: answer questions", ""),
+        &[Screen::Steps, Screen::Quiz],
+        Action::Predict,
+    )
+    .when(has_steps),
+    row(
+        &[Code(KeyCode::Esc), Char('q')],
+        "Esc q",
+        ("skip the question", "skip"),
+        QUIZ,
+        Action::Skip,
+    ),
+    row(
+        &[Char('i')],
+        "i",
+        ("send a request of your own", "send"),
+        SEND,
+        Action::Console(Key::Open),
+    )
+    .when(takes_requests),
+    row(
+        &[Text],
+        "a-z …",
+        ("put, get, del, txn, lock …", ""),
+        CONSOLE,
+        Action::Console(Key::Type(' ')),
+    )
+    .with_character(|character| Action::Console(Key::Type(character))),
+    while_typing(&[Code(KeyCode::Enter)], "Enter", ("send it", "send"), Key::Send),
+    while_typing(&[Code(KeyCode::Tab)], "Tab", ("complete the word", "complete"), Key::Complete),
+    while_typing(&[Code(KeyCode::Up)], "↑", ("the line sent before", "earlier"), Key::Earlier),
+    while_typing(&[Code(KeyCode::Down)], "↓", ("the line sent after it", ""), Key::Later),
+    while_typing(&[Code(KeyCode::Left)], "←", ("one character back", ""), Key::Left),
+    while_typing(&[Code(KeyCode::Right)], "→", ("one character on", ""), Key::Right),
+    while_typing(&[Code(KeyCode::Home), Ctrl('a')], "Home", ("to the beginning", ""), Key::Home),
+    while_typing(&[Code(KeyCode::End), Ctrl('e')], "End", ("to the end", ""), Key::End),
+    while_typing(
+        &[Code(KeyCode::Backspace)],
+        "Backspace",
+        ("take back a character", ""),
+        Key::Erase,
+    ),
+    while_typing(&[Code(KeyCode::Delete)], "Delete", ("remove a character", ""), Key::Delete),
+    while_typing(&[Ctrl('u')], "Ctrl-U", ("empty the line", ""), Key::Clear),
+    while_typing(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), Key::Close),
+    row(
+        &[Ctrl('x')],
+        "Ctrl-X",
+        ("give up your last request", "give up"),
+        ALL,
+        Action::Console(Key::Cancel),
+    )
+    .when(has_waiting),
     row(
         &[Char('?')],
         "?",
@@ -452,6 +573,7 @@ pub(crate) const KEYS: &[Binding] = &[
             Screen::Steps,
             Screen::Why,
             Screen::Reading,
+            Screen::Quiz,
         ],
         Action::Help,
     ),
@@ -489,6 +611,8 @@ const ALL: &[Screen] = &[
     Screen::Prompt,
     Screen::Why,
     Screen::Reading,
+    Screen::Console,
+    Screen::Quiz,
 ];
 
 /// The keys that are valid while the list of keys is open.
@@ -528,6 +652,23 @@ fn has_requests(state: &State) -> Now {
 /// Whether there are requests, shown or not.
 fn has_more(state: &State) -> Now {
     only_if(!state.list.rows.is_empty() || state.find.is_narrow(), "there is no request yet")
+}
+
+fn takes_requests(state: &State) -> Now {
+    only_if(state.console.is_connected(), console::NOBODY)
+}
+
+/// Whether a request of one's own is under way.
+fn has_waiting(state: &State) -> Now {
+    only_if(state.console.waiting().is_some(), "none of your requests is under way")
+}
+
+/// Whether the open question is answered with a step.
+fn is_picking(state: &State) -> Now {
+    use crate::state::quiz::Kind;
+    let asked = state.steps.as_ref().and_then(|steps| state.quiz.asked(steps));
+    let is_picking = asked.is_some_and(|asked| asked.question.kind == Kind::Pick);
+    only_if(is_picking, "this question is answered with a number")
 }
 
 fn has_steps(state: &State) -> Now {
@@ -645,6 +786,8 @@ mod tests {
             ("One step at full size", Screen::Why),
             ("The source of a step, or its section of the book", Screen::Reading),
             ("Two requests compared", Screen::Compared),
+            ("A request of your own, while it is typed", Screen::Console),
+            ("Steps, while a question is open", Screen::Quiz),
         ];
         assert_eq!(screens.len(), ALL.len());
         let of = |screen| KEYS.iter().filter(move |row| row.places.contains(&screen));

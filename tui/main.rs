@@ -7,6 +7,7 @@
 mod bench;
 mod boot;
 mod chrome;
+mod client;
 mod control;
 mod keys;
 mod lines;

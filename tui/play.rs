@@ -4,7 +4,8 @@
 //!  keyboard thread ─┐
 //!  listener ────────┼─ Input ─► handle(&mut State) ─► view::draw(&State)
 //!  clock ───────────┤                   │
-//!  glass up ────────┘◄──── Command ─────┘
+//!  glass up ────────┤◄──── Command ─────┤
+//!  client ──────────┘◄──── Errand ──────┘
 //! ```
 //!
 //! The loop takes inputs from one closed enum and passes each to one function that does not depend
@@ -34,10 +35,11 @@ use tokio::{
 
 use crate::{
     boot,
+    client::Client,
     control::{Control, Controller},
     keys::{self, Found},
     source::{Listener, Message},
-    state::{Action, State, room::Left, steps::Direction},
+    state::{Action, State, console::Answer, room::Left, steps::Direction},
     up::api::{Command, Reply},
     view::{self, Look},
 };
@@ -81,6 +83,8 @@ pub(crate) enum Input {
     Replied(Command, Reply),
     /// What came of a moment that was booted.
     Booted(Vec<String>),
+    /// What came of a request of one's own.
+    Answered(Answer),
     /// The source has ended.
     Closed,
     /// The process received a signal to terminate.
@@ -109,6 +113,7 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
         }
         Input::Replied(command, reply) => state.replied(&command, reply),
         Input::Booted(told) => state.booted(told),
+        Input::Answered(answer) => state.answered(answer),
         Input::Closed => {
             state.is_closed = true;
             state.refresh();
@@ -221,6 +226,7 @@ struct Inputs {
     control: Option<Controller>,
     /// Moments that were booted, and the sender for those that are.
     booted: (mpsc::Sender<Vec<String>>, mpsc::Receiver<Vec<String>>),
+    client: Client,
     ticked: u64,
     /// When the last two ticks came, the older first.
     came: [std::time::Instant; 2],
@@ -239,6 +245,7 @@ impl Inputs {
             listener,
             control: control.map(Controller::new),
             booted: mpsc::channel(1),
+            client: Client::new(),
             ticked: 0,
             came: [clock::now(); 2],
             keyboard: Keyboard::open()?,
@@ -263,6 +270,7 @@ impl Inputs {
             }
             (command, reply) = reply_of(&mut self.control) => Input::Replied(command, reply),
             Some(told) = self.booted.1.recv() => Input::Booted(told),
+            answer = self.client.next() => Input::Answered(answer),
             message = next_of(&mut self.listener) => self.of_listener(message),
         }
     }
@@ -272,7 +280,8 @@ impl Inputs {
         POLL_EVERY + LATE < self.came[1] - self.came[0]
     }
 
-    /// Sends the commands of the last keys, and from time to time a request for a report.
+    /// Sends the requests and the commands of the last keys, and from time to time a request for a
+    /// report.
     fn send(&mut self, state: &mut State, is_tick: bool) {
         if let Some((place, moment)) = state.job() {
             let booted = self.booted.0.clone();
@@ -281,6 +290,11 @@ impl Inputs {
                 // A player that has ended needs no answer.
                 let _ = booted.blocking_send(boot::perform(&place, &moment));
             });
+        }
+        state.errands().into_iter().for_each(|errand| self.client.run(errand));
+        if let Some(note) = state.quiz.take_note() {
+            // Without the note the question is asked again at the next start.
+            _ = std::fs::write(note, "the player has asked its first question\n");
         }
         let Some(control) = &mut self.control else { return };
         state.commands().into_iter().for_each(|command| control.send(command));

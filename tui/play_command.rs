@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, BufReader, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -28,6 +29,8 @@ use crate::{
 
 /// Messages queued for the player; beyond that, the members' streams are held back.
 const WAITING_MAX: usize = 64;
+/// The file in the data directory that says that the question of the first run was asked.
+const FIRST_QUESTION: &str = "first-question-asked";
 
 /// The command line of `glass play`.
 #[derive(Debug, clap::Args)]
@@ -90,7 +93,7 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
         None if is_terminal => {
             let control = other(args);
             let place = control.is_some().then_some(&args.place);
-            live(&args.endpoints, (control, place), anchor, look).map(|_| ())
+            live(&args.endpoints, (control, place, None), anchor, look).map(|_| ())
         }
         None => Err(io::Error::other(
             "the player needs a terminal; `glass trace tail` prints what live members do",
@@ -116,7 +119,9 @@ pub(crate) fn beside(
         .flat_map(|member| member.client_urls.iter().map(|url| (url.clone(), member.name.clone())));
     let (endpoints, names): (Vec<String>, Vec<String>) = named.unzip();
     let control = Some((Control(base.to_owned()), hands, names));
-    live(&endpoints, (control, Some(place)), None, look)
+    // The first run of a data directory has a question of its own.
+    let note = Some(base.join(FIRST_QUESTION)).filter(|note| !note.exists());
+    live(&endpoints, (control, Some(place), note), None, look)
 }
 
 /// The `glass up` of another process, and the process at each endpoint, if it runs all of them.
@@ -139,10 +144,19 @@ fn names_of(endpoints: &[String], members: &[up::Member]) -> Option<Vec<String>>
     endpoints.iter().map(name).collect()
 }
 
-/// Plays what these members do until the user quits.
+/// The `glass up` of the members, whether the player may stop them, and the process at each
+/// endpoint.
+type Supervisor = (Control, Hands, Vec<String>);
+
+/// The `glass up` of the members, whether the player may stop them, and the process at each
+/// endpoint.
+type Supervisor = (Control, Hands, Vec<String>);
+
+/// Plays what these members do until the user quits. `note` is where to note that the question of
+/// the first run was asked, if it is to be asked.
 fn live(
     endpoints: &[String],
-    (control, place): (Option<(Control, Hands, Vec<String>)>, Option<&crate::Cluster>),
+    (control, place, note): (Option<Supervisor>, Option<&crate::Cluster>, Option<PathBuf>),
     anchor: Option<Anchor>,
     look: Look,
 ) -> io::Result<Left> {
@@ -152,6 +166,8 @@ fn live(
         let mut state = State::of_endpoints(endpoints, BYTES_MAX);
         state.origin = Origin::Live(endpoints.to_vec());
         state.trials.place = place.cloned();
+        state.console.connect(traces());
+        note.into_iter().for_each(|note| state.quiz.expect_first(note));
         if let Some(anchor) = anchor {
             state.await_step(anchor).map_err(io::Error::other)?;
         }
@@ -161,6 +177,11 @@ fn live(
         });
         play::run(state, Some(listener), control, look).await
     })
+}
+
+/// The first half of the ids of this player's traces: random, so that no other player has the same.
+fn traces() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 fn state(file: &Path, anchor: Option<Anchor>) -> io::Result<State> {

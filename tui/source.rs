@@ -224,17 +224,22 @@ fn hello_of(hello: glasspb::Hello) -> Hello {
 }
 
 async fn channel(endpoint: &str) -> Result<Channel, String> {
+    self::endpoint(endpoint)?.connect().await.map_err(|error| cause(&error))
+}
+
+/// How to reach a member at this endpoint.
+pub(crate) fn endpoint(endpoint: &str) -> Result<Endpoint, String> {
     if endpoint.starts_with("https://") {
         return Err("TLS is not supported yet".to_owned());
     }
     let uri =
         if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
     let endpoint = Endpoint::from_shared(uri).map_err(|error| error.to_string())?;
-    endpoint.connect_timeout(CONNECT).connect().await.map_err(|error| cause(&error))
+    Ok(endpoint.connect_timeout(CONNECT))
 }
 
 /// The innermost cause of an error: "Connection refused" is more useful than "transport error".
-fn cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn cause(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;

@@ -7,6 +7,7 @@
 //!                     ├─ room           the cluster view: who runs, and what to do to whom
 //!                     ├─ list           the requests, and which one is chosen
 //!                     ├─ find           what the list is narrowed to
+//!                     ├─ console        requests of one's own, and what became of them
 //!                     └─ steps          one story, the cursor in it, the lens on it
 //! ```
 //!
@@ -14,8 +15,9 @@
 //! recording draw the same screens, and stepping back is as exact as stepping forward. Live members
 //! add only one thing: how long ago each of them sent something.
 //!
-//! Left out: editing. The player never writes into the cluster that it watches. It stops and starts
-//! members, and cuts links between them, through the `glass up` that runs them, after asking.
+//! The player changes the cluster that it watches in two ways only, and both are asked for: it sends
+//! the requests that are typed (`console`), and it stops and starts members, and cuts links between
+//! them, through the `glass up` that runs them, after asking (`room`).
 
 pub(crate) mod afterwards;
 pub(crate) mod ahead;
@@ -41,6 +43,8 @@ pub(crate) mod text;
 pub(crate) mod alive;
 pub(crate) mod compared;
 pub(crate) mod disk;
+pub(crate) mod console;
+pub(crate) mod felt;
 pub(crate) mod figures;
 pub(crate) mod find;
 pub(crate) mod forecast;
@@ -52,6 +56,8 @@ pub(crate) mod room;
 pub(crate) mod lens;
 pub(crate) mod list;
 pub(crate) mod player;
+pub(crate) mod quiz;
+pub(crate) mod reads;
 pub(crate) mod sentence;
 pub(crate) mod steps;
 

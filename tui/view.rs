@@ -9,6 +9,7 @@
 //!  why      the step at full size ─ keys
 //!  reading  the source of the step, or its section of the book ─ keys
 //!  help     the keys that are valid now
+//!  console  the request that is typed, and those that were sent, above the keys of the others
 //! ```
 //!
 //! Colour is never the only sign: the leader is in capitals, the cursor is `»`, and what has not
@@ -18,9 +19,12 @@ pub(crate) mod pen;
 
 pub(crate) mod cluster;
 pub(crate) mod compared;
+pub(crate) mod console;
+pub(crate) mod felt;
 pub(crate) mod help;
 pub(crate) mod list;
 pub(crate) mod plain;
+pub(crate) mod quiz;
 pub(crate) mod reading;
 pub(crate) mod steps;
 pub(crate) mod why;
@@ -53,9 +57,19 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) -> Targets 
     }
     let bottom = Rect { y: area.y + area.height - 1, height: 1, ..area };
     let said = said(state);
-    let body = Rect { height: area.height - 1 - u16::from(said.is_some()), ..area };
+    let own = if state.is_helping { 0 } else { console::height(state, area) };
+    let felt = state.steps.as_ref().filter(|_| state.place() == Screen::Steps);
+    let felt = felt.filter(|steps| !state.is_helping && felt::is_shown(steps));
+    let below = 1 + u16::from(said.is_some()) + own + u16::from(felt.is_some());
+    let body = Rect { height: area.height.saturating_sub(below), ..area };
+    let mut below = body.bottom();
+    if let Some(steps) = felt {
+        felt::draw(&mut pen, Rect { y: below, height: 1, ..area }, state, steps);
+        below += 1;
+    }
+    console::draw(&mut pen, Rect { y: below, height: own, ..area }, state);
     if let Some(said) = said {
-        let line = Rect { y: body.bottom(), height: 1, ..area };
+        let line = Rect { y: bottom.y - 1, height: 1, ..area };
         pen.text(line, 0, &format!(" {said}"), Tone::Strong);
     }
     if let (false, Some(page)) = (state.is_helping, &state.compared) {
@@ -63,7 +77,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) -> Targets 
         draw_keys(&mut pen, bottom, state);
         return Targets::default();
     }
-    match (state.is_helping, state.place(), &state.steps) {
+    match (state.is_helping, state.place_below(), &state.steps) {
         (true, _, _) => help::draw(&mut pen, body, state),
         (false, Screen::Cluster | Screen::Moment | Screen::Ask | Screen::Leaving, _) => {
             cluster::draw(&mut pen, body, state);

@@ -46,6 +46,11 @@ impl Context {
         })
     }
 
+    /// The `traceparent` of a request that this caller sends.
+    pub fn parent(&self) -> String {
+        format!("00-{:032x}-{:016x}-{:02x}", self.trace, self.span, u8::from(self.is_sampled))
+    }
+
     /// The `traceresponse` for a request of this caller: its trace, our span in it, and whether we
     /// keep it.
     pub fn response(&self, request: u64, is_kept: bool) -> String {

@@ -1,4 +1,4 @@
-//! The panel below the lanes: four questions that can be asked at every cursor.
+//! The panel below the lanes: five questions that can be asked at every cursor.
 //!
 //! *Changed* is about the step at the look cursor; the others are about the cluster after the step
 //! at the time cursor has happened. An answer that needs a member without records says so, and
@@ -13,6 +13,8 @@ use glass_etcd::{
 use super::{
     kept::{Kept, Log},
     lanes::Lane,
+    player::Head,
+    reads,
     steps::{Lens, Steps},
     story::{Moment, Step, Subject},
     watermarks::{self, Water},
@@ -22,12 +24,28 @@ use super::{
 /// A line of an answer: pieces that must not be broken.
 pub(crate) type Line = Vec<String>;
 
-/// The answer, most important line first.
-pub(crate) fn lines(recording: &Recording, steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
+/// The heading of the panel.
+pub(crate) fn title(steps: &Steps) -> String {
+    match steps.lens {
+        Lens::Changed => "CHANGED".to_owned(),
+        Lens::Durable => "DURABLE NOW".to_owned(),
+        Lens::WhoKnows => "WHO KNOWS".to_owned(),
+        Lens::Reads => reads::title(steps),
+        Lens::Cost => "COST".to_owned(),
+    }
+}
+
+/// The answer, most important line first. `heads` say which members run at the cursor.
+pub(crate) fn lines(
+    recording: &Recording,
+    steps: &Steps,
+    (lanes, heads): (&[Lane], &[Head]),
+) -> Vec<Line> {
     match steps.lens {
         Lens::Changed => changed(recording, steps, lanes, steps.shows_all),
         Lens::Durable => durable(steps, lanes),
         Lens::WhoKnows => who_knows(steps, lanes),
+        Lens::Reads => reads::lines(steps, lanes, heads),
         Lens::Cost => cost(steps, lanes),
     }
 }
@@ -144,7 +162,7 @@ pub(crate) fn durable(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     if is_lost {
         return vec![vec![LOST.to_owned()]];
     }
-    let kept: Vec<Kept> = lanes.iter().map(|lane| steps.kept(log, lane)).collect();
+    let kept = kept(steps, log, lanes);
     let is_committed = !will_be && lanes.iter().any(|lane| steps.knows(log, lane) == Some(true));
     let states = lanes.iter().zip(&kept).map(|(lane, kept)| {
         let state = match kept {
@@ -169,13 +187,42 @@ fn nothing_to_keep(subject: Subject) -> &'static str {
     }
 }
 
+/// Whether the story's write survives a power failure at the cursor; `None` if it has no entry, or if
+/// that is unknown.
+pub(crate) fn survives(steps: &Steps, lanes: &[Lane]) -> Option<bool> {
+    let log = steps.log.as_ref().filter(|_| !steps.is_lost)?;
+    let [safe, unknown] = counted(&kept(steps, log, lanes));
+    let needed = lanes.len() / 2 + 1;
+    let is_committed = lanes.iter().any(|lane| steps.knows(log, lane) == Some(true));
+    match () {
+        () if needed <= safe || is_committed => Some(true),
+        () if needed <= safe + unknown => None,
+        () => Some(false),
+    }
+}
+
+/// How many disks are known to have the story's entry at the cursor.
+pub(crate) fn synced(steps: &Steps, lanes: &[Lane]) -> Option<usize> {
+    let log = steps.log.as_ref()?;
+    Some(counted(&kept(steps, log, lanes))[0])
+}
+
+fn kept(steps: &Steps, log: &Log, lanes: &[Lane]) -> Vec<Kept> {
+    lanes.iter().map(|lane| steps.kept(log, lane)).collect()
+}
+
+/// How many disks have the entry, and of how many that is unknown.
+fn counted(kept: &[Kept]) -> [usize; 2] {
+    let safe = kept.iter().filter(|kept| kept.is_safe()).count();
+    [safe, kept.iter().filter(|kept| matches!(kept, Kept::Unknown)).count()]
+}
+
 /// Whether a majority of the disks has the entry. Once it is committed, one has, even if not all of
 /// its records were captured.
 fn verdict(kept: &[Kept], is_committed: bool) -> String {
     let members = kept.len();
     let needed = members / 2 + 1;
-    let safe = kept.iter().filter(|kept| kept.is_safe()).count();
-    let unknown = kept.iter().filter(|kept| matches!(kept, Kept::Unknown)).count();
+    let [safe, unknown] = counted(kept);
     let of = format!("synced on {safe} of {members}, {needed} needed");
     if needed <= safe {
         format!("power cut now: the write SURVIVES ({of})")

@@ -16,6 +16,7 @@ use super::{
     alive::Signs,
     anchor::Anchor,
     compared::Compared,
+    console::{self, Console},
     figures::Figures,
     find::Find,
     forget,
@@ -23,6 +24,7 @@ use super::{
     lanes::{self, Lane},
     list::List,
     page::Text,
+    quiz::Quiz,
     room::{self, Hands, Room},
     steps::{Direction, Relative, Steps},
     story,
@@ -39,11 +41,13 @@ use crate::{
 mod boot;
 mod cluster;
 mod heads;
+mod console_keys;
 mod learned;
 mod links;
 mod manners;
 mod news;
 mod wishes;
+mod quiz_keys;
 
 use learned::Learned;
 use news::News;
@@ -137,6 +141,16 @@ pub(crate) enum Action {
     /// Go to the step with that number.
     GoTo,
     TogglePlay,
+    /// Ask questions on the way, or stop that.
+    Predict,
+    /// Answer with this digit.
+    Answer(u8),
+    /// Answer with the step that is looked at.
+    Pick,
+    /// Leave the question unanswered.
+    Skip,
+    /// Play so slowly that time is felt, or stop that.
+    ToggleFelt,
     /// Play one notch faster or slower.
     Speed(Direction),
     /// Step in one lane only, counted from 1; 0 for all.
@@ -155,6 +169,8 @@ pub(crate) enum Action {
     Read(Text),
     /// Turn its pages by lines, down when positive.
     Turn(isize),
+    /// Type a request of one's own, or do something with those that were sent.
+    Console(console::Key),
 }
 
 /// The current screen; it decides which keys are valid.
@@ -181,6 +197,10 @@ pub(crate) enum Screen {
     Reading,
     /// A page of text over the screen.
     Compared,
+    /// The step view, while a question is open.
+    Quiz,
+    /// Any of them, while a request is typed.
+    Console,
 }
 
 /// The head of a lane: the known state of a member.
@@ -206,6 +226,10 @@ pub(crate) struct State {
     pub(crate) list: List,
     /// What the list is narrowed to.
     pub(crate) find: Find,
+    /// Requests of one's own.
+    pub(crate) console: Console,
+    /// The questions of the mode that asks.
+    pub(crate) quiz: Quiz,
     /// The story in the step view; `None` in the list.
     pub(crate) steps: Option<Steps>,
     /// Whether the list of keys covers the screen.
@@ -252,6 +276,8 @@ impl State {
             trials: boot::Trials::default(),
             list: List::default(),
             find: Find::default(),
+            console: Console::default(),
+            quiz: Quiz::default(),
             steps: None,
             is_helping: false,
             help: Help::default(),
@@ -359,6 +385,7 @@ impl State {
         for event in &recording.events[first..] {
             self.learned.learn(recording, event);
             self.news = self.news.max(News::of(event));
+            self.console.learn(event);
         }
         if self.bytes_max < self.memory.bytes() {
             let open = self.steps.as_ref().map(|steps| steps.subject);
@@ -376,10 +403,16 @@ impl State {
             self.refresh();
         }
         let is_played = self.steps.as_mut().is_some_and(|steps| steps.tick(now_ns));
+        let is_played = self.steps.as_mut().is_some_and(|steps| steps.feel(now_ns)) || is_played;
+        if is_played {
+            self.ask_on_the_way();
+        }
+        self.open_own_story();
         // Outside of a story, screens of live members show how long ago each sent something.
         let is_live = !self.memory.seen().is_empty();
         let is_ageing = is_live && (self.steps.is_none() || self.room.is_shown);
-        self.version += u64::from(is_played || is_ageing);
+        let is_waiting = self.console.waiting().is_some();
+        self.version += u64::from(is_played || is_ageing || is_waiting);
     }
 
     /// Rebuilds everything that is derived from the recording. All of it has one order, so that no
@@ -406,6 +439,11 @@ impl State {
 
     /// The current screen, below the list of keys.
     pub(crate) fn place(&self) -> Screen {
+        if self.console.typed.is_some() { Screen::Console } else { self.place_below() }
+    }
+
+    /// The current screen, below the list of keys and the line that is typed.
+    pub(crate) fn place_below(&self) -> Screen {
         if self.compared.is_some() {
             return Screen::Compared;
         }
@@ -420,6 +458,7 @@ impl State {
             None if self.find.typed.is_some() => Screen::Find,
             None => Screen::List,
             Some(steps) if steps.prompt.is_some() => Screen::Prompt,
+            Some(steps) if self.quiz.is_open(steps) => Screen::Quiz,
             Some(steps) if steps.reading.is_some() => Screen::Reading,
             Some(steps) if steps.is_zoomed => Screen::Why,
             Some(_) => Screen::Steps,
@@ -430,6 +469,7 @@ impl State {
     pub(crate) fn update(&mut self, action: Action) -> bool {
         self.version += 1;
         self.forget_notices();
+        self.leave_console(action);
         match action {
             Action::Quit => return false,
             Action::Help | Action::Seek(_) | Action::Scroll(_) => self.update_help(action),
@@ -462,23 +502,29 @@ impl State {
             | Action::Boot
             | Action::LeaveRunning
             | Action::Confirm => return self.update_room(action),
+            Action::Console(key) => self.update_console(key),
+            Action::Predict
+            | Action::Answer(_)
+            | Action::Pick
+            | Action::Skip
+            | Action::Look(_)
+            | Action::Jump(_)
+            | Action::GoTo
+            | Action::Step(..) => self.update_quiz(action),
             Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
             Action::Erase if self.steps.is_none() => self.update_find(action),
             Action::Speed(direction) => self.change_speed(direction),
             Action::Lane(number) => self.focus(number),
             Action::Back if self.is_above_steps() => self.back(),
             Action::Back
-            | Action::Step(..)
-            | Action::Jump(_)
             | Action::GoAt(_)
             | Action::Follow(_)
             | Action::TogglePace
             | Action::Prompt
             | Action::Digit(_)
             | Action::Erase
-            | Action::GoTo
             | Action::TogglePlay
-            | Action::Look(_)
+            | Action::ToggleFelt
             | Action::ToggleAll
             | Action::NextLens
             | Action::TogglePath
@@ -526,6 +572,7 @@ impl State {
                 if direction == Direction::Forward && !self.memory.seen().is_empty() {
                     steps.wait_at_end();
                 }
+                steps.feel_from_here(self.now_ns);
             }
             Action::Follow(to) => steps.follow(to),
             Action::GoAt(place) => steps.go(place),
@@ -539,6 +586,7 @@ impl State {
                 steps.go_to(typed.parse().unwrap_or(0));
             }
             Action::TogglePlay => steps.toggle_play(self.now_ns),
+            Action::ToggleFelt => steps.toggle_felt(self.now_ns),
             Action::Look(direction) => steps.look(direction),
             Action::ToggleAll => steps.shows_all = !steps.shows_all,
             Action::NextLens => steps.lens = steps.lens.next(),

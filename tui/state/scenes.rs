@@ -220,6 +220,10 @@ pub(crate) fn put() -> Scene {
             scene.close(1, &rpc, Stage::Rpc, PUT, &[2, 10, 28, 8, 0]);
         }
     }
+    let is_put = |event: &&mut Event| event.stage == Stage::TreeIndexPut;
+    for event in scene.recording.events.iter_mut().filter(is_put) {
+        event.key = Some(KeyText { bytes: b"foo".to_vec(), length: 3 });
+    }
     scene.at(101_000).keyframes(42, 8, 41, 20_113);
     stored(&mut scene);
     scene

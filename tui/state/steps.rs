@@ -23,9 +23,11 @@ use glass_etcd::{
 use super::{
     axis::Axis,
     book,
+    felt::Felt,
     kept::{Kept, Log},
     lanes::Lane,
     page::{Reading, Text},
+    reads::History,
     sources,
     story::{self, Moment, Step, Subject, Told, Unknown},
     watermarks::{self, States, Water, Watermarks},
@@ -79,6 +81,8 @@ pub(crate) enum Lens {
     Durable,
     /// Which member knows that it is committed?
     WhoKnows,
+    /// What would a read of the key answer?
+    Reads,
     /// Where did the time go?
     Cost,
 }
@@ -89,18 +93,9 @@ impl Lens {
         match self {
             Lens::Changed => Lens::Durable,
             Lens::Durable => Lens::WhoKnows,
-            Lens::WhoKnows => Lens::Cost,
+            Lens::WhoKnows => Lens::Reads,
+            Lens::Reads => Lens::Cost,
             Lens::Cost => Lens::Changed,
-        }
-    }
-
-    /// The heading of the panel.
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Lens::Changed => "CHANGED",
-            Lens::Durable => "DURABLE NOW",
-            Lens::WhoKnows => "WHO KNOWS",
-            Lens::Cost => "COST",
         }
     }
 }
@@ -139,6 +134,8 @@ pub(crate) struct Steps {
     pub(crate) lens: Lens,
     /// Whether all watermarks are listed, or only those that the step changed.
     pub(crate) shows_all: bool,
+    /// Felt time, while it runs.
+    pub(crate) felt: Option<Felt>,
     /// Whether playing is on.
     pub(crate) is_playing: bool,
     /// Whether the time between two steps is in proportion to that in the cluster.
@@ -156,6 +153,8 @@ pub(crate) struct Steps {
     /// How long the whole took, in nanoseconds: the request's rpc, or everything that belongs to
     /// the story as far as it was captured.
     pub(crate) whole_ns: u64,
+    /// The versions of the key that the story names.
+    pub(crate) history: History,
     /// How long steps usually take.
     pub(crate) usuals: Usuals,
     /// The watermarks of each member at each of its moments.
@@ -186,6 +185,7 @@ impl Steps {
             shows_path: false,
             lens: Lens::Changed,
             shows_all: false,
+            felt: None,
             is_playing: false,
             is_in_proportion: false,
             is_waiting: false,
@@ -194,6 +194,7 @@ impl Steps {
             reading: None,
             notice: None,
             whole_ns: 0,
+            history: History::default(),
             usuals: Usuals::of(recording),
             states: watermarks::states(recording),
             axis: told.axis,
@@ -201,6 +202,7 @@ impl Steps {
             due_ns: 0,
         };
         steps.whole_ns = steps.whole();
+        steps.read_history(recording);
         steps.jump(Direction::Back);
         steps.notice = None;
         steps
@@ -231,11 +233,21 @@ impl Steps {
         self.states = watermarks::states(recording);
         self.usuals = Usuals::of(recording);
         self.whole_ns = self.whole();
+        self.read_history(recording);
         true
     }
 
+    /// Reads the versions of the key that the story names.
+    fn read_history(&mut self, recording: &Recording) {
+        let own = || self.steps.iter().filter(|step| step.is_own).map(|step| &step.event);
+        // A range is no single key.
+        let is_range = own().any(|event| event.range_end.is_some());
+        let key = own().find_map(|event| event.key.as_ref()).filter(|_| !is_range);
+        self.history = History::of(recording, &self.states, key);
+    }
+
     /// Whether stepping in this grain stops here.
-    fn stops(&self, at: usize, grain: Grain) -> bool {
+    pub(super) fn stops(&self, at: usize, grain: Grain) -> bool {
         let step = &self.steps[at];
         step.grain <= grain && self.focus.is_none_or(|lane| lane == step.lane)
     }

@@ -231,7 +231,7 @@ fn the_write_survives_a_power_cut_from_the_second_fsync_on() {
         let step = &steps.steps[now];
         let is_sync = step.event.stage == Stage::WalFsync && step.moment == Moment::Done;
         synced += usize::from(is_sync);
-        let verdict = lens::lines(&scene.recording, &steps, &lanes)[0].concat();
+        let verdict = lens::lines(&scene.recording, &steps, (&lanes, &[]))[0].concat();
         let survives = verdict.contains("SURVIVES");
         assert_eq!(survives, 2 <= synced, "{verdict} after {synced} fsyncs");
     }
@@ -245,14 +245,14 @@ fn a_member_without_records_counts_neither_way() {
     assert_eq!(lanes.len(), 3, "the leader is known from the messages of the others");
     let mut steps = story_of(&scene, Subject::Request(PUT));
     steps.lens = Lens::Durable;
-    let before_any_sync = lens::lines(&scene.recording, &steps, &lanes)[0].concat();
+    let before_any_sync = lens::lines(&scene.recording, &steps, (&lanes, &[]))[0].concat();
     assert!(before_any_sync.contains("MAY BE LOST"), "{before_any_sync}");
     let one = steps
         .steps
         .iter()
         .position(|s| s.event.stage == Stage::WalFsync && s.moment == Moment::Done);
     steps.now = one.unwrap();
-    let after_one = lens::lines(&scene.recording, &steps, &lanes)[0].concat();
+    let after_one = lens::lines(&scene.recording, &steps, (&lanes, &[]))[0].concat();
     assert!(after_one.contains("UNKNOWN"), "{after_one}");
 }
 
@@ -301,10 +301,10 @@ fn an_entry_that_another_has_replaced_is_lost_and_survives_nothing() {
     // The others replace it when the story is over, so it is not lost yet at its last step.
     steps.jump(Direction::Forward);
     steps.lens = Lens::Durable;
-    let lines = lens::lines(&scene.recording, &steps, &lanes).concat().concat();
+    let lines = lens::lines(&scene.recording, &steps, (&lanes, &[])).concat().concat();
     assert!(lines.contains("later a new leader's entry replaced it"), "{lines}");
     steps.lens = Lens::WhoKnows;
-    let lines = lens::lines(&scene.recording, &steps, &lanes).concat().concat();
+    let lines = lens::lines(&scene.recording, &steps, (&lanes, &[])).concat().concat();
     assert!(!lines.contains("✔ knows"), "{lines}");
 }
 
@@ -332,7 +332,7 @@ fn missing_before_the_last(change: impl FnOnce(&mut Scene)) -> Option<String> {
     let mut steps = story_of(&scene, Subject::Request(PUT));
     steps.grain = Grain::Raw;
     steps.jump(Direction::Forward);
-    let pieces = lens::lines(&scene.recording, &steps, &lanes).concat();
+    let pieces = lens::lines(&scene.recording, &steps, (&lanes, &[])).concat();
     pieces.into_iter().find(|piece| piece.ends_with(" before this"))
 }
 
@@ -387,7 +387,7 @@ fn the_beginning_of_a_cancelled_step_is_not_cancelled() {
         let step = steps.iter().find(is_meant).unwrap();
         (words::step(step, &lanes).join(" "), step.event.flags & FLAG_CANCELLED != 0)
     };
-    assert_eq!(("rpc KV/Put".to_owned(), false), said(Moment::Begin));
+    assert_eq!(("rpc KV/Put foo".to_owned(), false), said(Moment::Begin));
     assert_eq!(("rpc fails Canceled 14.4 ms".to_owned(), true), said(Moment::Done));
 }
 
@@ -404,7 +404,7 @@ fn a_request_of_the_member_itself_has_no_client() {
         let mut steps = story_of(scene, Subject::Request(PUT));
         steps.jump(Direction::Forward);
         steps.lens = Lens::WhoKnows;
-        lens::lines(&scene.recording, &steps, &lanes)[1].concat()
+        lens::lines(&scene.recording, &steps, (&lanes, &[]))[1].concat()
     };
     assert_eq!("no client asked for this", client(&scene));
     assert_eq!("client ✔ received ok", client(&scenes::put()));
@@ -421,13 +421,13 @@ fn another_entry_at_the_same_index_does_not_count_as_this_one() {
     let lanes = lanes(&scene.recording);
     let mut steps = story_of(&scene, Subject::Request(PUT));
     steps.lens = Lens::Durable;
-    let states = lens::lines(&scene.recording, &steps, &lanes)[1].clone();
+    let states = lens::lines(&scene.recording, &steps, (&lanes, &[]))[1].clone();
     assert_eq!(
         ["entry 42:", "etcd-01 ✘ not yet", "etcd-02 ✘ not yet", "etcd-03 ✘ not yet"],
         *states
     );
     steps.jump(Direction::Forward);
-    let states = lens::lines(&scene.recording, &steps, &lanes)[1].clone();
+    let states = lens::lines(&scene.recording, &steps, (&lanes, &[]))[1].clone();
     assert!(states[1..].iter().all(|state| state.contains('✔')), "{states:?}");
 }
 

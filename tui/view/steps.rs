@@ -4,7 +4,7 @@
 //!  title        what, where, which step of how many
 //!  heads        each member as it stood at the cursor
 //!  rows         one step a line; below ◆ NOW is the future
-//!  lens         changed, durable now, who knows, cost
+//!  lens         changed, durable now, who knows, what reads answer, cost
 //!  why          the step at the look cursor, in words
 //! ```
 //!
@@ -21,7 +21,7 @@ use ratatui::layout::Rect;
 use super::{
     list::{result, role, since, unwell, what, window},
     pen::{Pen, Tone, pack_words},
-    reading, why,
+    quiz, reading, why,
 };
 use crate::{
     state::{
@@ -44,7 +44,7 @@ pub(crate) use row::message_words;
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
     let below = Rect { y: area.y + 1, height: area.height - 1, ..area };
     let narrow = usize::from(area.width).saturating_sub(2);
-    let answer = lens::lines(state.recording(), steps, &state.lanes);
+    let answer = lens::lines(state.recording(), steps, (&state.lanes, &state.heads()));
     let lens_lines = packed(pen, &answer, narrow).len();
     let rooms = Rooms::of(below, state.lanes.len(), u16::try_from(lens_lines).unwrap_or(u16::MAX));
     let wanted = steps.focus.unwrap_or_else(|| steps.steps.get(steps.look).map_or(0, |s| s.lane));
@@ -67,6 +67,11 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
         pen.border(room);
         Rect { x: room.x + 1, width: room.width - 1, ..room }
     };
+    if let Some(asked) = state.quiz.asked(steps) {
+        let height = rooms.lens.height + rooms.why.height;
+        let room = panel(pen, Rect { height, ..rooms.lens });
+        return quiz::draw(pen, room, (state, steps), asked);
+    }
     let lens = panel(pen, rooms.lens);
     draw_lens(pen, lens, steps, &answer);
     let why_area = panel(pen, rooms.why);
@@ -96,12 +101,23 @@ fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: 
     };
     let right = format!("{grain} {at}/{total}   {playing} {}{focus}{hidden} ", steps.speed_word());
     let room = usize::from(width).saturating_sub(right.chars().count() + 1);
-    let left = pen.words(&format!(" {}", subject(state, steps)));
+    let hides = state.quiz.hides(steps);
+    let subject = if hides { asked_for(state, steps) } else { subject(state, steps) };
+    let left = pen.words(&format!(" {subject}"));
     format!("{:<room$} {right}", words::cut(&left, room))
 }
 
 /// The longest key in a title.
 const KEY: usize = 40;
+
+/// The subject of the story without what came of it.
+fn asked_for(state: &State, steps: &Steps) -> String {
+    let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
+    let Some(row) = row else { return subject(state, steps) };
+    let (rpc, key) = what(row, KEY);
+    let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
+    format!("{rpc} {key} on {}", member.map_or("unknown", |lane| &lane.name))
+}
 
 /// One line about the subject of the story.
 pub(crate) fn subject(state: &State, steps: &Steps) -> String {
@@ -112,14 +128,12 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
             Subject::Cluster(address) => address.text(&state.recording().members),
         };
     };
-    let (rpc, key) = what(row, KEY);
-    let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
-    let member = member.map_or("unknown", |lane| &lane.name);
+    let asked = asked_for(state, steps);
     let revision = row.revision.map_or_else(String::new, |revision| format!("   rev {revision}"));
     let lost = if steps.is_lost { "   its entry is lost" } else { "" };
     let through = through::summary(&state.recording().members, &steps.through);
     let through = through.map_or_else(String::new, |through| format!("   {through}"));
-    format!("{rpc} {key} on {member}{revision}   {}{lost}{through}", result(row))
+    format!("{asked}{revision}   {}{lost}{through}", result(row))
 }
 
 fn draw_heads(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), columns: &Columns) {
@@ -183,7 +197,12 @@ fn head_numbers(head: &Head) -> (String, Tone) {
 }
 
 fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, columns: &Columns) {
-    let rows = steps.rows();
+    let mut rows = steps.rows();
+    if state.quiz.hides(steps) {
+        let shown = steps.now.max(steps.look);
+        let last = rows.iter().rposition(|row| matches!(row, Row::Step(at) if *at <= shown));
+        rows.truncate(last.map_or(0, |last| last + 1));
+    }
     if rows.is_empty() {
         pen.text(area, 0, " unknown: no record of this request is left", Tone::Bad);
         return;
@@ -250,7 +269,7 @@ fn packed(pen: &Pen<'_>, answer: &[lens::Line], width: usize) -> Vec<String> {
 }
 
 fn draw_lens(pen: &mut Pen<'_>, area: Rect, steps: &Steps, answer: &[lens::Line]) {
-    pen.rule(area, 0, steps.lens.title());
+    pen.rule(area, 0, &lens::title(steps));
     let lines = packed(pen, answer, usize::from(area.width).saturating_sub(2));
     let room = usize::from(area.height.saturating_sub(1));
     for (line, at) in lines.iter().take(room).zip(1..) {

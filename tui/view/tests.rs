@@ -21,7 +21,11 @@ use crate::{
     },
 };
 
+mod console;
+mod felt;
 mod manners;
+mod quiz;
+mod reads;
 mod sentences;
 mod walk;
 
@@ -199,7 +203,7 @@ fn restricted_to_a_lane_the_cursor_is_in_it_and_the_others_stand_back() {
 
 #[test]
 fn a_put_at_its_end_with_the_cost() {
-    check("put_last", &opened(scenes::put(), "enter G x x x"));
+    check("put_last", &opened(scenes::put(), "enter G x x x x"));
 }
 
 #[test]

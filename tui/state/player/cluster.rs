@@ -186,6 +186,7 @@ impl State {
     pub(super) fn back(&mut self) {
         match self.place() {
             Screen::Compared => self.compared = None,
+            Screen::Console => {}
             Screen::Ask | Screen::Leaving => self.room.question = None,
             Screen::Moment | Screen::Cluster if self.trials.told.is_some() => {
                 self.trials.told = None;
@@ -199,7 +200,7 @@ impl State {
                 self.refresh();
             }
             Screen::Find | Screen::List => self.room.is_shown = true,
-            Screen::Steps | Screen::Prompt | Screen::Why | Screen::Reading => {
+            Screen::Steps | Screen::Prompt | Screen::Quiz | Screen::Why | Screen::Reading => {
                 self.steps = None;
                 self.refresh();
             }

@@ -18,8 +18,8 @@ use crate::state::{
 /// For somebody who sees this for the first time: what the columns are, and what to do.
 const GREETING: [&str; 3] = [
     "   Each column is a member with a copy of all keys. The leader orders writes.",
-    "   Send a request from another window, say: etcdctl put foo bar",
-    "   Then press Enter twice here, and step through it with the right arrow.",
+    "   Press i and type: put foo bar   (or use etcdctl from another window)",
+    "   Its story opens: the right arrow steps through it.",
 ];
 
 /// The newest requests up to the moment that is shown.

@@ -137,7 +137,7 @@ fn the_cost_lens_names_steps_and_times_that_exist() {
     state.steps.as_mut().unwrap().lens = Lens::Cost;
     loop {
         let steps = state.steps.as_ref().unwrap();
-        let lines = crate::state::lens::lines(state.recording(), steps, &state.lanes);
+        let lines = crate::state::lens::lines(state.recording(), steps, (&state.lanes, &[]));
         let said = lines.concat().join(" ");
         assert!(!said.contains('-') || !said.contains(" -"), "{said}");
         assert!(!said.contains("cpu.wait"), "{said}");
@@ -191,7 +191,7 @@ fn the_start_is_quiet() {
 #[test]
 fn the_greeting_stays_until_a_client_has_asked_for_something() {
     let mut recording = scenes::election().recording;
-    let greeting = "Send a request from another window";
+    let greeting = "Press i and type: put foo bar";
     let of = |state: &mut State| {
         if !state.room.is_shown {
             press(state, "C");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use glass_etcd::{
     change, field,
-    story::{Recording, recording},
+    story::{Event, Recording, query::method_of, recording},
     trace::{Grain, Kind, Stage, value::LEADER},
 };
 
@@ -13,10 +13,11 @@ use super::{super::why, UNICODE, screen};
 use crate::state::{
     State, lens,
     player::{Action, Head, Heard},
+    reads::{self, Found, Linearizable, Reads},
     scenes,
     steps::{Direction, Lens, Steps},
     story::{Moment, Step},
-    watermarks::{Water, changes},
+    watermarks::{Water, changes, moment},
     words,
 };
 
@@ -30,6 +31,8 @@ struct Said {
     changed: Vec<Vec<String>>,
     /// The lens `cost`.
     cost: Vec<Vec<String>>,
+    /// What reads on each member would answer.
+    reads: Vec<Reads>,
     /// The sentence of the why panel.
     why: String,
     heads: Vec<Head>,
@@ -42,14 +45,15 @@ impl Said {
         let mut steps = state.steps.take().unwrap();
         let mut through = |lens| {
             steps.lens = lens;
-            lens::lines(state.recording(), &steps, &state.lanes)
+            lens::lines(state.recording(), &steps, (&state.lanes, &heads))
         };
         let lenses = [Lens::Durable, Lens::WhoKnows, Lens::Changed, Lens::Cost];
         let [durable, knows, changed, cost] = lenses.map(&mut through);
+        let reads = reads::reads(&steps, &state.lanes, &heads);
         let step = steps.steps[steps.now].clone();
         let why = why::meaning(&step, state, &steps);
         state.steps = Some(steps);
-        Said { durable, knows, changed, cost, why, heads, step }
+        Said { durable, knows, changed, cost, reads, why, heads, step }
     }
 
     fn survives(&self) -> bool {
@@ -178,6 +182,71 @@ fn heads_agree(said: &Said, before: Option<&Said>) -> Result<(), String> {
     Ok(())
 }
 
+/// No read answers what cannot be: a linearizable one nothing older than a write whose client had its
+/// answer, a serializable one nothing newer than that, and nothing older than before.
+fn reads_agree(state: &State, said: &Said, before: Option<&Said>) -> Result<(), String> {
+    let revision = |found: Found| match found {
+        Found::Version { revision, .. } | Found::AsOf(revision) => Some(revision),
+        Found::Nothing | Found::Unknown => None,
+    };
+    let acknowledged = acknowledged(state);
+    for (reads, head) in said.reads.iter().zip(&said.heads) {
+        let serializable = reads.serializable.and_then(revision);
+        let Linearizable::Answer { found, .. } = reads.linearizable else { continue };
+        let newest = revision(found);
+        if serializable.zip(newest).is_some_and(|(own, newest)| newest < own) {
+            return Err(format!("{}: a serializable read is newer: {reads:?}", head.name));
+        }
+        if acknowledged.zip(newest).is_some_and(|(done, newest)| newest < done) {
+            let done = acknowledged.unwrap();
+            return Err(format!("{}: {done} was acknowledged, and {reads:?}", head.name));
+        }
+    }
+    let heads = said.heads.iter().zip(before.iter().flat_map(|before| &before.heads));
+    let reads = said.reads.iter().zip(before.iter().flat_map(|before| &before.reads));
+    for ((head, earlier), (now, then)) in heads.zip(reads) {
+        let boots = [head, earlier].map(|head| head.marks.newest.map(|newest| newest.0));
+        let [now, then] = [now, then].map(|reads| reads.serializable.and_then(revision));
+        if boots[0] == boots[1] && now.zip(then).is_some_and(|(now, then)| now < then) {
+            return Err(format!("{}: the answer falls from {then:?} to {now:?}", head.name));
+        }
+    }
+    Ok(())
+}
+
+/// The newest revision at which a put of the story's key had been acknowledged at the cursor.
+fn acknowledged(state: &State) -> Option<u64> {
+    let steps = steps(state);
+    let own = steps.steps.iter().filter(|step| step.is_own);
+    let key = own.map(|step| &step.event).find_map(|event| event.key.as_ref())?;
+    let is_done = |event: &&Event| {
+        (event.stage, event.kind, event.result) == (Stage::Rpc, Kind::Span, 0)
+            && method_of(event) == "KV/Put"
+            && event.key.as_ref() == Some(key)
+            && steps.cut(event.member).is_some_and(|cut| moment(event) <= cut)
+    };
+    let done = state.recording().events.iter().filter(is_done);
+    done.map(|event| field!(event, Rpc, revision)).max()
+}
+
+/// A read of the key itself finds what was said that it would find.
+fn read_agrees(said: &Said) -> Result<(), String> {
+    let event = &said.step.event;
+    let is_read = said.step.is_own
+        && event.stage == Stage::TreeIndexGet
+        && said.step.moment == Moment::Done
+        && event.range_end.is_none();
+    let found = said.reads[said.step.lane].serializable;
+    let (true, Some(found @ (Found::Nothing | Found::Version { .. }))) = (is_read, found) else {
+        return Ok(());
+    };
+    let revisions = field!(event, TreeIndexGet, revisions);
+    match (revisions, found) {
+        (0, Found::Nothing) | (1.., Found::Version { .. }) => Ok(()),
+        _ => Err(format!("the read has found {revisions} revisions, and {found:?} was said")),
+    }
+}
+
 /// Neither a head nor a list calls a member that is down or silent a leader.
 fn screen_agrees(state: &State, said: &Said) -> Result<(), String> {
     let backend = screen(state, (140, 40), UNICODE);
@@ -264,6 +333,8 @@ fn walk(state: &mut State, name: &str, grain: Grain) -> usize {
             if is_drawn { screen_agrees(state, &said) } else { Ok(()) },
             losses_agree(state, &said),
             cost_agrees(steps(state), &said),
+            reads_agree(state, &said, before.as_ref()),
+            read_agrees(&said),
         ];
         if let Some(complaint) = checks.into_iter().find_map(Result::err) {
             let at = (steps(state).subject, grain, steps(state).position());

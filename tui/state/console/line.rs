@@ -1,0 +1,110 @@
+//! The line that is typed, with a cursor in it.
+
+/// The most characters of a line.
+const LENGTH_MAX: usize = 2_000;
+
+/// See the module's text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Line {
+    characters: Vec<char>,
+    /// The number of characters before the cursor.
+    at: usize,
+}
+
+impl Line {
+    /// A line with the cursor at its end.
+    pub(crate) fn of(text: &str) -> Line {
+        let characters: Vec<char> = text.chars().take(LENGTH_MAX).collect();
+        Line { at: characters.len(), characters }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.characters.iter().collect()
+    }
+
+    /// What is before the cursor, and what is after it.
+    pub(crate) fn parts(&self) -> (String, String) {
+        let (before, after) = self.characters.split_at(self.at);
+        (before.iter().collect(), after.iter().collect())
+    }
+
+    /// Types a character. A control character would be obeyed by the terminal, so it is left out.
+    pub(crate) fn insert(&mut self, character: char) {
+        if self.characters.len() < LENGTH_MAX && !character.is_control() {
+            self.characters.insert(self.at, character);
+            self.at += 1;
+        }
+    }
+
+    /// Replaces the last `length` characters before the cursor.
+    pub(crate) fn replace(&mut self, length: usize, text: &str) {
+        let from = self.at.saturating_sub(length);
+        self.characters.drain(from..self.at);
+        self.at = from;
+        text.chars().for_each(|character| self.insert(character));
+    }
+
+    /// Takes back the character before the cursor.
+    pub(crate) fn erase(&mut self) {
+        if let Some(before) = self.at.checked_sub(1) {
+            self.characters.remove(before);
+            self.at = before;
+        }
+    }
+
+    /// Removes the character at the cursor.
+    pub(crate) fn delete(&mut self) {
+        if self.at < self.characters.len() {
+            self.characters.remove(self.at);
+        }
+    }
+
+    pub(crate) fn left(&mut self) {
+        self.at = self.at.saturating_sub(1);
+    }
+
+    pub(crate) fn right(&mut self) {
+        self.at = (self.at + 1).min(self.characters.len());
+    }
+
+    pub(crate) fn home(&mut self) {
+        self.at = 0;
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.at = self.characters.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_changed_at_its_cursor() {
+        let mut line = Line::of("put b 1");
+        line.home();
+        (0..4).for_each(|_| line.right());
+        line.insert('a');
+        line.delete();
+        assert_eq!(("put a".to_owned(), " 1".to_owned()), line.parts());
+        line.erase();
+        line.left();
+        line.replace(3, "get");
+        assert_eq!("get  1", line.text());
+        line.end();
+        line.right();
+        line.erase();
+        assert_eq!("get  ", line.text());
+    }
+
+    #[test]
+    fn a_line_has_a_bound_and_no_character_that_a_terminal_obeys() {
+        let mut line = Line::of(&"a".repeat(LENGTH_MAX - 1));
+        line.insert('\x1b');
+        line.insert('b');
+        line.insert('c');
+        assert!(line.text().ends_with("ab"));
+        assert_eq!(LENGTH_MAX, line.text().len());
+    }
+}

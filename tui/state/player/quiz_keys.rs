@@ -1,0 +1,76 @@
+//! The keys of the mode that asks, and those that it changes: a step may lead to a question, and what
+//! is hidden cannot be looked at.
+
+use super::{
+    super::steps::{Direction, Steps},
+    Action, State,
+};
+
+impl State {
+    /// The part of [`State::update`] for questions, and for the keys that step and look.
+    pub(super) fn update_quiz(&mut self, action: Action) {
+        let decides = match action {
+            Action::Predict => {
+                self.quiz.toggle();
+                None
+            }
+            Action::Answer(digit) => self.quiz.give_digit(digit),
+            Action::Pick => {
+                let looked_at = self.steps.as_ref().map(|steps| steps.look);
+                looked_at.and_then(|step| self.quiz.give(step))
+            }
+            Action::Skip => {
+                self.quiz.pass();
+                None
+            }
+            Action::Look(_) => {
+                self.update_steps(action);
+                self.look_at_the_past();
+                None
+            }
+            Action::Step(_, direction) => {
+                self.quiz.pass();
+                self.update_steps(action);
+                if direction == Direction::Forward {
+                    self.ask_here();
+                }
+                None
+            }
+            _ => {
+                self.quiz.pass();
+                self.update_steps(action);
+                None
+            }
+        };
+        if let (Some(decides), Some(steps)) = (decides, &mut self.steps) {
+            steps.look = decides.min(steps.steps.len().saturating_sub(1));
+        }
+    }
+
+    /// What comes later is hidden, so it is not looked at either.
+    fn look_at_the_past(&mut self) {
+        let hides = |steps: &&mut Steps| self.quiz.hides(steps);
+        if let Some(steps) = self.steps.as_mut().filter(hides) {
+            steps.look = steps.look.min(steps.now);
+        }
+    }
+
+    /// Asks about the step at the cursor, if there is something to ask.
+    fn ask_here(&mut self) {
+        let heads = self.heads();
+        if let Some(steps) = &self.steps {
+            self.quiz.ask(steps, &self.lanes, &heads);
+        }
+    }
+
+    /// Playing stops at a question.
+    pub(super) fn ask_on_the_way(&mut self) {
+        if !self.quiz.is_in_use() {
+            return;
+        }
+        self.ask_here();
+        if let Some(steps) = self.steps.as_mut().filter(|steps| self.quiz.is_open(steps)) {
+            (steps.is_playing, steps.felt) = (false, None);
+        }
+    }
+}

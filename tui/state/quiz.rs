@@ -1,0 +1,364 @@
+//! Predict: at the steps that matter the player asks a question, hides what comes later, and grades
+//! the answer from the trace.
+//!
+//! ```text
+//!   step key ──▶ a step that matters ──▶ Question ── digit, or a chosen step ──▶ right or wrong
+//!                                           │                                      │
+//!                                           └── any step key: skipped              └──▶ the step
+//!                                                                                     that decides
+//! ```
+//!
+//! Questions and answers are computed from the records, by the functions that draw the lenses. A
+//! question whose answer the records do not tell is not asked.
+//!
+//! There are three kinds of answers: a choice, a number, and a step that is picked.
+//!
+//! Invariants: each question is asked once in a session, so stepping back and forth does not repeat
+//! it; a step key always skips.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use glass_etcd::trace::{Grain, Stage};
+
+use super::{
+    lanes::Lane,
+    lens,
+    player::Head,
+    reads::{self, Found, Linearizable},
+    steps::Steps,
+    story::{Moment, Step, Subject},
+};
+
+/// How a question is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One of these, by its number from 1 on.
+    Choice(Vec<String>),
+    /// A number from 0 to this one.
+    Number(usize),
+    /// A step that has happened, chosen with the look cursor.
+    Pick,
+}
+
+/// A question about the step at the cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) text: String,
+    pub(crate) kind: Kind,
+    /// The choice, counted from 0; the number; or the position of the step.
+    right: usize,
+    /// Why that is right.
+    pub(crate) why: String,
+    /// The step that decides.
+    decides: usize,
+}
+
+impl Question {
+    /// The right answer in words.
+    pub(crate) fn answer(&self, steps: &Steps, lanes: &[Lane]) -> String {
+        match &self.kind {
+            Kind::Choice(choices) => choices.get(self.right).cloned().unwrap_or_default(),
+            Kind::Number(_) => self.right.to_string(),
+            Kind::Pick => steps.steps.get(self.right).map_or_else(String::new, |step| {
+                format!("{} on {}", step.event.stage.name(), lanes[step.lane].name)
+            }),
+        }
+    }
+}
+
+/// A question that is open, or has just been answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) question: Question,
+    /// The step that it is about.
+    at: Key,
+    /// Whether the answer was right, once it was given.
+    pub(crate) is_right: Option<bool>,
+}
+
+/// What has been answered so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Score {
+    pub(crate) right: usize,
+    pub(crate) wrong: usize,
+    pub(crate) skipped: usize,
+}
+
+/// The identity of a question: its story, and the step.
+type Key = Vec<u64>;
+
+/// See the module's text.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Quiz {
+    /// Whether all questions are asked.
+    pub(crate) is_on: bool,
+    asked: Option<Asked>,
+    pub(crate) score: Score,
+    /// Where it is noted that the question of the first run was asked; `None` if it need not be.
+    first: Option<PathBuf>,
+    /// The note that has to be written.
+    note: Option<PathBuf>,
+    known: BTreeSet<Key>,
+}
+
+impl Quiz {
+    /// One question is asked at the first commit, also while the mode is off.
+    pub(crate) fn expect_first(&mut self, note: PathBuf) {
+        self.first = Some(note);
+    }
+
+    /// The note that the question of the first run was asked, to be written by the loop.
+    pub(crate) fn take_note(&mut self) -> Option<PathBuf> {
+        self.note.take()
+    }
+
+    /// Whether anything may be asked.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.is_on || self.first.is_some()
+    }
+
+    /// Turns the mode on or off.
+    pub(crate) fn toggle(&mut self) {
+        self.is_on = !self.is_on;
+        self.asked = None;
+    }
+
+    /// The question about the step at the cursor, also once it is answered.
+    pub(crate) fn asked(&self, steps: &Steps) -> Option<&Asked> {
+        let here = key(steps.subject, steps.steps.get(steps.now)?);
+        self.asked.as_ref().filter(|asked| asked.at == here)
+    }
+
+    /// Whether a question about the step at the cursor waits for its answer.
+    pub(crate) fn is_open(&self, steps: &Steps) -> bool {
+        self.asked(steps).is_some_and(|asked| asked.is_right.is_none())
+    }
+
+    /// Whether what comes after the cursor is hidden.
+    pub(crate) fn hides(&self, steps: &Steps) -> bool {
+        self.is_on || self.is_open(steps)
+    }
+
+    /// A step key was pressed: an open question is skipped, an answered one is done.
+    pub(crate) fn pass(&mut self) {
+        let asked = self.asked.take();
+        let is_open = asked.is_some_and(|asked| asked.is_right.is_none());
+        self.score.skipped += usize::from(is_open);
+    }
+
+    /// Asks about the step at the cursor, if there is something to ask.
+    pub(crate) fn ask(&mut self, steps: &Steps, lanes: &[Lane], heads: &[Head]) {
+        let is_first = self.first.is_some() && is_commit_of_put(steps);
+        if !self.is_on && !is_first {
+            return;
+        }
+        let Some(step) = steps.steps.get(steps.now) else { return };
+        let found = if is_first { kept(steps, lanes) } else { question(steps, lanes, heads) };
+        let Some(question) = found else { return };
+        let at = key(steps.subject, step);
+        if self.known.insert(at.clone()) {
+            self.asked = Some(Asked { question, at, is_right: None });
+            if is_first {
+                self.note = self.first.take();
+            }
+        }
+    }
+
+    /// Gives an answer. Returns the step that decides, if the answer was wrong.
+    pub(crate) fn give(&mut self, given: usize) -> Option<usize> {
+        let asked = self.asked.as_mut().filter(|asked| asked.is_right.is_none())?;
+        let is_right = given == asked.question.right;
+        asked.is_right = Some(is_right);
+        self.score.right += usize::from(is_right);
+        self.score.wrong += usize::from(!is_right);
+        (!is_right).then_some(asked.question.decides)
+    }
+
+    /// Gives the digit that was pressed. One that is no answer is ignored.
+    pub(crate) fn give_digit(&mut self, digit: u8) -> Option<usize> {
+        let digit = usize::from(digit);
+        let given = match &self.asked.as_ref()?.question.kind {
+            Kind::Choice(choices) => {
+                digit.checked_sub(1).filter(|choice| *choice < choices.len())?
+            }
+            Kind::Number(most) => Some(digit).filter(|number| number <= most)?,
+            Kind::Pick => return None,
+        };
+        self.give(given)
+    }
+}
+
+fn key(subject: Subject, step: &Step) -> Key {
+    let subject = match subject {
+        Subject::Request(id) => [0, id],
+        Subject::Cluster(address) => [1, hash(&address)],
+    };
+    let (event, is_done) = (&step.event, u64::from(step.moment == Moment::Done));
+    let place = [u64::from(event.member), u64::from(event.boot), event.clock];
+    [&subject[..], &place, &[event.stage as u64, is_done]].concat()
+}
+
+/// A number for something that has no id.
+fn hash(value: &impl std::hash::Hash) -> u64 {
+    use std::hash::Hasher as _;
+    let mut hasher = std::hash::DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether the cursor is on the first commit of a client's put.
+fn is_commit_of_put(steps: &Steps) -> bool {
+    let is_commit = |step: &&Step| step.is_own && step.event.stage == Stage::RaftCommit;
+    let mut commits = steps.happened().iter().filter(is_commit);
+    let is_put = steps.steps.iter().any(|step| {
+        steps.is_of_client(step) && glass_etcd::story::query::method_of(&step.event) == "KV/Put"
+    });
+    let here = steps.steps.get(steps.now).is_some_and(|step| is_commit(&step));
+    is_put && here && commits.nth(1).is_none()
+}
+
+/// The question that suits the step at the cursor.
+fn question(steps: &Steps, lanes: &[Lane], heads: &[Head]) -> Option<Question> {
+    let step = steps.steps.get(steps.now).filter(|step| step.is_own && step.is_captured)?;
+    if step.moment != Moment::Done || step.event.result != 0 {
+        return None;
+    }
+    match step.event.stage {
+        Stage::WalFsync => kept(steps, lanes),
+        Stage::RaftCommit => who_knows(steps, lanes),
+        Stage::ApplyEntry => read(steps, lanes, heads),
+        Stage::ReadIndexConfirmed | Stage::ElectionVote => next(steps, lanes),
+        Stage::Rpc if steps.is_request(step) => safe_since(steps, lanes),
+        _ => None,
+    }
+}
+
+/// The last own step of this stage up to the cursor.
+fn last(steps: &Steps, stage: Stage) -> usize {
+    let is_it = |step: &Step| step.is_own && step.event.stage == stage;
+    steps.happened().iter().rposition(is_it).unwrap_or(steps.now)
+}
+
+/// If the power fails now: kept or lost?
+fn kept(steps: &Steps, lanes: &[Lane]) -> Option<Question> {
+    let is_kept = lens::survives(steps, lanes)?;
+    let (safe, of) = (lens::synced(steps, lanes)?, lanes.len());
+    let needed = of / 2 + 1;
+    Some(Question {
+        text: "The power of all members fails now. Is the write kept or lost?".to_owned(),
+        kind: Kind::Choice(vec![
+            "kept: every leader that can be elected has it".to_owned(),
+            "it may be lost".to_owned(),
+        ]),
+        right: usize::from(!is_kept),
+        why: format!("{safe} of {of} disks are known to have it, and {needed} are needed."),
+        decides: last(steps, Stage::WalFsync),
+    })
+}
+
+/// How many members know that it is committed?
+fn who_knows(steps: &Steps, lanes: &[Lane]) -> Option<Question> {
+    let log = steps.log.as_ref().filter(|_| !steps.is_lost)?;
+    let known: Vec<bool> =
+        lanes.iter().map(|lane| steps.knows(log, lane)).collect::<Option<_>>()?;
+    let names = lanes.iter().zip(&known).filter(|(_, knows)| **knows);
+    let names: Vec<&str> = names.map(|(lane, _)| lane.name.as_str()).collect();
+    let (entry, of) = (log.entry.1, lanes.len());
+    Some(Question {
+        text: format!("How many of the {of} members know now that entry {entry} is committed?"),
+        kind: Kind::Number(of),
+        right: names.len(),
+        why: format!("Those that know it: {}.", names.join(", ")),
+        decides: last(steps, Stage::RaftCommit),
+    })
+}
+
+/// What would a serializable read answer on a member that has not applied the entry yet?
+fn read(steps: &Steps, lanes: &[Lane], heads: &[Head]) -> Option<Question> {
+    let all = reads::reads(steps, lanes, heads);
+    let is_asked = |(_, reads): &(usize, &reads::Reads)| {
+        let is_known = |found| !matches!(found, Found::Unknown | Found::AsOf(_));
+        let Linearizable::Answer { found, .. } = reads.linearizable else { return false };
+        is_known(found) && reads.serializable.is_some_and(is_known)
+    };
+    let mut asked: Vec<(usize, &reads::Reads)> = all.iter().enumerate().filter(is_asked).collect();
+    // A stale one is the better question.
+    asked.sort_by_key(|(_, reads)| !reads.is_stale());
+    let (lane, reads) = *asked.first()?;
+    let (found, name) = (reads.serializable?, &lanes[lane].name);
+    let here = format!("it finds {}", reads::found(found));
+    let why = match reads.is_stale() {
+        true => format!("{name} has not applied the write yet, and does not ask: {here}."),
+        false => format!("{name} has applied the write: {here}."),
+    };
+    Some(Question {
+        text: format!("A serializable read on {name}, sent now: what does it answer?"),
+        kind: Kind::Choice(vec![
+            "what this write has written".to_owned(),
+            "what was there before this write".to_owned(),
+        ]),
+        right: usize::from(reads.is_stale()),
+        why,
+        decides: last(steps, Stage::ApplyEntry),
+    })
+}
+
+/// What happens next on the member of this step?
+fn next(steps: &Steps, lanes: &[Lane]) -> Option<Question> {
+    /// How many answers there are to choose from.
+    const CHOICES: usize = 3;
+    let here = steps.steps.get(steps.now)?;
+    let is_told = |step: &Step| step.is_own && step.is_captured && step.grain <= Grain::Story;
+    let of_lane = |step: &Step| is_told(step) && step.lane == here.lane;
+    let later = steps.steps.iter().enumerate().skip(steps.now + 1);
+    let (decides, next) = later.clone().find(|(_, step)| of_lane(step))?;
+    let right = next.event.stage;
+    let mut stages = vec![right];
+    for (_, step) in later {
+        let stage = step.event.stage;
+        if is_told(step) && !stages.contains(&stage) && stages.len() < CHOICES {
+            stages.push(stage);
+        }
+    }
+    if stages.len() < 2 {
+        return None;
+    }
+    // By name: the order must not tell which is right.
+    stages.sort_by_key(|stage| stage.name());
+    let name = &lanes[here.lane].name;
+    Some(Question {
+        text: format!("What happens next on {name}?"),
+        kind: Kind::Choice(stages.iter().map(|stage| stage.name().to_owned()).collect()),
+        right: stages.iter().position(|stage| *stage == right)?,
+        why: format!("The next step of this story on {name} is {}.", right.name()),
+        decides,
+    })
+}
+
+/// From which step on could the write not be lost?
+fn safe_since(steps: &Steps, lanes: &[Lane]) -> Option<Question> {
+    if lens::survives(steps, lanes) != Some(true) {
+        return None;
+    }
+    let mut at = steps.clone();
+    let is_shown = |place: &usize| steps.steps[*place].grain <= Grain::Story;
+    let first = (0..=steps.now).filter(is_shown).find(|place| {
+        at.now = *place;
+        lens::survives(&at, lanes) == Some(true)
+    })?;
+    // If the records begin too late, it was safe from the first step on, which is no answer.
+    if first == 0 || !matches!(steps.steps[first].event.stage, Stage::WalFsync) {
+        return None;
+    }
+    let lane = &lanes[steps.steps[first].lane].name;
+    Some(Question {
+        text: "From which step on could no power failure take the write away?".to_owned(),
+        kind: Kind::Pick,
+        right: first,
+        why: format!("With this fsync on {lane}, a majority of the disks has the entry."),
+        decides: first,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! The line that is typed, below the requests that were sent before; and, while nothing is typed, a
+//! line about the newest of them.
+
+use ratatui::layout::Rect;
+
+use super::pen::{Pen, Tone};
+use crate::state::{
+    State,
+    console::{Progress, Sent, request},
+    text, words,
+};
+
+/// How many lines the requests of one's own take above the keys, at most.
+pub(crate) fn height(state: &State, area: Rect) -> u16 {
+    let count = |lines: usize| u16::try_from(lines).unwrap_or(u16::MAX);
+    match &state.console.typed {
+        // The rule, the line that is typed, and the line below it.
+        Some(_) => count(transcript(state).len()).min(area.height / 3).saturating_add(3),
+        None => count(state.console.shown().len()),
+    }
+}
+
+/// Draws them at the bottom of the screen.
+pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
+    let Some(typed) = &state.console.typed else {
+        for (sent, at) in state.console.shown().into_iter().zip(0..) {
+            let (line, tone) = summary(state, sent);
+            pen.text(area, at, &format!(" {line}"), tone);
+        }
+        return;
+    };
+    pen.rule(area, 0, "REQUESTS OF YOUR OWN");
+    let all = transcript(state);
+    let room = usize::from(area.height.saturating_sub(3));
+    for ((line, tone), at) in all.iter().skip(all.len().saturating_sub(room)).zip(1..) {
+        pen.text(area, at, &format!(" {line}"), *tone);
+    }
+    draw_line(pen, Rect { y: area.y + area.height - 2, height: 1, ..area }, state, &typed.parts());
+    let hint = hint(state, &typed.text());
+    let hint_area = Rect { y: area.y + area.height - 1, height: 1, ..area };
+    pen.text(hint_area, 0, &format!(" {hint}"), Tone::Dim);
+}
+
+/// The line with its cursor; of a long one, the part around the cursor.
+fn draw_line(pen: &mut Pen<'_>, area: Rect, state: &State, (before, after): &(String, String)) {
+    let prompt = format!(" {}> ", state.chosen_member());
+    let used = pen.text(area, 0, &prompt, Tone::Strong);
+    let room = usize::from(area.width.saturating_sub(used + 1));
+    let hidden = before.chars().count().saturating_sub(room);
+    let before: String = before.chars().skip(hidden).collect();
+    let rest = Rect { x: area.x + used, width: area.width.saturating_sub(used), ..area };
+    let used = pen.text(rest, 0, &before, Tone::Plain);
+    let mut after = after.chars();
+    let under = after.next().unwrap_or(' ').to_string();
+    let cursor = Rect { x: rest.x + used, width: rest.width.saturating_sub(used).min(1), ..rest };
+    pen.text(cursor, 0, &under, Tone::Chosen);
+    let rest = Rect { x: cursor.right(), width: rest.right() - cursor.right(), ..rest };
+    pen.text(rest, 0, &after.collect::<String>(), Tone::Plain);
+}
+
+/// A mistake, what may complete the line, or what may follow the command.
+fn hint(state: &State, typed: &str) -> String {
+    if let Some(hint) = &state.console.hint {
+        return text::clean(hint);
+    }
+    if request::member_of(typed).1.is_empty() {
+        return "put, get, del, txn, watch, lease, lock ...   Tab shows all   @2 first: to the second"
+            .to_owned();
+    }
+    let begun = request::begun_by(typed);
+    match (request::command_of(typed), &begun[..]) {
+        (Some(command), _) => command.usage(),
+        (None, [only]) => only.usage(),
+        (None, []) => "no command begins like this".to_owned(),
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(|command| command.name).collect();
+            names.join(", ")
+        }
+    }
+}
+
+/// What was sent and answered, one line each, the newest last.
+fn transcript(state: &State) -> Vec<(String, Tone)> {
+    let mut lines = Vec::new();
+    for sent in &state.console.sent {
+        lines.push((text::clean(&format!("{}> {}", sent.member, sent.line)), Tone::Dim));
+        if sent.dropped != 0 {
+            lines.push((format!("  {} lines left out", sent.dropped), Tone::Dim));
+        }
+        let (end, tone) = progress(state, sent);
+        lines.extend(sent.lines.iter().map(|line| (format!("  {}", text::clean(line)), tone)));
+        match lines.last_mut() {
+            Some((last, _)) if sent.lines.len() == 1 => *last = format!("{last}   {end}"),
+            _ => lines.push((format!("  {end}"), tone)),
+        }
+    }
+    lines
+}
+
+/// One line about a request: what was sent, and what came of it.
+fn summary(state: &State, sent: &Sent) -> (String, Tone) {
+    let (end, tone) = progress(state, sent);
+    // Of a stream the newest line counts; an answer is told as far as there is room.
+    let told = if sent.is_stream { sent.lines.len().saturating_sub(1) } else { 0 };
+    let answer: Vec<&str> = sent.lines.iter().skip(told).map(String::as_str).collect();
+    let parts = [format!("{}> {}", sent.member, sent.line), end, answer.join("   ")];
+    (text::clean(parts.join("   ").trim_end()), tone)
+}
+
+/// How far a request is.
+fn progress(state: &State, sent: &Sent) -> (String, Tone) {
+    match sent.progress {
+        Progress::Waits if sent.is_stream => ("open; Ctrl-X ends it".to_owned(), Tone::Plain),
+        Progress::Waits => {
+            let age = words::duration(state.age_ns(sent.sent_ns));
+            (format!("waits for {age}; Ctrl-X gives it up"), Tone::Plain)
+        }
+        Progress::Ended { took_ns, is_error } => {
+            let tone = if is_error { Tone::Bad } else { Tone::Plain };
+            (words::duration(took_ns), tone)
+        }
+        Progress::GivenUp(after_ns) => {
+            (format!("given up after {}", words::duration(after_ns)), Tone::Plain)
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The question of the mode "predict", in the place of the panels that would answer it.
+
+use ratatui::layout::Rect;
+
+use super::pen::{Pen, Tone, wrap};
+use crate::state::{
+    State,
+    quiz::{Asked, Kind, Score},
+    steps::Steps,
+    text,
+};
+
+/// Draws the question; and once it is answered, what is right, and why.
+pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), asked: &Asked) {
+    pen.rule(area, 0, format!("PREDICT {}", score(&state.quiz.score)).trim_end());
+    let width = usize::from(area.width).saturating_sub(2);
+    let mut lines: Vec<(String, Tone)> = Vec::new();
+    let mut say = |said: &str, tone| {
+        lines.extend(wrap(&text::clean(said), width).into_iter().map(|line| (line, tone)));
+    };
+    let question = &asked.question;
+    say(&question.text, Tone::Strong);
+    match asked.is_right {
+        None => answers(&question.kind).iter().for_each(|line| say(line, Tone::Plain)),
+        Some(is_right) => {
+            let answer = question.answer(steps, &state.lanes);
+            let (word, tone) =
+                if is_right { ("✔ Right", Tone::Good) } else { ("✘ No", Tone::Bad) };
+            say(&format!("{word}: {answer}."), tone);
+            say(&question.why, Tone::Plain);
+            if !is_right {
+                say("» stands at the step that decides.", Tone::Plain);
+            }
+        }
+    }
+    let room = usize::from(area.height.saturating_sub(1));
+    for ((line, tone), at) in lines.iter().take(room).zip(1..) {
+        pen.text(area, at, &format!(" {line}"), *tone);
+    }
+}
+
+/// What may be answered.
+fn answers(kind: &Kind) -> Vec<String> {
+    match kind {
+        Kind::Choice(choices) => {
+            let numbered = choices.iter().zip(1..);
+            numbered.map(|(choice, number)| format!("{number}  {choice}")).collect()
+        }
+        Kind::Number(most) => vec![format!("A number from 0 to {most}.")],
+        Kind::Pick => vec!["Choose a step with ↑ and ↓; Enter answers.".to_owned()],
+    }
+}
+
+/// How many answers were right.
+fn score(score: &Score) -> String {
+    let Score { right, wrong, skipped } = *score;
+    match right + wrong + skipped {
+        0 => String::new(),
+        _ => format!("({right} right, {wrong} wrong, {skipped} skipped)"),
+    }
+}
