@@ -4,7 +4,8 @@
 //!  keyboard thread ─┐
 //!  listener ────────┼─ Input ─► handle(&mut State) ─► view::draw(&State)
 //!  clock ───────────┤                   │
-//!  glass up ────────┘◄──── Command ─────┘
+//!  glass up ────────┤◄──── Command ─────┘
+//!  log files ───────┘
 //! ```
 //!
 //! The loop takes inputs from one closed enum and passes each to one function that does not depend
@@ -33,7 +34,10 @@ use tokio::{
 use crate::{
     control::{Control, Controller},
     keys::{self, Found},
-    source::{Listener, Message},
+    source::{
+        Listener, Message,
+        log_files::{LogFiles, Said},
+    },
     state::State,
     up::api::{Command, Reply},
     view::{self, Look},
@@ -68,6 +72,8 @@ pub(crate) enum Input {
     Tick(Duration),
     /// What `glass up` replied to a command.
     Replied(Command, Reply),
+    /// What the members have printed.
+    Printed(Vec<Said>),
     /// The source has ended.
     Closed,
     /// The process received a signal to terminate.
@@ -88,6 +94,7 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
             state.tick(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
         }
         Input::Replied(command, reply) => state.replied(&command, reply),
+        Input::Printed(said) => state.printed(said),
         Input::Closed => {
             state.is_closed = true;
             state.refresh();
@@ -103,10 +110,11 @@ pub(crate) async fn run(
     mut state: State,
     listener: Option<Listener>,
     control: Option<Control>,
-    look: Look,
+    (logs, look): (Option<LogFiles>, Look),
 ) -> io::Result<()> {
     let mut screen = Screen::open()?;
     let mut inputs = Inputs::open(listener, control)?;
+    inputs.logs = logs;
     let mut drawn = None;
     loop {
         if drawn != Some(state.version()) {
@@ -119,6 +127,9 @@ pub(crate) async fn run(
             return Ok(());
         }
         inputs.send(&mut state, is_tick);
+        if let Some(printed) = inputs.printed(&state, is_tick) {
+            handle(&mut state, printed);
+        }
         if is_tick && inputs.is_late() {
             tokio::time::sleep(CATCH_UP).await;
         }
@@ -153,6 +164,7 @@ impl Drop for Screen {
 struct Inputs {
     listener: Option<Listener>,
     control: Option<Controller>,
+    logs: Option<LogFiles>,
     ticked: u64,
     /// When the last two ticks came, the older first.
     came: [std::time::Instant; 2],
@@ -170,6 +182,7 @@ impl Inputs {
         Ok(Inputs {
             listener,
             control: control.map(Controller::new),
+            logs: None,
             ticked: 0,
             came: [clock::now(); 2],
             keyboard: Keyboard::open()?,
@@ -214,6 +227,13 @@ impl Inputs {
             }
             self.ticked += 1;
         }
+    }
+
+    /// What the members have printed since the last tick, if somebody looks at it. The files are on
+    /// this machine, and what is read at once is bounded.
+    fn printed(&mut self, state: &State, is_tick: bool) -> Option<Input> {
+        let logs = self.logs.as_mut().filter(|_| is_tick && state.wants_lines())?;
+        Some(logs.read()).filter(|said| !said.is_empty()).map(Input::Printed)
     }
 
     /// An input that is ready now.

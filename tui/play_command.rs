@@ -12,7 +12,7 @@ use glass_etcd::{pb::glasspb::ObserveRequest, story::recording::ReadError};
 use crate::{
     control::Control,
     fail, play,
-    source::{self, Listener},
+    source::{self, Listener, log_files::LogFiles},
     state::{BYTES_MAX, State, room::Hands},
     trace,
     up::{
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
         Some(file) if args.plain => plain(file, look),
         // A file that cannot be played is worth a word, with or without a terminal.
         Some(file) => state(file).and_then(|state| match is_terminal {
-            true => block_on(play::run(state, None, None, look)),
+            true => block_on(play::run(state, None, None, (None, look))),
             false => Err(io::Error::other(format!(
                 "the player needs a terminal; `glass play {} --plain` prints the stories",
                 file.display()
@@ -76,7 +76,11 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
         None if args.plain => remembered(&args.endpoints, look),
         None if is_terminal => {
             let (control, names) = other(args).unzip();
-            live(&args.endpoints, control.zip(names), look)
+            let logs = match (&control, &names) {
+                (Some(Control::Other(base)), Some(names)) => Some(LogFiles::of(base, names)),
+                _ => None,
+            };
+            live(&args.endpoints, control.zip(names), (logs, look))
         }
         None => Err(io::Error::other(
             "the player needs a terminal; `glass trace tail` prints what live members do",
@@ -96,7 +100,8 @@ pub(crate) fn beside(up: &up::Up, look: Look) -> io::Result<()> {
     let named = members
         .flat_map(|member| member.client_urls.iter().map(|url| (url.clone(), member.name.clone())));
     let (endpoints, names): (Vec<String>, Vec<String>) = named.unzip();
-    live(&endpoints, Some((Control::Own(up.handle()), names)), look)
+    let logs = LogFiles::of(up.base(), &names);
+    live(&endpoints, Some((Control::Own(up.handle()), names)), (Some(logs), look))
 }
 
 /// The `glass up` of another process, and the process at each endpoint, if it runs all of them.
@@ -123,7 +128,7 @@ fn names_of(endpoints: &[String], members: &[up::Member]) -> Option<Vec<String>>
 fn live(
     endpoints: &[String],
     control: Option<(Control, Vec<String>)>,
-    look: Look,
+    (logs, look): (Option<LogFiles>, Look),
 ) -> io::Result<()> {
     block_on(async {
         let request = ObserveRequest { history: true, ..ObserveRequest::default() };
@@ -135,7 +140,7 @@ fn live(
             (Some(Control::Other(_)), Some(names)) => state.connect(Hands::Other, names),
             _ => {}
         }
-        play::run(state, Some(listener), control, look).await
+        play::run(state, Some(listener), control, (logs, look)).await
     })
 }
 

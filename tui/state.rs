@@ -7,7 +7,8 @@
 //!                     ├─ room           the cluster view: who runs, and what to do to whom
 //!                     ├─ list           the requests, and which one is chosen
 //!                     ├─ find           what the list is narrowed to
-//!                     └─ steps          one story, the cursor in it, the lens on it
+//!                     ├─ steps          one story, the cursor in it, the lens on it
+//!                     └─ panes          the views beside the stories, at the same cursor
 //! ```
 //!
 //! A screen depends on nothing but the recording and the cursor. So live members and their
@@ -48,6 +49,7 @@ pub(crate) mod room;
 
 pub(crate) mod lens;
 pub(crate) mod list;
+pub(crate) mod pane;
 pub(crate) mod player;
 pub(crate) mod sentence;
 pub(crate) mod steps;

@@ -130,6 +130,7 @@ impl Handle {
 /// A running `glass up`. Its drop ends all processes, and waits for their end.
 pub(crate) struct Up {
     handle: Handle,
+    base: PathBuf,
     members: Vec<Member>,
     thread: Option<JoinHandle<io::Result<Outcome>>>,
     _flush: Option<Flush>,
@@ -183,9 +184,10 @@ pub(crate) fn start(options: &Options) -> Result<Up, StartError> {
     let slots = slots(plans.plans, options.output, lines.as_ref());
     let (sender, inbox) = mpsc::channel(INBOX);
     let handle = Handle { inbox: sender.clone(), end: Arc::default() };
+    let base = plans.base.clone();
     let supervisor = Supervisor::new(slots, plans.base, handle.end.clone(), sender, inbox);
     let thread = run(supervisor, claim, handle.clone())?;
-    Ok(Up { handle, members, thread: Some(thread), _flush: flush })
+    Ok(Up { handle, base, members, thread: Some(thread), _flush: flush })
 }
 
 fn slots(plans: Vec<plan::Plan>, output: Output, lines: Option<&Lines>) -> Vec<Slot> {
@@ -233,6 +235,11 @@ impl Up {
     /// A handle for other threads.
     pub(crate) fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// The directory with the processes' log files.
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
     }
 
     /// The Glass etcd members, in the order of the Procfile.

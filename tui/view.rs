@@ -8,6 +8,7 @@
 //!  steps    title ─ heads of the lanes ─ rows ─ lens ─ why ─ keys
 //!  why      the step at full size ─ keys
 //!  reading  the source of the step, or its section of the book ─ keys
+//!  pane     heads of the members ─ rows of a view beside the stories ─ about one row ─ keys
 //!  help     the keys that are valid now
 //! ```
 //!
@@ -19,6 +20,7 @@ pub(crate) mod pen;
 pub(crate) mod cluster;
 pub(crate) mod help;
 pub(crate) mod list;
+pub(crate) mod pane;
 pub(crate) mod plain;
 pub(crate) mod reading;
 pub(crate) mod steps;
@@ -64,6 +66,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) {
         (false, Screen::Reading, Some(steps)) => {
             steps.reading.iter().for_each(|text| reading::draw(&mut pen, body, steps, *text));
         }
+        (false, Screen::Pane(view), _) => pane::draw(&mut pen, body, state, view),
         (false, Screen::Why, Some(steps)) => why::draw_zoomed(&mut pen, body, state, steps),
         (false, _, Some(steps)) => steps::draw(&mut pen, body, state, steps),
         (false, _, None) => list::draw(&mut pen, body, state),

@@ -21,6 +21,7 @@ use super::{
     lanes::{self, Lane},
     list::List,
     page::Text,
+    pane::{Panes, View},
     room::{self, Hands, Room},
     steps::{Direction, Steps},
     story,
@@ -39,6 +40,7 @@ mod learned;
 mod links;
 mod manners;
 mod news;
+mod panes;
 
 use learned::Learned;
 use news::News;
@@ -60,6 +62,10 @@ pub(crate) enum Action {
     Column(u8),
     /// Show now, or the step that is looked at.
     ToggleNow,
+    /// Show a view beside the stories.
+    Show(View),
+    /// In the key space: the next key, or the one before.
+    OtherKey(Direction),
     /// Ask whether to do this to the chosen member.
     Ask(api::Action),
     /// Ask whether to cut or heal a link of the chosen member; again: another of its links.
@@ -151,6 +157,8 @@ pub(crate) enum Screen {
     Why,
     /// The source of the step, or its section of the book.
     Reading,
+    /// A view beside the stories, over any of these.
+    Pane(View),
 }
 
 /// The head of a lane: the known state of a member.
@@ -176,6 +184,8 @@ pub(crate) struct State {
     pub(crate) find: Find,
     /// The story in the step view; `None` in the list.
     pub(crate) steps: Option<Steps>,
+    /// The views beside the stories.
+    pub(crate) panes: Panes,
     /// Whether the list of keys covers the screen.
     pub(crate) is_helping: bool,
     /// The search in that list.
@@ -213,6 +223,7 @@ impl State {
             list: List::default(),
             find: Find::default(),
             steps: None,
+            panes: Panes::default(),
             is_helping: false,
             help: Help::default(),
             is_closed: false,
@@ -334,7 +345,8 @@ impl State {
         let is_played = self.steps.as_mut().is_some_and(|steps| steps.tick(now_ns));
         // Outside of a story, screens of live members show how long ago each sent something.
         let is_live = !self.memory.seen().is_empty();
-        let is_ageing = is_live && (self.steps.is_none() || self.room.is_shown);
+        let is_beside = self.room.is_shown || self.panes.shown.is_some();
+        let is_ageing = is_live && (self.steps.is_none() || is_beside);
         self.version += u64::from(is_played || is_ageing);
     }
 
@@ -356,6 +368,7 @@ impl State {
         if self.steps.as_mut().is_none_or(|steps| steps.refresh(recording)) {
             self.lanes = lanes::lanes(recording);
         }
+        self.refresh_pane();
     }
 
     /// The current screen, below the list of keys.
@@ -363,9 +376,13 @@ impl State {
         match (&self.room.question, &self.steps) {
             (Some(room::Question::Act(_)), _) => return Screen::Ask,
             (Some(room::Question::Leave), _) => return Screen::Leaving,
+            (None, _) if self.panes.shown.is_some() => {}
             (None, None) if self.room.is_shown => return Screen::Cluster,
             (None, Some(_)) if self.room.is_shown => return Screen::Moment,
             _ => {}
+        }
+        if let Some(view) = self.panes.shown {
+            return Screen::Pane(view);
         }
         match &self.steps {
             None if self.find.typed.is_some() => Screen::Find,
@@ -446,6 +463,7 @@ impl State {
             Action::Quit => return false,
             Action::Help | Action::Seek(_) | Action::Scroll(_) => self.update_help(action),
             Action::Back | Action::Erase if self.is_helping => self.update_help(action),
+            action if self.update_pane(action) => {}
             Action::Choose(rows) => self.choose(rows),
             Action::ChooseFirst => self.choose(isize::MIN),
             Action::ChooseLast => self.choose(isize::MAX),
@@ -468,7 +486,9 @@ impl State {
             Action::Speed(direction) => self.change_speed(direction),
             Action::Lane(number) => self.focus(number),
             Action::Back if self.is_above_steps() => self.back(),
-            Action::Back
+            Action::Show(_)
+            | Action::OtherKey(_)
+            | Action::Back
             | Action::Step(..)
             | Action::Jump(_)
             | Action::Prompt

@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod manners;
+mod panes;
 mod sentences;
 mod walk;
 

@@ -69,7 +69,7 @@ impl State {
     }
 
     /// The story at whose cursor the cluster is shown; `None` for now.
-    fn looked_at(&self) -> Option<&Steps> {
+    pub(super) fn looked_at(&self) -> Option<&Steps> {
         self.steps.as_ref().filter(|_| !self.room.is_now)
     }
 
@@ -205,6 +205,7 @@ impl State {
         match self.place() {
             Screen::Ask | Screen::Leaving => self.room.question = None,
             Screen::Moment => self.room.is_shown = false,
+            Screen::Pane(_) => self.panes.shown = None,
             Screen::Cluster => {
                 self.room.notice = Some("this is the first screen; q leaves the player".to_owned());
             }
