@@ -67,6 +67,8 @@ pub(crate) struct Binding {
     pub(crate) effect: Effect,
 }
 
+mod panes;
+
 use Press::{Char, Code, Ctrl, Digit, Text};
 
 const HOME: &[Screen] = &[Screen::Cluster];
@@ -191,9 +193,9 @@ pub(crate) const KEYS: &[Binding] = &[
         Action::Ask(api::Action::Restart),
     )
     .when(can_act),
-    row(&[Char('L')], "L", ("cut a link of it, or heal it", "cut link"), CLUSTER, Action::Link)
+    row(&[Char('x')], "x", ("cut a link of it, or heal it", "cut link"), CLUSTER, Action::Link)
         .when(can_act),
-    row(&[Char('L')], "L", ("its next link", "next link"), ASK, Action::Link).when(asks_link),
+    row(&[Char('x')], "x", ("its next link", "next link"), ASK, Action::Link).when(asks_link),
     row(
         &[Code(KeyCode::Right), Char('l')],
         "→ l",
@@ -613,6 +615,10 @@ const ALL: &[Screen] = &[
     Screen::Reading,
     Screen::Console,
     Screen::Quiz,
+    panes::LOG,
+    panes::TREE,
+    panes::WAITS,
+    panes::LINES,
 ];
 
 /// The keys that are valid while the list of keys is open.
@@ -692,10 +698,15 @@ fn can_act(state: &State) -> Now {
     state.room.refusal().map_or(Ok(()), Err)
 }
 
+/// Every row, those of the views beside the stories included.
+fn all() -> impl Iterator<Item = &'static Binding> {
+    KEYS.iter().chain(panes::ROWS)
+}
+
 /// The rows that are valid on the screen below the list of keys.
 pub(crate) fn valid(state: &State) -> impl Iterator<Item = &'static Binding> {
     let place = state.place();
-    KEYS.iter().filter(move |row| row.places.contains(&place) && (row.when)(state).is_ok())
+    all().filter(move |row| row.places.contains(&place) && (row.when)(state).is_ok())
 }
 
 /// Whether a row must stand in the bottom line at every width: the way back, and the way to the
@@ -724,7 +735,7 @@ mod tests {
     fn no_key_means_two_things_in_one_place() {
         for place in ALL {
             let mut seen: Vec<Press> = Vec::new();
-            for row in KEYS.iter().filter(|row| row.places.contains(place)) {
+            for row in all().filter(|row| row.places.contains(place)) {
                 for press in row.presses {
                     assert!(!seen.contains(press), "{press:?} twice in {place:?}");
                     seen.push(*press);
@@ -747,12 +758,12 @@ mod tests {
         let mut state = State::of_endpoints(&[], BYTES_MAX);
         state.update(Action::Requests);
         let shown: Vec<&str> = valid(&state).map(|row| row.shown).collect();
-        assert_eq!(shown, ["C", "w", "?", "Esc q", "Ctrl-Z", "Ctrl-C"]);
+        assert_eq!(shown, ["C", "w", "?", "Esc q", "Ctrl-Z", "Ctrl-C", "L", "T", "W", "O"]);
     }
 
     #[test]
     fn descriptions_of_keys_fit_into_half_a_small_window() {
-        for row in KEYS.iter().chain(HELP) {
+        for row in all().chain(HELP) {
             assert!(row.does.chars().count() <= 28, "{}", row.does);
             assert!(row.shown.chars().count() <= 9, "{}", row.shown);
         }
@@ -788,9 +799,13 @@ mod tests {
             ("Two requests compared", Screen::Compared),
             ("A request of your own, while it is typed", Screen::Console),
             ("Steps, while a question is open", Screen::Quiz),
+            ("Log", panes::LOG),
+            ("Keys", panes::TREE),
+            ("Watchers, leases and locks", panes::WAITS),
+            ("What the members print", panes::LINES),
         ];
         assert_eq!(screens.len(), ALL.len());
-        let of = |screen| KEYS.iter().filter(move |row| row.places.contains(&screen));
+        let of = |screen| all().filter(move |row| row.places.contains(&screen));
         let mut tables: Vec<String> = screens
             .into_iter()
             .map(|(title, screen)| table(title, &of(screen).collect::<Vec<_>>()))
@@ -804,7 +819,7 @@ mod tests {
 
     #[test]
     fn escape_never_quits() {
-        for row in KEYS.iter().chain(HELP) {
+        for row in all().chain(HELP) {
             let is_escape = row.presses.contains(&Code(KeyCode::Esc));
             let quits =
                 matches!(row.effect, Effect::Do(Action::Quit | Action::Leave | Action::Confirm));

@@ -5,7 +5,8 @@
 //!  listener ────────┼─ Input ─► handle(&mut State) ─► view::draw(&State)
 //!  clock ───────────┤                   │
 //!  glass up ────────┤◄──── Command ─────┤
-//!  client ──────────┘◄──── Errand ──────┘
+//!  client ──────────┤◄──── Errand ──────┘
+//!  log files ───────┘
 //! ```
 //!
 //! The loop takes inputs from one closed enum and passes each to one function that does not depend
@@ -38,7 +39,10 @@ use crate::{
     client::Client,
     control::{Control, Controller},
     keys::{self, Found},
-    source::{Listener, Message},
+    source::{
+        Listener, Message,
+        log_files::{LogFiles, Said},
+    },
     state::{Action, State, console::Answer, room::Left, steps::Direction},
     up::api::{Command, Reply},
     view::{self, Look},
@@ -85,6 +89,8 @@ pub(crate) enum Input {
     Booted(Vec<String>),
     /// What came of a request of one's own.
     Answered(Answer),
+    /// What the members have printed.
+    Printed(Vec<Said>),
     /// The source has ended.
     Closed,
     /// The process received a signal to terminate.
@@ -114,6 +120,7 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
         Input::Replied(command, reply) => state.replied(&command, reply),
         Input::Booted(told) => state.booted(told),
         Input::Answered(answer) => state.answered(answer),
+        Input::Printed(said) => state.printed(said),
         Input::Closed => {
             state.is_closed = true;
             state.refresh();
@@ -129,11 +136,12 @@ pub(crate) async fn run(
     mut state: State,
     listener: Option<Listener>,
     control: Option<Control>,
-    look: Look,
+    (logs, look): (Option<LogFiles>, Look),
 ) -> io::Result<Left> {
     let mut screen = Screen::open(look)?;
     let mut targets = view::Targets::default();
     let mut inputs = Inputs::open(listener, control)?;
+    inputs.logs = logs;
     let mut drawn = None;
     loop {
         if drawn != Some(state.version()) {
@@ -148,6 +156,9 @@ pub(crate) async fn run(
         }
         inputs.send(&mut state, is_tick);
         wishes::grant(&mut screen, &mut state, look)?;
+        if let Some(printed) = inputs.printed(&state, is_tick) {
+            handle(&mut state, printed);
+        }
         if is_tick && inputs.is_late() {
             tokio::time::sleep(CATCH_UP).await;
         }
@@ -227,6 +238,7 @@ struct Inputs {
     /// Moments that were booted, and the sender for those that are.
     booted: (mpsc::Sender<Vec<String>>, mpsc::Receiver<Vec<String>>),
     client: Client,
+    logs: Option<LogFiles>,
     ticked: u64,
     /// When the last two ticks came, the older first.
     came: [std::time::Instant; 2],
@@ -246,6 +258,7 @@ impl Inputs {
             control: control.map(Controller::new),
             booted: mpsc::channel(1),
             client: Client::new(),
+            logs: None,
             ticked: 0,
             came: [clock::now(); 2],
             keyboard: Keyboard::open()?,
@@ -306,6 +319,13 @@ impl Inputs {
             }
             self.ticked += 1;
         }
+    }
+
+    /// What the members have printed since the last tick, if somebody looks at it. The files are on
+    /// this machine, and what is read at once is bounded.
+    fn printed(&mut self, state: &State, is_tick: bool) -> Option<Input> {
+        let logs = self.logs.as_mut().filter(|_| is_tick && state.wants_lines())?;
+        Some(logs.read()).filter(|said| !said.is_empty()).map(Input::Printed)
     }
 
     /// An input that is ready now.

@@ -13,7 +13,7 @@ use glass_etcd::{pb::glasspb::ObserveRequest, story::recording::ReadError};
 use crate::{
     control::Control,
     fail, play,
-    source::{self, Listener},
+    source::{self, Listener, log_files::LogFiles},
     state::{
         BYTES_MAX, Origin, State,
         anchor::Anchor,
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
         Some(file) if args.plain => plain(file, look),
         // A file that cannot be played is worth a word, with or without a terminal.
         Some(file) => state(file, anchor).and_then(|state| match is_terminal {
-            true => block_on(play::run(state, None, None, look)).map(|_| ()),
+            true => block_on(play::run(state, None, None, (None, look))).map(|_| ()),
             false => Err(io::Error::other(format!(
                 "the player needs a terminal; `glass play {} --plain` prints the stories",
                 file.display()
@@ -93,7 +93,9 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
         None if is_terminal => {
             let control = other(args);
             let place = control.is_some().then_some(&args.place);
-            live(&args.endpoints, (control, place, None), anchor, look).map(|_| ())
+            let files = |(Control(base), _, names): &Supervisor| LogFiles::of(base, names);
+            let logs = control.as_ref().map(files);
+            live(&args.endpoints, (control, place, None), anchor, (logs, look)).map(|_| ())
         }
         None => Err(io::Error::other(
             "the player needs a terminal; `glass trace tail` prints what live members do",
@@ -118,10 +120,11 @@ pub(crate) fn beside(
     let named = members
         .flat_map(|member| member.client_urls.iter().map(|url| (url.clone(), member.name.clone())));
     let (endpoints, names): (Vec<String>, Vec<String>) = named.unzip();
+    let logs = LogFiles::of(base, &names);
     let control = Some((Control(base.to_owned()), hands, names));
     // The first run of a data directory has a question of its own.
     let note = Some(base.join(FIRST_QUESTION)).filter(|note| !note.exists());
-    live(&endpoints, (control, Some(place), note), None, look)
+    live(&endpoints, (control, Some(place), note), None, (Some(logs), look))
 }
 
 /// The `glass up` of another process, and the process at each endpoint, if it runs all of them.
@@ -148,17 +151,13 @@ fn names_of(endpoints: &[String], members: &[up::Member]) -> Option<Vec<String>>
 /// endpoint.
 type Supervisor = (Control, Hands, Vec<String>);
 
-/// The `glass up` of the members, whether the player may stop them, and the process at each
-/// endpoint.
-type Supervisor = (Control, Hands, Vec<String>);
-
 /// Plays what these members do until the user quits. `note` is where to note that the question of
 /// the first run was asked, if it is to be asked.
 fn live(
     endpoints: &[String],
     (control, place, note): (Option<Supervisor>, Option<&crate::Cluster>, Option<PathBuf>),
     anchor: Option<Anchor>,
-    look: Look,
+    (logs, look): (Option<LogFiles>, Look),
 ) -> io::Result<Left> {
     block_on(async {
         let request = ObserveRequest { history: true, ..ObserveRequest::default() };
@@ -175,7 +174,7 @@ fn live(
             state.connect(hands, names);
             control
         });
-        play::run(state, Some(listener), control, look).await
+        play::run(state, Some(listener), control, (logs, look)).await
     })
 }
 

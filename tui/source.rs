@@ -12,6 +12,7 @@
 //! [`Live`] joins the two for commands that only follow. The player reads messages between two
 //! keys, and keeps its memory in its state.
 
+pub(crate) mod log_files;
 pub(crate) mod memory;
 
 use std::{fs::File, io::BufReader, path::Path, time::Duration};

@@ -8,7 +8,8 @@
 //!                     ├─ list           the requests, and which one is chosen
 //!                     ├─ find           what the list is narrowed to
 //!                     ├─ console        requests of one's own, and what became of them
-//!                     └─ steps          one story, the cursor in it, the lens on it
+//!                     ├─ steps          one story, the cursor in it, the lens on it
+//!                     └─ panes          the views beside the stories, at the same cursor
 //! ```
 //!
 //! A screen depends on nothing but the recording and the cursor. So live members and their
@@ -55,6 +56,7 @@ pub(crate) mod room;
 
 pub(crate) mod lens;
 pub(crate) mod list;
+pub(crate) mod pane;
 pub(crate) mod player;
 pub(crate) mod quiz;
 pub(crate) mod reads;

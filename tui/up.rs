@@ -133,6 +133,7 @@ impl Handle {
 /// A running `glass up`. Its drop ends all processes, and waits for their end.
 pub(crate) struct Up {
     handle: Handle,
+    base: PathBuf,
     members: Vec<Member>,
     release: Release,
     thread: Option<JoinHandle<io::Result<Outcome>>>,
@@ -274,6 +275,11 @@ impl Up {
     /// A handle for other threads.
     pub(crate) fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// The directory with the processes' log files.
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
     }
 
     /// The Glass etcd members, in the order of the Procfile.

@@ -8,6 +8,7 @@
 //!  steps    title ─ heads of the lanes ─ rows ─ lens ─ why ─ keys
 //!  why      the step at full size ─ keys
 //!  reading  the source of the step, or its section of the book ─ keys
+//!  pane     heads of the members ─ rows of a view beside the stories ─ about one row ─ keys
 //!  help     the keys that are valid now
 //!  console  the request that is typed, and those that were sent, above the keys of the others
 //! ```
@@ -23,6 +24,7 @@ pub(crate) mod console;
 pub(crate) mod felt;
 pub(crate) mod help;
 pub(crate) mod list;
+pub(crate) mod pane;
 pub(crate) mod plain;
 pub(crate) mod quiz;
 pub(crate) mod reading;
@@ -85,6 +87,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) -> Targets 
         (false, Screen::Reading, Some(steps)) => {
             steps.reading.iter().for_each(|text| reading::draw(&mut pen, body, steps, *text));
         }
+        (false, Screen::Pane(view), _) => pane::draw(&mut pen, body, state, view),
         (false, Screen::Why, Some(steps)) => why::draw_zoomed(&mut pen, body, state, steps),
         (false, _, Some(steps)) => steps::draw(&mut pen, body, state, steps),
         (false, _, None) => list::draw(&mut pen, body, state),

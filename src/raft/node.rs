@@ -499,8 +499,8 @@ impl Node {
 
         // 1. In memory first: from here on raft-rs reads the entries back from the log storage.
         let entries = ready.take_entries();
-        self.note_entries(&entries);
         self.raw.mut_store().append(&entries);
+        self.note_entries(&entries);
 
         // 2. The wal thread writes and syncs; its answer comes through the inbox.
         let vote_changed = self.outputs.writes.persist(entries, ready.hs().cloned());

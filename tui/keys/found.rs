@@ -33,7 +33,7 @@ pub(crate) fn find(state: &State, key: KeyEvent) -> Found {
     let place = state.place();
     let row = match state.is_helping {
         true => HELP.iter().find(matches),
-        false => KEYS.iter().filter(|row| row.places.contains(&place)).find(matches),
+        false => all().filter(|row| row.places.contains(&place)).find(matches),
     };
     let Some(row) = row else { return Found::Refused(unbound(state, key)) };
     if let Err(why) = (row.when)(state) {

@@ -7,7 +7,7 @@
 //! not say so yet.
 
 use glass_etcd::{
-    change, fields,
+    change, field, fields,
     story::{Event, Recording},
     trace::Stage,
 };
@@ -42,25 +42,74 @@ pub(crate) struct Log {
 
 /// An entry that a member's log got at the index, or the end of one that it had there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Known {
-    moment: Moment,
+pub(crate) struct Known {
+    pub(crate) moment: Moment,
     /// The entry's term; 0 where the log was cut off.
-    term: u64,
+    pub(crate) term: u64,
+}
+
+/// What each member's log got and lost, at every index.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Logs {
+    /// For each member, by position, in the order of its clock.
+    members: Vec<Vec<Told>>,
+}
+
+/// What one record says about a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    known: Known,
+    /// The first and the last index of which it holds.
+    first: u64,
+    last: u64,
+    /// The term of the entry that is at the first index afterwards.
+    by: u64,
+}
+
+impl Logs {
+    /// Reads a recording once.
+    pub(crate) fn of(recording: &Recording) -> Logs {
+        let mut members = vec![Vec::new(); recording.members.len()];
+        for event in &recording.events {
+            if let Some(own) = members.get_mut(usize::from(event.member)) {
+                own.extend(told(event));
+            }
+        }
+        for own in &mut members {
+            own.sort_by_key(|told| told.known.moment);
+            cut_first(own);
+        }
+        Logs { members }
+    }
+
+    /// What each member's log had at the index of an entry.
+    pub(crate) fn at(&self, entry: (u64, u64)) -> Log {
+        let at = |own: &Vec<Told>| {
+            let own = own.iter().filter(|told| (told.first..=told.last).contains(&entry.1));
+            own.map(|told| told.known).collect()
+        };
+        Log { entry, members: self.members.iter().map(at).collect() }
+    }
+
+    /// The entries that a member's log had got by this moment, as index and term. Some of them may
+    /// have been cut off since.
+    pub(crate) fn got(&self, place: u8, cut: Moment) -> impl Iterator<Item = (u64, u64)> {
+        let own = self.members.get(usize::from(place)).map_or(&[][..], Vec::as_slice);
+        let own = own.iter().take_while(move |told| told.known.moment <= cut);
+        own.filter(|told| told.known.term != 0).map(|told| (told.first, told.known.term))
+    }
 }
 
 impl Log {
     /// Reads a recording once.
     pub(crate) fn of(recording: &Recording, entry: (u64, u64)) -> Log {
-        let mut members = vec![Vec::new(); recording.members.len()];
-        for event in &recording.events {
-            if let Some(own) = members.get_mut(usize::from(event.member))
-                && let Some(term) = term_at(event, entry.1)
-            {
-                own.push(Known { moment: moment(event), term });
-            }
-        }
-        members.iter_mut().for_each(|own| own.sort_by_key(|known| known.moment));
-        Log { entry, members }
+        Logs::of(recording).at(entry)
+    }
+
+    /// What the member's log got at the index, up to this moment.
+    pub(crate) fn known(&self, place: u8, cut: Moment) -> &[Known] {
+        let known = self.members.get(usize::from(place)).map_or(&[][..], Vec::as_slice);
+        &known[..known.partition_point(|known| known.moment <= cut)]
     }
 
     /// The progress on a member that has come to this moment. `marks` are its watermarks at any
@@ -105,22 +154,46 @@ impl Log {
     }
 }
 
-/// The term that the member has at this index from this event on; `None` if it says nothing of it.
-fn term_at(event: &Event, index: u64) -> Option<u64> {
+/// What the event says about the log of its member, if it does.
+fn told(event: &Event) -> Option<Told> {
+    let moment = moment(event);
     match event.stage {
         Stage::RaftEntry => {
-            let [term, at] = fields!(event, RaftEntry: term, index);
-            (at == index).then_some(term)
+            let [term, index] = fields!(event, RaftEntry: term, index);
+            Some(Told { known: Known { moment, term }, first: index, last: index, by: term })
         }
         Stage::LogTruncate => {
             let [old, new] = change!(event, LogTruncate, last);
-            (new < index && index <= old).then_some(0)
+            let (first, by) = (new.saturating_add(1), field!(event, LogTruncate, term));
+            let known = Known { moment, term: 0 };
+            (new < old).then_some(Told { known, first, last: old, by })
         }
         _ => None,
     }
 }
 
-fn progress(marks: &Watermarks, index: u64) -> Kept {
+/// Members of earlier versions recorded new entries first, and then that old ones were cut off for
+/// them.
+fn cut_first(own: &mut [Told]) {
+    for at in (0..own.len()).filter(|at| own[*at].known.term == 0).collect::<Vec<_>>() {
+        let cut = own[at];
+        let mut first = at;
+        while 0 < first
+            && own[first - 1].known.term != 0
+            && (first == at || own[first - 1].first.checked_add(1) == Some(own[first].first))
+        {
+            first -= 1;
+            if (own[first].first, own[first].known.term) == (cut.first, cut.by) {
+                own[at].known.moment = own[first].known.moment;
+                own[first..=at].rotate_right(1);
+                break;
+            }
+        }
+    }
+}
+
+/// How far a log, whose entry at the index is the one that is meant, has it on disk.
+pub(crate) fn progress(marks: &Watermarks, index: u64) -> Kept {
     let reaches = |water| marks.reaches(water, index);
     match (reaches(Water::Stored), reaches(Water::Synced), reaches(Water::Written)) {
         (Some(true), _, _) => Kept::InFile,
@@ -128,5 +201,42 @@ fn progress(marks: &Watermarks, index: u64) -> Kept {
         (_, None, _) => Kept::Unknown,
         (_, Some(false), Some(true)) => Kept::Written,
         (_, Some(false), _) => Kept::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::set;
+
+    use super::*;
+
+    fn entry(clock: u64, term: u64, index: u64) -> Event {
+        let mut event = Event::mark(0, Stage::RaftEntry, clock);
+        set!(event, RaftEntry, term = term, index = index);
+        event
+    }
+
+    /// Goal: the entries that replace others stay, in whichever order the member recorded both; and
+    /// equal indexes of older terms are cut off.
+    #[test]
+    fn what_replaces_an_entry_is_not_cut_off_with_it() {
+        let cut = |clock| {
+            let mut event = Event::mark(0, Stage::LogTruncate, clock);
+            set!(event, LogTruncate, last_old = 11, last_new = 9, term = 3);
+            event
+        };
+        let old = || vec![entry(1, 2, 10), entry(2, 2, 11)];
+        let new_first = vec![entry(3, 3, 10), entry(4, 3, 11), cut(5)];
+        let cut_first = vec![cut(3), entry(4, 3, 10), entry(5, 3, 11)];
+        for events in [new_first, cut_first] {
+            let events = old().into_iter().chain(events).collect();
+            let mut recording = Recording { events, ..Recording::default() };
+            recording.members.push(crate::state::scenes::put().recording.members.remove(0));
+            for index in [10, 11] {
+                let log = Log::of(&recording, (3, index));
+                let terms: Vec<u64> = log.known(0, (1, 9)).iter().map(|known| known.term).collect();
+                assert_eq!(terms, [2, 0, 3], "at {index}");
+            }
+        }
     }
 }

@@ -143,7 +143,8 @@ fn begins_anew(stage: Stage, water: Water) -> bool {
 }
 
 /// Once an entry was replaced, its index proves nothing any more.
-const LOST: &str = "this entry is lost: a new leader's replaced it before a majority had it";
+pub(crate) const LOST: &str =
+    "this entry is lost: a new leader's replaced it before a majority had it";
 /// What is said of such an entry before that has happened.
 const LOST_LATER: &str = "later a new leader's entry replaced it";
 
@@ -219,7 +220,7 @@ fn counted(kept: &[Kept]) -> [usize; 2] {
 
 /// Whether a majority of the disks has the entry. Once it is committed, one has, even if not all of
 /// its records were captured.
-fn verdict(kept: &[Kept], is_committed: bool) -> String {
+pub(crate) fn verdict(kept: &[Kept], is_committed: bool) -> String {
     let members = kept.len();
     let needed = members / 2 + 1;
     let [safe, unknown] = counted(kept);

@@ -24,6 +24,7 @@ use super::{
     lanes::{self, Lane},
     list::List,
     page::Text,
+    pane::{Panes, View},
     quiz::Quiz,
     room::{self, Hands, Room},
     steps::{Direction, Relative, Steps},
@@ -48,6 +49,7 @@ mod manners;
 mod news;
 mod wishes;
 mod quiz_keys;
+mod panes;
 
 use learned::Learned;
 use news::News;
@@ -70,6 +72,10 @@ pub(crate) enum Action {
     Column(u8),
     /// Show now, or the step that is looked at.
     ToggleNow,
+    /// Show a view beside the stories.
+    Show(View),
+    /// In the key space: the next key, or the one before.
+    OtherKey(Direction),
     /// Ask whether to do this to the chosen member.
     Ask(api::Action),
     /// Ask whether to cut or heal a link of the chosen member; again: another of its links.
@@ -201,6 +207,8 @@ pub(crate) enum Screen {
     Quiz,
     /// Any of them, while a request is typed.
     Console,
+    /// A view beside the stories, over any of these.
+    Pane(View),
 }
 
 /// The head of a lane: the known state of a member.
@@ -232,6 +240,8 @@ pub(crate) struct State {
     pub(crate) quiz: Quiz,
     /// The story in the step view; `None` in the list.
     pub(crate) steps: Option<Steps>,
+    /// The views beside the stories.
+    pub(crate) panes: Panes,
     /// Whether the list of keys covers the screen.
     pub(crate) is_helping: bool,
     /// The search in that list.
@@ -279,6 +289,7 @@ impl State {
             console: Console::default(),
             quiz: Quiz::default(),
             steps: None,
+            panes: Panes::default(),
             is_helping: false,
             help: Help::default(),
             is_closed: false,
@@ -410,7 +421,8 @@ impl State {
         self.open_own_story();
         // Outside of a story, screens of live members show how long ago each sent something.
         let is_live = !self.memory.seen().is_empty();
-        let is_ageing = is_live && (self.steps.is_none() || self.room.is_shown);
+        let is_beside = self.room.is_shown || self.panes.shown.is_some();
+        let is_ageing = is_live && (self.steps.is_none() || is_beside);
         let is_waiting = self.console.waiting().is_some();
         self.version += u64::from(is_played || is_ageing || is_waiting);
     }
@@ -435,6 +447,7 @@ impl State {
         }
         self.clocks = order.clocks;
         self.open_awaited();
+        self.refresh_pane();
     }
 
     /// The current screen, below the list of keys.
@@ -450,9 +463,13 @@ impl State {
         match (&self.room.question, &self.steps) {
             (Some(room::Question::Act(_) | room::Question::Boot(_)), _) => return Screen::Ask,
             (Some(room::Question::Leave), _) => return Screen::Leaving,
+            (None, _) if self.panes.shown.is_some() => {}
             (None, None) if self.room.is_shown => return Screen::Cluster,
             (None, Some(_)) if self.room.is_shown => return Screen::Moment,
             _ => {}
+        }
+        if let Some(view) = self.panes.shown {
+            return Screen::Pane(view);
         }
         match &self.steps {
             None if self.find.typed.is_some() => Screen::Find,
@@ -474,6 +491,7 @@ impl State {
             Action::Quit => return false,
             Action::Help | Action::Seek(_) | Action::Scroll(_) => self.update_help(action),
             Action::Back | Action::Erase if self.is_helping => self.update_help(action),
+            action if self.update_pane(action) => {}
             Action::Choose(rows) => self.choose(rows),
             Action::ChooseAt(place) => {
                 let wanted = self.list.shown().nth(place).map(|row| row.subject);
@@ -516,7 +534,9 @@ impl State {
             Action::Speed(direction) => self.change_speed(direction),
             Action::Lane(number) => self.focus(number),
             Action::Back if self.is_above_steps() => self.back(),
-            Action::Back
+            Action::Show(_)
+            | Action::OtherKey(_)
+            | Action::Back
             | Action::GoAt(_)
             | Action::Follow(_)
             | Action::TogglePace

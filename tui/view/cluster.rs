@@ -31,7 +31,7 @@ use crate::{
     up::api,
 };
 
-mod banner;
+pub(super) mod banner;
 mod bars;
 mod latest;
 
@@ -47,11 +47,11 @@ const LATEST_MIN: u16 = 4;
 const BARS_MAX: u16 = 4;
 
 /// Where the columns are.
-struct Grid {
+pub(super) struct Grid {
     /// Width of the names of the rows.
-    label: u16,
+    pub(super) label: u16,
     /// Width of a member's column, without its border.
-    cell: u16,
+    pub(super) cell: u16,
     /// The first member that is shown, and how many are.
     first: usize,
     shown: usize,
@@ -61,8 +61,18 @@ impl Grid {
     /// As many members as fit; if not all fit, those around the chosen one.
     fn of(width: u16, members: usize, chosen: usize) -> Grid {
         let label = if width < 100 { 12 } else { 20 };
+        Grid::beside((label, CELL_MIN), width, members, chosen)
+    }
+
+    /// The same, with this much room for the names of the rows, and at least this for a member.
+    pub(super) fn beside(
+        (label, cell_min): (u16, u16),
+        width: u16,
+        members: usize,
+        chosen: usize,
+    ) -> Grid {
         let room = width.saturating_sub(label);
-        let fit = usize::from(room / (CELL_MIN + 1)).max(1);
+        let fit = usize::from(room / (cell_min + 1)).max(1);
         let shown = members.min(fit).max(1);
         let first = chosen.saturating_sub(shown / 2).min(members.saturating_sub(shown));
         let cell = (room / u16::try_from(shown).unwrap_or(1)).saturating_sub(1);
@@ -70,12 +80,12 @@ impl Grid {
     }
 
     /// The members that are shown.
-    fn members(&self) -> std::ops::Range<usize> {
+    pub(super) fn members(&self) -> std::ops::Range<usize> {
         self.first..self.first + self.shown
     }
 
     /// The region of a member's column.
-    fn cell(&self, area: Rect, member: usize) -> Rect {
+    pub(super) fn cell(&self, area: Rect, member: usize) -> Rect {
         let at = u16::try_from(member - self.first).unwrap_or(0);
         let x = area.x + self.label + at * (self.cell + 1) + 1;
         let x = x.min(area.right());
@@ -144,7 +154,7 @@ fn draw_hidden(pen: &mut Pen<'_>, area: Rect, hidden: usize, label: u16, members
 }
 
 /// The lines of a region from this one on.
-fn below(area: Rect, line: u16, height: u16) -> Rect {
+pub(super) fn below(area: Rect, line: u16, height: u16) -> Rect {
     let line = line.min(area.height);
     Rect { y: area.y + line, height: height.min(area.height - line), ..area }
 }
@@ -155,14 +165,14 @@ struct Row {
     cells: Vec<(String, Tone)>,
 }
 
-struct Table<'a> {
-    state: &'a State,
-    board: &'a Board,
-    grid: &'a Grid,
+pub(super) struct Table<'a> {
+    pub(super) state: &'a State,
+    pub(super) board: &'a Board,
+    pub(super) grid: &'a Grid,
 }
 
 impl Table<'_> {
-    fn draw_heads(&self, pen: &mut Pen<'_>, area: Rect, chosen: usize) {
+    pub(super) fn draw_heads(&self, pen: &mut Pen<'_>, area: Rect, chosen: usize) {
         self.draw_borders(pen, area);
         for member in self.grid.members() {
             let Some(column) = self.board.columns.get(member) else { continue };
@@ -323,7 +333,7 @@ impl Table<'_> {
         }
     }
 
-    fn draw_borders(&self, pen: &mut Pen<'_>, area: Rect) {
+    pub(super) fn draw_borders(&self, pen: &mut Pen<'_>, area: Rect) {
         for member in self.grid.members() {
             let cell = self.grid.cell(area, member);
             for line in 0..area.height {

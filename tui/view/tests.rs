@@ -26,6 +26,7 @@ mod felt;
 mod manners;
 mod quiz;
 mod reads;
+mod panes;
 mod sentences;
 mod walk;
 

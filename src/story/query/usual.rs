@@ -103,7 +103,8 @@ impl Usuals {
             return None;
         }
         let list = self.by_time.get(&(event.member, event.boot, event.stage, method))?;
-        let later = list.partition_point(|(at, _)| *at <= event.at_ns + event.took_ns);
+        let ended = event.at_ns.saturating_add(event.took_ns);
+        let later = list.partition_point(|(at, _)| *at <= ended);
         let (before, after) = list.split_at(later);
         let is_known = |(_, usual): &&(u64, Usual)| usual.is_known();
         let known = before.iter().rfind(is_known).or_else(|| after.iter().find(is_known));

@@ -64,7 +64,7 @@ impl State {
     }
 
     /// The story at whose cursor the cluster is shown; `None` for now.
-    fn looked_at(&self) -> Option<&Steps> {
+    pub(super) fn looked_at(&self) -> Option<&Steps> {
         self.steps.as_ref().filter(|_| !self.room.is_now)
     }
 
@@ -192,6 +192,7 @@ impl State {
                 self.trials.told = None;
             }
             Screen::Moment => self.room.is_shown = false,
+            Screen::Pane(_) => self.panes.shown = None,
             Screen::Cluster => {
                 self.room.notice = Some("this is the first screen; q leaves the player".to_owned());
             }

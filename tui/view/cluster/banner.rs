@@ -19,7 +19,7 @@ use crate::state::{
 };
 
 /// Draws the line.
-pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) {
+pub(in crate::view) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) {
     let mut left = area;
     let mut piece = |pen: &mut Pen<'_>, text: &str, tone| {
         let used = pen.text(left, 0, text, tone);

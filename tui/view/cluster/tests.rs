@@ -265,7 +265,7 @@ fn in_a_recording_and_beside_foreign_members_the_keys_say_why_they_do_nothing() 
     let mut foreign = live(&scenes::put().recording, 30);
     press(&mut foreign, "esc");
     for (state, why) in [(&mut recorded, "a recording cannot"), (&mut foreign, "no `glass up`")] {
-        for key in ["s", "K", "p", "r", "L"] {
+        for key in ["s", "K", "p", "r", "x"] {
             assert_eq!(pressed(state, key), []);
             assert!(text(state).contains(why), "{key}: {}", text(state));
             press(state, "1");
@@ -394,25 +394,25 @@ fn a_link_is_cut_only_after_its_consequence_was_shown_and_confirmed() {
         peer: peer.map(str::to_owned),
         ..command(action, "etcd-01")
     };
-    assert_eq!(pressed(&mut state, "L"), []);
+    assert_eq!(pressed(&mut state, "x"), []);
     let shown = text(&state);
     insta::assert_snapshot!("cluster_cut_question", screen(&state, SIZES[0], UNICODE));
     for said in ["CUT the link etcd-01 ╳ etcd-02?", "reaches 2 of 3, a quorum"] {
         assert!(shown.contains(said), "{said} in {shown}");
     }
-    assert_eq!(pressed(&mut state, "L L"), [], "the third choice");
+    assert_eq!(pressed(&mut state, "x x"), [], "the third choice");
     let shown = text(&state);
     assert!(shown.contains("CUT all links of etcd-01?") && shown.contains("steps down"), "{shown}");
     assert_eq!(pressed(&mut state, "y"), [link(Action::Cut, None)]);
-    assert_eq!(pressed(&mut state, "L L y"), [link(Action::Cut, Some("etcd-03"))]);
+    assert_eq!(pressed(&mut state, "x x y"), [link(Action::Cut, Some("etcd-03"))]);
     let reply = Reply { cut: vec![("etcd-01".into(), "etcd-03".into())], ..Reply::default() };
     handle(&mut state, Input::Replied(link(Action::Cut, Some("etcd-03")), reply));
     assert!(text(&state).contains("cut now: etcd-01 ╳ etcd-03"), "{}", text(&state));
     let mut state = own(&cut(&[(0, 2)]).recording);
-    assert_eq!(pressed(&mut state, "L L y"), [link(Action::Heal, Some("etcd-03"))]);
+    assert_eq!(pressed(&mut state, "x x y"), [link(Action::Heal, Some("etcd-03"))]);
     report(&mut state, &[Doing::Running, Doing::Running, Doing::Killed]);
     assert_eq!(
-        pressed(&mut state, "L L y"),
+        pressed(&mut state, "x x y"),
         [link(Action::Heal, Some("etcd-03"))],
         "also if it is down"
     );

@@ -1,0 +1,113 @@
+//! The key space: the revisions of each key, a row for each, and a column for each member.
+
+use ratatui::layout::Rect;
+
+use super::{
+    super::{
+        cluster::{Grid, below},
+        list::window,
+        pen::{Pen, Tone},
+    },
+    ABOUT, TOP, draw_about, draw_top,
+};
+use crate::state::{
+    State,
+    pane::{
+        Sight,
+        keys::{Keyed, Line, Place},
+    },
+    text, words,
+};
+
+/// Narrowest readable column of a member.
+const CELL_MIN: u16 = 14;
+/// What the words for places mean.
+const LEGEND: &str = "index: in memory only   active, frozen: write buffer   file: database file";
+
+/// Draws the key space.
+pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) {
+    let label = match area.width {
+        0..100 => 35,
+        100..160 => 45,
+        _ => 70,
+    };
+    let grid = Grid::beside((label, CELL_MIN), area.width, sight.board.columns.len(), 0);
+    let table = draw_top(pen, area, (state, sight, &grid));
+    let keys = state.panes.keys.at(sight, state.story_subject());
+    let height = area.height.saturating_sub(TOP + 1 + ABOUT);
+    let head = below(area, TOP, 1);
+    table.draw_borders(pen, head);
+    let title = "   revision created version";
+    pen.text(Rect { width: grid.label, ..head }, 0, title, Tone::Dim);
+    let rows = below(area, TOP + 1, height);
+    table.draw_borders(pen, rows);
+    let first = window(keys.lines.len(), usize::from(height), keys.chosen);
+    for (place, line) in (first..keys.lines.len()).zip(0..height) {
+        draw_line(pen, below(rows, line, 1), (&keys, &grid), place);
+    }
+    let about = below(area, TOP + 1 + height, ABOUT);
+    draw_about(pen, about, ("THIS REVISION", &keys.sentences()), LEGEND);
+}
+
+fn draw_line(pen: &mut Pen<'_>, area: Rect, (keys, grid): (&Keyed<'_>, &Grid), place: usize) {
+    let line = &keys.lines[place];
+    let is_chosen = place == keys.chosen;
+    let mark = if is_chosen { '»' } else { ' ' };
+    let (text, tone) = label(line, usize::from(grid.label).saturating_sub(3));
+    pen.text(Rect { width: grid.label, ..area }, 0, &format!("{mark}{text}"), tone);
+    for member in grid.members() {
+        if let Some(place) = keys.place(line, member) {
+            let (word, tone) = place_word(place);
+            pen.text(grid.cell(area, member), 0, &format!(" {word}"), tone);
+        }
+    }
+    if is_chosen {
+        pen.tint(area, 0, Tone::Chosen);
+    }
+}
+
+/// The text of a row before the members' columns.
+fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
+    match line {
+        Line::Key(key, _, exists) => {
+            let end = if *exists == Some(false) { "  (deleted)" } else { "" };
+            let key = words::key(key, room.saturating_sub(end.len()));
+            (format!("{}{end}", text::clean(&key)), Tone::Strong)
+        }
+        Line::Missing(_, [first, last]) if first == last => {
+            (format!("  ?        version {first}, not captured"), Tone::Dim)
+        }
+        Line::Missing(_, [first, last]) => {
+            (format!("  ?        versions {first}-{last}, not captured"), Tone::Dim)
+        }
+        Line::Earlier(_, count) => {
+            (format!("  ?        {count} generations, not captured"), Tone::Dim)
+        }
+        Line::Later(_, count) => {
+            (format!("  ?        {} later, not captured", words::count(*count)), Tone::Dim)
+        }
+        Line::Revision(_, (main, sub), revision) => {
+            let number = format!("{{{main},{sub}}}");
+            match revision.put {
+                Some([created, version]) => {
+                    (format!("  {number:<8} {created:>7} {version:>7} put"), Tone::Plain)
+                }
+                None => (format!("  {number:<8} {:>7} {:>7} deleted", "-", "-"), Tone::Plain),
+            }
+        }
+    }
+}
+
+/// The word for where a member has a row.
+fn place_word(place: Place) -> (&'static str, Tone) {
+    match place {
+        Place::Unknown => ("? unknown", Tone::Dim),
+        Place::No => ("-", Tone::Dim),
+        Place::Index => ("index", Tone::Plain),
+        Place::Active => ("active", Tone::Plain),
+        Place::Frozen => ("frozen", Tone::Plain),
+        Place::Buffer => ("buffer", Tone::Plain),
+        Place::File => ("✔ file", Tone::Plain),
+        Place::Compacted => ("compacted", Tone::Dim),
+    }
+}

@@ -1,0 +1,160 @@
+//! The raft logs: a row for each entry, a column for each member.
+
+use ratatui::layout::Rect;
+
+use super::{
+    super::{
+        cluster::{Grid, Table, below},
+        list::window,
+        pen::{Pen, Tone},
+    },
+    ABOUT, TOP, draw_about, draw_top,
+};
+use crate::state::{
+    State,
+    pane::{
+        Sight,
+        log::{Cell, Disk, Line, Logged, MARKS, Machine},
+    },
+    words,
+};
+
+/// Lines below the entries: the log's files, what raft knows of them, and about the chosen row.
+const BELOW: u16 = 2 + ABOUT;
+/// Width of the numbers before an entry's description.
+const NUMBERS: usize = 12;
+/// Narrowest column that has room for all watermarks in words.
+const WORDS_MIN: u16 = 50;
+/// Narrowest readable column of a member.
+const CELL_MIN: u16 = 17;
+
+/// Draws the logs.
+pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) {
+    let label = match area.width {
+        0..100 => 26,
+        100..160 => 36,
+        _ => 60,
+    };
+    let grid = Grid::beside((label, CELL_MIN), area.width, sight.board.columns.len(), 0);
+    let table = draw_top(pen, area, (state, sight, &grid));
+    let story = state.story_entry();
+    let log = state.panes.log.at(sight, story);
+    let height = area.height.saturating_sub(TOP + 1 + BELOW);
+    let head = below(area, TOP, 1);
+    table.draw_borders(pen, head);
+    pen.text(Rect { width: grid.label, ..head }, 0, "  index term entry", Tone::Dim);
+    let rows = below(area, TOP + 1, height);
+    table.draw_borders(pen, rows);
+    let first = window(log.lines.len(), usize::from(height), log.chosen);
+    for (place, line) in (first..log.lines.len()).zip(0..height) {
+        draw_line(pen, below(rows, line, 1), (&log, &grid), place, story);
+    }
+    draw_files(pen, below(area, TOP + 1 + height, 2), &table, &log);
+    let about = below(area, TOP + 3 + height, BELOW - 2);
+    let signs = "✔ on disk  ✘ not   up to here:";
+    let letters = MARKS.iter().map(|(_, letter, word)| format!(" {letter} {word}"));
+    let legend = format!("{signs}{}", letters.collect::<String>());
+    draw_about(pen, about, ("THIS ENTRY", &log.sentences()), &legend);
+}
+
+/// A row: what the entry is, and how far each member is with it.
+fn draw_line(
+    pen: &mut Pen<'_>,
+    area: Rect,
+    (log, grid): (&Logged<'_>, &Grid),
+    place: usize,
+    story: Option<(u64, u64)>,
+) {
+    let line = log.lines[place];
+    let is_chosen = place == log.chosen;
+    let is_story = matches!(line, Line::Entry(index, term) if story == Some((index, term)));
+    let mark = match (is_chosen, is_story) {
+        (_, true) => '◆',
+        (true, _) => '»',
+        _ => ' ',
+    };
+    let label = Rect { width: grid.label, ..area };
+    let room = usize::from(grid.label).saturating_sub(NUMBERS + 1);
+    let text = match line {
+        Line::Entry(index, term) => {
+            let what = log.entry(line).map_or("", |entry| &entry.what);
+            format!("{mark}{index:>6} {term:>4} {}", words::cut(what, room))
+        }
+        Line::Gap(first, last) if first == last => format!("{mark}{last:>6}    ? not captured"),
+        Line::Gap(first, last) => {
+            let count = words::count(last - first + 1);
+            format!("{mark}{:>6}    ? {count} not captured", format!("-{last}"))
+        }
+    };
+    let tone = match line {
+        Line::Gap(..) => Tone::Dim,
+        _ if is_story => Tone::Strong,
+        _ => Tone::Plain,
+    };
+    pen.text(label, 0, &text, tone);
+    for member in grid.members() {
+        let cell = log.cell(line, member);
+        draw_cell(pen, grid.cell(area, member), &cell);
+    }
+    if is_chosen {
+        pen.tint(area, 0, Tone::Chosen);
+    }
+}
+
+fn draw_cell(pen: &mut Pen<'_>, area: Rect, cell: &Cell) {
+    let (words, tone) = cell_words(cell);
+    let used = pen.text(area, 0, &format!(" {words}"), tone);
+    let all: Vec<&str> = cell.marks.iter().map(|(_, word)| *word).collect();
+    let all = pen.words(&format!("◄ {} ", all.join(" ")));
+    let letters: String = cell.marks.iter().map(|(letter, _)| letter).collect();
+    let room = usize::from(area.width.saturating_sub(used));
+    let marks = if WORDS_MIN <= area.width { all } else { format!("{letters} ") };
+    let length = u16::try_from(marks.chars().count()).unwrap_or(u16::MAX);
+    if !cell.marks.is_empty() && usize::from(length) <= room {
+        let x = area.right() - length;
+        pen.text(Rect { x, width: length, ..area }, 0, &marks, Tone::Strong);
+    }
+}
+
+/// How far the member is with an entry: whether it is on its disk, and how far it has come.
+pub(super) fn cell_words(cell: &Cell) -> (String, Tone) {
+    let sign = match cell.disk {
+        Disk::Unknown => "?",
+        Disk::No => "-",
+        Disk::Removed | Disk::Memory | Disk::Written => "✘",
+        Disk::Synced | Disk::UpTo(_) => "✔",
+    };
+    let how = match (cell.disk, cell.machine) {
+        (Disk::UpTo(index), _) => return (format!("{sign} up to {index}"), Tone::Plain),
+        (_, Machine::Stored) => "in file",
+        (_, Machine::Applied) => "applied",
+        (_, Machine::Committed) => "committed",
+        (Disk::No, _) => return (sign.to_owned(), Tone::Dim),
+        (Disk::Unknown, _) => "unknown",
+        (Disk::Removed, _) => "removed",
+        (Disk::Memory, _) => "in memory",
+        (Disk::Written, _) => "written",
+        (Disk::Synced, _) => "on disk",
+    };
+    let tone = match cell.disk {
+        Disk::Synced => Tone::Plain,
+        Disk::Removed => Tone::Bad,
+        _ => Tone::Dim,
+    };
+    (format!("{sign} {how}"), tone)
+}
+
+/// Where the newest write of each member's log files went, and what raft knows of the disk.
+fn draw_files(pen: &mut Pen<'_>, area: Rect, table: &Table<'_>, log: &Logged<'_>) {
+    table.draw_borders(pen, area);
+    let label = Rect { width: table.grid.label, ..area };
+    pen.text(label, 0, "  WAL segment, byte: has", Tone::Dim);
+    pen.text(label, 1, "  stable, raft knows", Tone::Dim);
+    for member in table.grid.members().filter(|at| *at < table.board.columns.len()) {
+        let cell = table.grid.cell(area, member);
+        for (words, line) in [log.segment(member), log.stable(member)].into_iter().zip(0..) {
+            let words = words.as_deref().unwrap_or("unknown");
+            pen.text(cell, line, &format!(" {words}"), Tone::Dim);
+        }
+    }
+}
