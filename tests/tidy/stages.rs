@@ -17,9 +17,6 @@ const STAGES_ELSEWHERE: &[(&str, &str)] = &[
     ("Shared", "as Keyframe"),
 ];
 
-/// Stages that are opened through a function of their own, and the call of it, without blanks.
-const OTHER_CALLS: &[(&str, &str)] = &[("RaftEntry", "marks.add(NewEntry{")];
-
 /// Files that may access the eight numbers of a record by position, and why.
 const FIELDS_BY_PLACE: &[(&str, &str)] = &[
     ("src/story/event.rs", "has them, and gives them out by name"),
@@ -87,8 +84,6 @@ fn misplaced_stages(stages: &File, sources: &[File]) -> Vec<String> {
     let opened_in = |stage: &str| -> Vec<&str> {
         let calls = ["stage!(", "mark!(", "past!(", "open(Stage::", "mark(Stage::"];
         let calls = calls.map(|call| format!("{call}{stage},"));
-        let others = OTHER_CALLS.iter().filter(|(name, _)| *name == stage).map(|(_, call)| *call);
-        let calls: Vec<&str> = calls.iter().map(String::as_str).chain(others).collect();
         let opens = |text: &String| calls.iter().any(|call| text.contains(call));
         flat.iter().filter(|(_, text)| opens(text)).map(|(path, _)| *path).collect()
     };

@@ -10,9 +10,6 @@ use glass_etcd::trace::Stage;
 
 use super::page::{Line, Page, Role};
 
-/// Steps that are recorded through a function of their own, and the call of it.
-const OTHER_CALLS: &[(Stage, &str)] = &[(Stage::RaftEntry, "marks.add(")];
-
 /// The page of a stage's source.
 pub(crate) fn page(stage: Stage) -> Page {
     let text = stage.rust_source();
@@ -48,11 +45,6 @@ fn places(text: &str, stage: Stage) -> Vec<RangeInclusive<usize>> {
     let mut places: Vec<RangeInclusive<usize>> = calls
         .map(|(at, call)| line_of(code, at)..=line_of(code, end_of_call(code, at + call.len())))
         .collect();
-    for (_, call) in OTHER_CALLS.iter().filter(|(other, _)| *other == stage) {
-        let calls = code.match_indices(call);
-        let end = |at| line_of(code, end_of_call(code, at + call.len()));
-        places.extend(calls.map(|(at, _)| line_of(code, at)..=end(at)));
-    }
     if places.is_empty() {
         let named = format!("Stage::{name}");
         let named = code.match_indices(&named).filter(|(at, _)| is_name(&code[*at..], &name));
@@ -110,9 +102,7 @@ mod tests {
                 .map(|line| line.text.as_str())
                 .collect();
             let marked = marked.join("\n");
-            let call = OTHER_CALLS.iter().find(|(other, _)| other == stage);
-            let call = call.map_or_else(|| format!("{stage:?}"), |(_, call)| (*call).to_owned());
-            assert!(marked.contains(&call), "{}: {marked:?}", stage.name());
+            assert!(marked.contains(&format!("{stage:?}")), "{}: {marked:?}", stage.name());
             assert_eq!(Role::Marked, page.lines[page.at].role, "{}", stage.name());
             let on_disk = format!("{}/src/{}", env!("CARGO_MANIFEST_DIR"), stage.rust_path());
             assert_eq!(std::fs::read_to_string(on_disk).unwrap(), stage.rust_source());
