@@ -5,9 +5,9 @@
 //!   Errand::Cancel ──▶ ends the task, and so the call
 //! ```
 //!
-//! A request goes to the member that was chosen, and to no other: a learner wants to see what *this*
-//! member answers, so there is no balancer, no failover and no retry. There is no deadline either:
-//! the server has its own, and a request that waits is worth watching.
+//! A request goes to the member that was chosen, and to no other: a learner wants to see what
+//! *this* member answers, so there is no balancer, no failover and no retry. There is no deadline
+//! either: the server has its own, and a request that waits is worth watching.
 //!
 //! Every call names its trace in a `traceparent`, by which the player finds its story.
 

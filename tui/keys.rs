@@ -7,11 +7,9 @@ use glass_etcd::trace::Grain;
 use crate::{
     state::{
         Action, Screen, State,
-        console::{self, Key},
         page::Text as Page,
         steps::Direction::{Back, Forward},
         steps::Relative,
-        text,
     },
     up::api,
 };
@@ -67,6 +65,7 @@ pub(crate) struct Binding {
     pub(crate) effect: Effect,
 }
 
+mod own;
 mod panes;
 
 use Press::{Char, Code, Ctrl, Digit, Text};
@@ -95,12 +94,6 @@ const VIEWS: &[Screen] = &[
     Screen::Reading,
     Screen::Compared,
 ];
-const CONSOLE: &[Screen] = &[Screen::Console];
-const QUIZ: &[Screen] = &[Screen::Quiz];
-/// The screens from which a request can be sent.
-const SEND: &[Screen] =
-    &[Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps, Screen::Why, Screen::Reading];
-
 /// A row that is always valid on its screens.
 const fn row(
     presses: &'static [Press],
@@ -111,16 +104,6 @@ const fn row(
 ) -> Binding {
     let (does, brief) = words;
     Binding { presses, shown, does, brief, places, when: always, effect: Effect::Do(action) }
-}
-
-/// A row for the line that is typed.
-const fn while_typing(
-    presses: &'static [Press],
-    shown: &'static str,
-    words: (&'static str, &'static str),
-    key: Key,
-) -> Binding {
-    row(presses, shown, words, CONSOLE, Action::Console(key))
 }
 
 impl Binding {
@@ -137,8 +120,8 @@ impl Binding {
     }
 }
 
-/// Every key of the player.
-pub(crate) const KEYS: &[Binding] = &[
+/// The keys of each screen.
+const KEYS: &[Binding] = &[
     row(
         &[Code(KeyCode::Right), Char('l')],
         "→ l",
@@ -462,108 +445,10 @@ pub(crate) const KEYS: &[Binding] = &[
     ),
     row(&[Char('u')], "u", ("all values, or only changes", ""), STEPS, Action::ToggleAll)
         .when(shows_changes),
-    row(&[Digit], "0-9", ("answer with this number", "answer"), QUIZ, Action::Answer(0))
-        .with_digit(Action::Answer),
-    row(
-        &[Code(KeyCode::Enter)],
-        "Enter",
-        ("answer with the step of »", "this step"),
-        QUIZ,
-        Action::Pick,
-    )
-    .when(is_picking),
-    row(&[Code(KeyCode::Up), Char('k')], "↑ k", ("look one row up", ""), QUIZ, Action::Look(Back)),
-    row(
-        &[Code(KeyCode::Down), Char('j')],
-        "↓ j",
-        ("look one row down", ""),
-        QUIZ,
-        Action::Look(Forward),
-    ),
-    row(
-        &[Code(KeyCode::Right), Char('l')],
-        "→ l",
-        ("skip, and the next step", "skip"),
-        QUIZ,
-        Action::Step(Grain::Story, Forward),
-    ),
-    row(
-        &[Code(KeyCode::Left), Char('h')],
-        "← h",
-        ("skip, and the step before", ""),
-        QUIZ,
-        Action::Step(Grain::Story, Back),
-    ),
-    row(
-        &[Char(']')],
-        "]",
-        ("skip, and a finer step", ""),
-        QUIZ,
-        Action::Step(Grain::Stage, Forward),
-    ),
-    row(
-        &[Char('.')],
-        ".",
-        ("skip, and the next record", ""),
-        QUIZ,
-        Action::Step(Grain::Raw, Forward),
-    ),
-    row(
-        &[Char('P')],
-        "P",
-        ("predict: answer questions", ""),
-        &[Screen::Steps, Screen::Quiz],
-        Action::Predict,
-    )
-    .when(has_steps),
-    row(
-        &[Code(KeyCode::Esc), Char('q')],
-        "Esc q",
-        ("skip the question", "skip"),
-        QUIZ,
-        Action::Skip,
-    ),
-    row(
-        &[Char('i')],
-        "i",
-        ("send a request of your own", "send"),
-        SEND,
-        Action::Console(Key::Open),
-    )
-    .when(takes_requests),
-    row(
-        &[Text],
-        "a-z …",
-        ("put, get, del, txn, lock …", ""),
-        CONSOLE,
-        Action::Console(Key::Type(' ')),
-    )
-    .with_character(|character| Action::Console(Key::Type(character))),
-    while_typing(&[Code(KeyCode::Enter)], "Enter", ("send it", "send"), Key::Send),
-    while_typing(&[Code(KeyCode::Tab)], "Tab", ("complete the word", "complete"), Key::Complete),
-    while_typing(&[Code(KeyCode::Up)], "↑", ("the line sent before", "earlier"), Key::Earlier),
-    while_typing(&[Code(KeyCode::Down)], "↓", ("the line sent after it", ""), Key::Later),
-    while_typing(&[Code(KeyCode::Left)], "←", ("one character back", ""), Key::Left),
-    while_typing(&[Code(KeyCode::Right)], "→", ("one character on", ""), Key::Right),
-    while_typing(&[Code(KeyCode::Home), Ctrl('a')], "Home", ("to the beginning", ""), Key::Home),
-    while_typing(&[Code(KeyCode::End), Ctrl('e')], "End", ("to the end", ""), Key::End),
-    while_typing(
-        &[Code(KeyCode::Backspace)],
-        "Backspace",
-        ("take back a character", ""),
-        Key::Erase,
-    ),
-    while_typing(&[Code(KeyCode::Delete)], "Delete", ("remove a character", ""), Key::Delete),
-    while_typing(&[Ctrl('u')], "Ctrl-U", ("empty the line", ""), Key::Clear),
-    while_typing(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), Key::Close),
-    row(
-        &[Ctrl('x')],
-        "Ctrl-X",
-        ("give up your last request", "give up"),
-        ALL,
-        Action::Console(Key::Cancel),
-    )
-    .when(has_waiting),
+];
+
+/// The keys of all screens, which come behind those of each.
+const LAST: &[Binding] = &[
     row(
         &[Char('?')],
         "?",
@@ -660,23 +545,6 @@ fn has_more(state: &State) -> Now {
     only_if(!state.list.rows.is_empty() || state.find.is_narrow(), "there is no request yet")
 }
 
-fn takes_requests(state: &State) -> Now {
-    only_if(state.console.is_connected(), console::NOBODY)
-}
-
-/// Whether a request of one's own is under way.
-fn has_waiting(state: &State) -> Now {
-    only_if(state.console.waiting().is_some(), "none of your requests is under way")
-}
-
-/// Whether the open question is answered with a step.
-fn is_picking(state: &State) -> Now {
-    use crate::state::quiz::Kind;
-    let asked = state.steps.as_ref().and_then(|steps| state.quiz.asked(steps));
-    let is_picking = asked.is_some_and(|asked| asked.question.kind == Kind::Pick);
-    only_if(is_picking, "this question is answered with a number")
-}
-
 fn has_steps(state: &State) -> Now {
     let has_steps = state.steps.as_ref().is_some_and(|steps| !steps.steps.is_empty());
     only_if(has_steps, "no record of this story is left")
@@ -700,7 +568,7 @@ fn can_act(state: &State) -> Now {
 
 /// Every row, those of the views beside the stories included.
 fn all() -> impl Iterator<Item = &'static Binding> {
-    KEYS.iter().chain(panes::ROWS)
+    KEYS.iter().chain(own::ROWS).chain(LAST).chain(panes::ROWS)
 }
 
 /// The rows that are valid on the screen below the list of keys.

@@ -16,9 +16,9 @@
 //! recording draw the same screens, and stepping back is as exact as stepping forward. Live members
 //! add only one thing: how long ago each of them sent something.
 //!
-//! The player changes the cluster that it watches in two ways only, and both are asked for: it sends
-//! the requests that are typed (`console`), and it stops and starts members, and cuts links between
-//! them, through the `glass up` that runs them, after asking (`room`).
+//! The player changes the cluster that it watches in two ways only, and both are asked for: it
+//! sends the requests that are typed (`console`), and it stops and starts members, and cuts links
+//! between them, through the `glass up` that runs them, after asking (`room`).
 
 pub(crate) mod afterwards;
 pub(crate) mod ahead;
@@ -43,14 +43,15 @@ pub(crate) mod text;
 
 pub(crate) mod alive;
 pub(crate) mod compared;
-pub(crate) mod disk;
 pub(crate) mod console;
-pub(crate) mod felt;
+pub(crate) mod disk;
 pub(crate) mod figures;
 pub(crate) mod find;
 pub(crate) mod forecast;
 pub(crate) mod forget;
+pub(crate) mod head;
 pub(crate) mod help;
+pub(crate) mod history;
 pub(crate) mod legend;
 pub(crate) mod room;
 
@@ -59,7 +60,6 @@ pub(crate) mod list;
 pub(crate) mod pane;
 pub(crate) mod player;
 pub(crate) mod quiz;
-pub(crate) mod reads;
 pub(crate) mod sentence;
 pub(crate) mod steps;
 

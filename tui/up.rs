@@ -133,7 +133,6 @@ impl Handle {
 /// A running `glass up`. Its drop ends all processes, and waits for their end.
 pub(crate) struct Up {
     handle: Handle,
-    base: PathBuf,
     members: Vec<Member>,
     release: Release,
     thread: Option<JoinHandle<io::Result<Outcome>>>,
@@ -223,7 +222,7 @@ pub(crate) fn start(options: &Options) -> Result<Up, StartError> {
         Output::Files => Release::BehindPlayer(Arc::default()),
     };
     let end = handle.end.clone();
-    let supervisor = Supervisor::new(slots, plans.base, end, sender, inbox, release.clone());
+    let supervisor = Supervisor::new(slots, plans.base, end, (sender, inbox), release.clone());
     let thread = run(supervisor, claim, handle.clone())?;
     Ok(Up { handle, members, release, thread: Some(thread), _flush: flush })
 }
@@ -275,11 +274,6 @@ impl Up {
     /// A handle for other threads.
     pub(crate) fn handle(&self) -> Handle {
         self.handle.clone()
-    }
-
-    /// The directory with the processes' log files.
-    pub(crate) fn base(&self) -> &Path {
-        &self.base
     }
 
     /// The Glass etcd members, in the order of the Procfile.

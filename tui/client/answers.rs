@@ -14,7 +14,7 @@ use glass_etcd::pb::{
 
 use crate::state::words;
 
-/// The most rows of an answer that are told.
+/// The most rows of an answer that are shown.
 const ROWS_MAX: usize = 20;
 /// The most characters of a key or a value.
 const TEXT_MAX: usize = 60;

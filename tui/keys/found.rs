@@ -3,9 +3,9 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::{
-    Binding, Effect, HELP, KEYS,
+    Binding, Effect, HELP,
     Press::{self, Char, Code, Ctrl, Digit, Text},
-    valid,
+    all, valid,
 };
 use crate::state::{
     Action, Screen, State,

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Every request is sent in a trace of its own, whose id is chosen here. The member records that id
-//! (`rpc.context`), and that is how the story is found: also while the request still waits, and also
-//! when other clients send the same at the same time.
+//! (`rpc.context`), and that is how the story is found: also while the request still waits, and
+//! also when other clients send the same at the same time.
 //!
 //! Invariants: all that comes from outside is bounded: the line, the requests that are remembered,
 //! and the lines of an answer. A request that was given up gets no answer any more.

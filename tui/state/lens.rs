@@ -10,11 +10,12 @@ use glass_etcd::{
     trace::Stage,
 };
 
+pub(crate) mod reads;
+
 use super::{
+    head::Head,
     kept::{Kept, Log},
     lanes::Lane,
-    player::Head,
-    reads,
     steps::{Lens, Steps},
     story::{Moment, Step, Subject},
     watermarks::{self, Water},
@@ -188,8 +189,8 @@ fn nothing_to_keep(subject: Subject) -> &'static str {
     }
 }
 
-/// Whether the story's write survives a power failure at the cursor; `None` if it has no entry, or if
-/// that is unknown.
+/// Whether the story's write survives a power failure at the cursor; `None` if it has no entry, or
+/// if that is unknown.
 pub(crate) fn survives(steps: &Steps, lanes: &[Lane]) -> Option<bool> {
     let log = steps.log.as_ref().filter(|_| !steps.is_lost)?;
     let [safe, unknown] = counted(&kept(steps, log, lanes));

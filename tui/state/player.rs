@@ -11,7 +11,7 @@ use glass_etcd::{
     trace::Grain,
 };
 
-pub(crate) use super::alive::Heard;
+pub(crate) use super::{alive::Heard, head::Head};
 use super::{
     alive::Signs,
     anchor::Anchor,
@@ -41,15 +41,16 @@ use crate::{
 
 mod boot;
 mod cluster;
-mod heads;
 mod console_keys;
+mod heads;
 mod learned;
 mod links;
 mod manners;
 mod news;
-mod wishes;
-mod quiz_keys;
 mod panes;
+mod quiz_keys;
+mod requests;
+mod wishes;
 
 use learned::Learned;
 use news::News;
@@ -209,16 +210,6 @@ pub(crate) enum Screen {
     Console,
     /// A view beside the stories, over any of these.
     Pane(View),
-}
-
-/// The head of a lane: the known state of a member.
-#[derive(Clone, Debug)]
-pub(crate) struct Head {
-    pub(crate) name: String,
-    /// Its watermarks, as far as known.
-    pub(crate) marks: Watermarks,
-    /// Whether it still sends records.
-    pub(crate) heard: Heard,
 }
 
 /// Everything that the player knows.
@@ -492,20 +483,15 @@ impl State {
             Action::Help | Action::Seek(_) | Action::Scroll(_) => self.update_help(action),
             Action::Back | Action::Erase if self.is_helping => self.update_help(action),
             action if self.update_pane(action) => {}
-            Action::Choose(rows) => self.choose(rows),
-            Action::ChooseAt(place) => {
-                let wanted = self.list.shown().nth(place).map(|row| row.subject);
-                if let Some(subject) = wanted {
-                    self.list.select(subject);
-                }
-            }
-            Action::ChooseFirst => self.choose(isize::MIN),
-            Action::ChooseLast => self.choose(isize::MAX),
-            Action::ToggleFollow => self.list.follow(!self.list.is_following),
-            Action::Sort => self.list.change_sort(),
-            Action::Freeze => self.list.freeze(!self.list.is_frozen()),
-            Action::Mark => self.list.mark(),
-            Action::Open => self.open(),
+            Action::Choose(_)
+            | Action::ChooseAt(_)
+            | Action::ChooseFirst
+            | Action::ChooseLast
+            | Action::ToggleFollow
+            | Action::Sort
+            | Action::Freeze
+            | Action::Mark
+            | Action::Open => self.update_list(action),
             Action::Copy | Action::Save | Action::Compare | Action::Suspend | Action::Leaf(..) => {
                 self.update_wishes(action);
             }
@@ -534,48 +520,9 @@ impl State {
             Action::Speed(direction) => self.change_speed(direction),
             Action::Lane(number) => self.focus(number),
             Action::Back if self.is_above_steps() => self.back(),
-            Action::Show(_)
-            | Action::OtherKey(_)
-            | Action::Back
-            | Action::GoAt(_)
-            | Action::Follow(_)
-            | Action::TogglePace
-            | Action::Prompt
-            | Action::Digit(_)
-            | Action::Erase
-            | Action::TogglePlay
-            | Action::ToggleFelt
-            | Action::ToggleAll
-            | Action::NextLens
-            | Action::TogglePath
-            | Action::Zoom
-            | Action::Read(_)
-            | Action::Turn(_) => self.update_steps(action),
+            _ => self.update_steps(action),
         }
         true
-    }
-
-    fn open(&mut self) {
-        self.refresh();
-        if let Some(subject) = self.list.subject() {
-            self.list.is_following = false;
-            self.steps = Some(Steps::open(self.memory.recording(), subject));
-        }
-    }
-
-    /// The part of [`State::update`] that narrows the list.
-    fn update_find(&mut self, action: Action) {
-        match action {
-            Action::Find => self.find.begin(),
-            Action::Type(character) => self.find.append(character),
-            Action::Erase => self.find.erase(),
-            Action::Narrow => {
-                self.find.apply(self.memory.recording());
-                self.list.freeze(false);
-                self.refresh();
-            }
-            _ => {}
-        }
     }
 
     /// The part of [`State::update`] that needs an open story.

@@ -21,10 +21,12 @@ use std::{collections::BTreeSet, path::PathBuf};
 use glass_etcd::trace::{Grain, Stage};
 
 use super::{
+    head::Head,
     lanes::Lane,
-    lens,
-    player::Head,
-    reads::{self, Found, Linearizable},
+    lens::{
+        self,
+        reads::{self, Found, Linearizable},
+    },
     steps::Steps,
     story::{Moment, Step, Subject},
 };

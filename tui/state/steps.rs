@@ -23,17 +23,19 @@ use glass_etcd::{
 use super::{
     axis::Axis,
     book,
-    felt::Felt,
+    history::History,
     kept::{Kept, Log},
     lanes::Lane,
     page::{Reading, Text},
-    reads::History,
     sources,
     story::{self, Moment, Step, Subject, Told, Unknown},
     watermarks::{self, States, Water, Watermarks},
 };
 
 pub(crate) mod because;
+pub(crate) mod felt;
+
+use felt::Felt;
 
 pub(crate) use because::Relative;
 

@@ -134,8 +134,7 @@ impl Supervisor {
         slots: Vec<Slot>,
         base: PathBuf,
         end: Arc<Notify>,
-        sender: mpsc::Sender<Input>,
-        inbox: mpsc::Receiver<Input>,
+        (sender, inbox): (mpsc::Sender<Input>, mpsc::Receiver<Input>),
         release: Release,
     ) -> Supervisor {
         Supervisor {

@@ -100,7 +100,7 @@ fn transcript(state: &State) -> Vec<(String, Tone)> {
 /// One line about a request: what was sent, and what came of it.
 fn summary(state: &State, sent: &Sent) -> (String, Tone) {
     let (end, tone) = progress(state, sent);
-    // Of a stream the newest line counts; an answer is told as far as there is room.
+    // Of a stream the newest line counts; of an answer, as much as there is room for.
     let told = if sent.is_stream { sent.lines.len().saturating_sub(1) } else { 0 };
     let answer: Vec<&str> = sent.lines.iter().skip(told).map(String::as_str).collect();
     let parts = [format!("{}> {}", sent.member, sent.line), end, answer.join("   ")];

@@ -3,7 +3,10 @@
 use ratatui::layout::Rect;
 
 use super::pen::{Pen, Tone};
-use crate::state::{State, felt, steps::Steps};
+use crate::state::{
+    State,
+    steps::{Steps, felt},
+};
 
 /// The widest bar, and the narrowest.
 const BAR: u16 = 30;

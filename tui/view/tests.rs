@@ -24,9 +24,9 @@ use crate::{
 mod console;
 mod felt;
 mod manners;
+mod panes;
 mod quiz;
 mod reads;
-mod panes;
 mod sentences;
 mod walk;
 

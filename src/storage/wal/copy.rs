@@ -2,9 +2,9 @@
 //!
 //! A log is only appended to, so what a disk had at a moment is a part of the file's beginning.
 //! Where it ends follows from what was known at that moment: the highest synced index, the term,
-//! the vote; and, if it is known, where the first write after the last sync began. The copy ends with
-//! the last record that all of these admit. So it has nothing that was not synced, as a disk that
-//! loses every unsynced byte when the power fails.
+//! the vote; and, if it is known, where the first write after the last sync began. The copy ends
+//! with the last record that all of these admit. So it has nothing that was not synced, as a disk
+//! that loses every unsynced byte when the power fails.
 //!
 //! The member may go on writing meanwhile: nothing behind the end is needed, so a record that is
 //! being written there is no fault.

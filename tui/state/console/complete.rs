@@ -14,8 +14,8 @@ pub(crate) struct Completion {
     pub(crate) candidates: Vec<String>,
 }
 
-/// Completes the end of `before`, what is before the cursor. `members` and `keys` are those that are
-/// known.
+/// Completes the end of `before`, what is before the cursor. `members` and `keys` are those that
+/// are known.
 pub(crate) fn complete(before: &str, members: &[String], keys: &[String]) -> Option<Completion> {
     let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1);
     let word = &before[start..];

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A watcher belongs to one member. Leases and the keys of locks are the same on all members, so
-//! what one has applied counts. Only the leader counts a lease down, from its last grant or renewal,
-//! or from the moment when it began to lead: the countdown here is computed from those records.
+//! what one has applied counts. Only the leader counts a lease down, from its last grant or
+//! renewal, or from the moment when it began to lead: the countdown here is computed from those
+//! records.
 //!
 //! Left out: who has begun to wait before the records began.
 

@@ -58,7 +58,7 @@ impl State {
         match self.panes.shown {
             Some(View::Log) => self.panes.log.refresh(recording),
             Some(View::Keys) => self.panes.keys.refresh(recording),
-            Some(View::Waits) => self.panes.waits.refresh(recording, &self.clocks.0),
+            Some(View::Waits) => self.panes.waits.refresh(recording, &self.clocks),
             Some(View::Lines) | None => {}
         }
     }

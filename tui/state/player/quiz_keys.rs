@@ -1,5 +1,5 @@
-//! The keys of the mode that asks, and those that it changes: a step may lead to a question, and what
-//! is hidden cannot be looked at.
+//! The keys of the mode that asks, and those that it changes: a step may lead to a question, and
+//! what is hidden cannot be looked at.
 
 use super::{
     super::steps::{Direction, Steps},

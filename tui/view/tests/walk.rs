@@ -11,9 +11,12 @@ use glass_etcd::{
 
 use super::{super::why, UNICODE, screen};
 use crate::state::{
-    State, lens,
+    State,
+    lens::{
+        self,
+        reads::{self, Found, Linearizable, Reads},
+    },
     player::{Action, Head, Heard},
-    reads::{self, Found, Linearizable, Reads},
     scenes,
     steps::{Direction, Lens, Steps},
     story::{Moment, Step},
@@ -182,8 +185,8 @@ fn heads_agree(said: &Said, before: Option<&Said>) -> Result<(), String> {
     Ok(())
 }
 
-/// No read answers what cannot be: a linearizable one nothing older than a write whose client had its
-/// answer, a serializable one nothing newer than that, and nothing older than before.
+/// No read answers what cannot be: a linearizable one nothing older than a write whose client had
+/// its answer, a serializable one nothing newer than that, and nothing older than before.
 fn reads_agree(state: &State, said: &Said, before: Option<&Said>) -> Result<(), String> {
     let revision = |found: Found| match found {
         Found::Version { revision, .. } | Found::AsOf(revision) => Some(revision),

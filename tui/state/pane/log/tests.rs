@@ -1,3 +1,5 @@
+//! What the view of the logs says, at steps of golden events and of recordings.
+
 use std::{fs::File, io::BufReader};
 
 use glass_etcd::story::{query::address::Address, recording};

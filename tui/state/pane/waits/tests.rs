@@ -1,3 +1,5 @@
+//! What the view of those who wait says, at steps of golden events and of recordings.
+
 use std::{fs::File, io::BufReader};
 
 use glass_etcd::story::recording;
@@ -45,8 +47,8 @@ fn a_revoked_lease_is_gone_and_its_lock_is_handed_over() {
     assert_eq!(watched, ["Synced"]);
 }
 
-/// Goal: while one call has the lock, the other waits for its key; and a lease runs down until it is
-/// renewed.
+/// Goal: while one call has the lock, the other waits for its key; and a lease runs down until it
+/// is renewed.
 #[test]
 fn the_queue_of_a_lock_and_the_countdown_of_a_lease_at_a_step() {
     let state = State::of_recording(lease());

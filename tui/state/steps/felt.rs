@@ -5,16 +5,15 @@
 //!   cursor  ──●──●──────────────── 0.4 s ──┄┄┄●──▶ felt time  40 ms, 815 ms
 //! ```
 //!
-//! An fsync is then felt, and a look-up in the tree index flashes by. The cursor moves to a step when
-//! the felt time of that step has come. A step key goes there at once, and the time continues from
-//! there: an election timeout of a second would take a quarter of an hour.
+//! An fsync is then felt, and a look-up in the tree index flashes by. The cursor moves to a step
+//! when the felt time of that step has come. A step key goes there at once, and the time continues
+//! from there: an election timeout of a second would take a quarter of an hour.
 //!
 //! Invariant: the player's clock is an input, so the same ticks give the same screens.
 
 use super::{
-    lanes::Lane,
-    steps::{Direction, Steps},
-    words,
+    super::{lanes::Lane, words},
+    Direction, Steps,
 };
 
 /// How many times slower than real time.
@@ -47,7 +46,7 @@ impl Steps {
         if self.felt.take().is_some() {
             return;
         }
-        if self.next().is_none() {
+        if self.next_felt().is_none() {
             self.jump(Direction::Back);
             self.notice = None;
         }
@@ -64,7 +63,7 @@ impl Steps {
     /// Moves to the steps whose felt time has come. Returns whether felt time runs.
     pub(crate) fn feel(&mut self, now_ns: u64) -> bool {
         let Some(Felt { mut since_ns, .. }) = self.felt else { return false };
-        while let Some(next) = self.next() {
+        while let Some(next) = self.next_felt() {
             let due_ns = since_ns.saturating_add(self.real_ns(next).saturating_mul(SLOWER));
             if now_ns < due_ns {
                 self.felt = Some(Felt { since_ns, now_ns });
@@ -80,7 +79,7 @@ impl Steps {
     /// The way to the next step, while time is felt.
     pub(crate) fn gap(&self) -> Option<Gap> {
         let Felt { since_ns, now_ns } = self.felt?;
-        let next = self.next()?;
+        let next = self.next_felt()?;
         let real_ns = self.real_ns(next);
         let passed_ns = (now_ns.saturating_sub(since_ns) / SLOWER).min(real_ns);
         Some(Gap { next, real_ns, passed_ns })
@@ -104,7 +103,7 @@ impl Steps {
     }
 
     /// The next step of the grain.
-    fn next(&self) -> Option<usize> {
+    fn next_felt(&self) -> Option<usize> {
         (self.now + 1..self.steps.len()).find(|at| self.stops(*at, self.grain))
     }
 }
@@ -119,12 +118,10 @@ pub(crate) fn filled(gap: &Gap, width: u16) -> u16 {
 mod tests {
     use glass_etcd::trace::Grain;
 
-    use super::{
-        super::{
-            scenes::{self, PUT},
-            story::Subject,
-        },
-        *,
+    use super::*;
+    use crate::state::{
+        scenes::{self, PUT},
+        story::Subject,
     };
 
     fn put() -> Steps {

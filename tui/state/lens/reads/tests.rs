@@ -1,16 +1,21 @@
 //! Versions from the records of writes, and reads at the steps of a put.
 
-use glass_etcd::{set, story::Recording};
+use std::collections::BTreeMap;
 
-use super::{
-    super::{
-        lanes::lanes,
-        scenes::{self, PUT},
-        steps::Direction,
-        story::Subject,
-        watermarks,
-    },
-    *,
+use glass_etcd::{
+    set,
+    story::{Event, KeyText, Recording},
+    trace::{Kind, Stage},
+};
+
+use super::*;
+use crate::state::{
+    history::{History, Written, runs},
+    lanes::lanes,
+    scenes::{self, PUT},
+    steps::Direction,
+    story::Subject,
+    watermarks::{self, States},
 };
 
 fn key(text: &[u8]) -> KeyText {
@@ -109,8 +114,8 @@ fn runs_of_numbers_are_joined() {
     assert_eq!(BTreeMap::from([(2, 4), (6, 6)]), runs([2, 3, 4, 6].into_iter()));
 }
 
-/// Goal: along a put, the two reads of each member are those that it would answer. Method: the scene
-/// of a put on a follower, whose leader applies it first.
+/// Goal: along a put, the two reads of each member are those that it would answer. Method: the
+/// scene of a put on a follower, whose leader applies it first.
 #[test]
 fn a_serializable_read_is_stale_from_the_commit_until_its_member_has_applied_it() {
     let scene = scenes::put();

@@ -1,0 +1,150 @@
+//! The keys for requests that are typed, and answers to questions.
+
+use crossterm::event::KeyCode;
+use glass_etcd::trace::Grain;
+
+use super::{
+    ALL, Action, Back, Binding, Forward, Now,
+    Press::{self, Char, Code, Ctrl, Digit, Text},
+    Screen, State, has_steps, only_if, row,
+};
+use crate::state::console::{self, Key};
+
+const CONSOLE: &[Screen] = &[Screen::Console];
+const QUIZ: &[Screen] = &[Screen::Quiz];
+/// The screens from which a request can be sent.
+const SEND: &[Screen] =
+    &[Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps, Screen::Why, Screen::Reading];
+
+/// The rows of these keys.
+pub(super) const ROWS: &[Binding] = &[
+    row(&[Digit], "0-9", ("answer with this number", "answer"), QUIZ, Action::Answer(0))
+        .with_digit(Action::Answer),
+    row(
+        &[Code(KeyCode::Enter)],
+        "Enter",
+        ("answer with the step of »", "this step"),
+        QUIZ,
+        Action::Pick,
+    )
+    .when(is_picking),
+    row(&[Code(KeyCode::Up), Char('k')], "↑ k", ("look one row up", ""), QUIZ, Action::Look(Back)),
+    row(
+        &[Code(KeyCode::Down), Char('j')],
+        "↓ j",
+        ("look one row down", ""),
+        QUIZ,
+        Action::Look(Forward),
+    ),
+    row(
+        &[Code(KeyCode::Right), Char('l')],
+        "→ l",
+        ("skip, and the next step", "skip"),
+        QUIZ,
+        Action::Step(Grain::Story, Forward),
+    ),
+    row(
+        &[Code(KeyCode::Left), Char('h')],
+        "← h",
+        ("skip, and the step before", ""),
+        QUIZ,
+        Action::Step(Grain::Story, Back),
+    ),
+    row(
+        &[Char(']')],
+        "]",
+        ("skip, and a finer step", ""),
+        QUIZ,
+        Action::Step(Grain::Stage, Forward),
+    ),
+    row(
+        &[Char('.')],
+        ".",
+        ("skip, and the next record", ""),
+        QUIZ,
+        Action::Step(Grain::Raw, Forward),
+    ),
+    row(
+        &[Char('P')],
+        "P",
+        ("predict: answer questions", ""),
+        &[Screen::Steps, Screen::Quiz],
+        Action::Predict,
+    )
+    .when(has_steps),
+    row(
+        &[Code(KeyCode::Esc), Char('q')],
+        "Esc q",
+        ("skip the question", "skip"),
+        QUIZ,
+        Action::Skip,
+    ),
+    row(
+        &[Char('i')],
+        "i",
+        ("send a request of your own", "send"),
+        SEND,
+        Action::Console(Key::Open),
+    )
+    .when(takes_requests),
+    row(
+        &[Text],
+        "a-z …",
+        ("put, get, del, txn, lock …", ""),
+        CONSOLE,
+        Action::Console(Key::Type(' ')),
+    )
+    .with_character(|character| Action::Console(Key::Type(character))),
+    while_typing(&[Code(KeyCode::Enter)], "Enter", ("send it", "send"), Key::Send),
+    while_typing(&[Code(KeyCode::Tab)], "Tab", ("complete the word", "complete"), Key::Complete),
+    while_typing(&[Code(KeyCode::Up)], "↑", ("the line sent before", "earlier"), Key::Earlier),
+    while_typing(&[Code(KeyCode::Down)], "↓", ("the line sent after it", ""), Key::Later),
+    while_typing(&[Code(KeyCode::Left)], "←", ("one character back", ""), Key::Left),
+    while_typing(&[Code(KeyCode::Right)], "→", ("one character on", ""), Key::Right),
+    while_typing(&[Code(KeyCode::Home), Ctrl('a')], "Home", ("to the beginning", ""), Key::Home),
+    while_typing(&[Code(KeyCode::End), Ctrl('e')], "End", ("to the end", ""), Key::End),
+    while_typing(
+        &[Code(KeyCode::Backspace)],
+        "Backspace",
+        ("take back a character", ""),
+        Key::Erase,
+    ),
+    while_typing(&[Code(KeyCode::Delete)], "Delete", ("remove a character", ""), Key::Delete),
+    while_typing(&[Ctrl('u')], "Ctrl-U", ("empty the line", ""), Key::Clear),
+    while_typing(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), Key::Close),
+    row(
+        &[Ctrl('x')],
+        "Ctrl-X",
+        ("give up your last request", "give up"),
+        ALL,
+        Action::Console(Key::Cancel),
+    )
+    .when(has_waiting),
+];
+
+/// A row for the line that is typed.
+const fn while_typing(
+    presses: &'static [Press],
+    shown: &'static str,
+    words: (&'static str, &'static str),
+    key: Key,
+) -> Binding {
+    row(presses, shown, words, CONSOLE, Action::Console(key))
+}
+
+fn takes_requests(state: &State) -> Now {
+    only_if(state.console.is_connected(), console::NOBODY)
+}
+
+/// Whether a request of one's own is under way.
+fn has_waiting(state: &State) -> Now {
+    only_if(state.console.waiting().is_some(), "none of your requests is under way")
+}
+
+/// Whether the open question is answered with a step.
+fn is_picking(state: &State) -> Now {
+    use crate::state::quiz::Kind;
+    let asked = state.steps.as_ref().and_then(|steps| state.quiz.asked(steps));
+    let is_picking = asked.is_some_and(|asked| asked.question.kind == Kind::Pick);
+    only_if(is_picking, "this question is answered with a number")
+}

@@ -1,0 +1,13 @@
+//! The head of a lane.
+
+use super::{alive::Heard, watermarks::Watermarks};
+
+/// The head of a lane: the known state of a member.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) name: String,
+    /// Its watermarks, as far as known.
+    pub(crate) marks: Watermarks,
+    /// Whether it still sends records.
+    pub(crate) heard: Heard,
+}

@@ -1,0 +1,49 @@
+//! The part of the player's state that changes the list of requests.
+
+use super::{super::steps::Steps, Action, State};
+
+impl State {
+    /// The part of [`State::update`] that chooses a row, arranges the list, or opens a story.
+    pub(super) fn update_list(&mut self, action: Action) {
+        match action {
+            Action::Choose(rows) => self.choose(rows),
+            Action::ChooseAt(place) => {
+                let wanted = self.list.shown().nth(place).map(|row| row.subject);
+                if let Some(subject) = wanted {
+                    self.list.select(subject);
+                }
+            }
+            Action::ChooseFirst => self.choose(isize::MIN),
+            Action::ChooseLast => self.choose(isize::MAX),
+            Action::ToggleFollow => self.list.follow(!self.list.is_following),
+            Action::Sort => self.list.change_sort(),
+            Action::Freeze => self.list.freeze(!self.list.is_frozen()),
+            Action::Mark => self.list.mark(),
+            Action::Open => self.open(),
+            _ => {}
+        }
+    }
+
+    fn open(&mut self) {
+        self.refresh();
+        if let Some(subject) = self.list.subject() {
+            self.list.is_following = false;
+            self.steps = Some(Steps::open(self.memory.recording(), subject));
+        }
+    }
+
+    /// The part of [`State::update`] that narrows the list.
+    pub(super) fn update_find(&mut self, action: Action) {
+        match action {
+            Action::Find => self.find.begin(),
+            Action::Type(character) => self.find.append(character),
+            Action::Erase => self.find.erase(),
+            Action::Narrow => {
+                self.find.apply(self.memory.recording());
+                self.list.freeze(false);
+                self.refresh();
+            }
+            _ => {}
+        }
+    }
+}
