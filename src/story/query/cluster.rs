@@ -50,7 +50,7 @@ pub struct StepDown {
     pub event: usize,
     /// The cause.
     pub because: Because,
-    /// Position of the message of the later term that reached it last, if one was captured.
+    /// Position of the message of the later term that reached it first, if one was captured.
     pub by: Option<usize>,
 }
 
@@ -208,7 +208,8 @@ struct Walk<'a> {
     ceased: HashMap<(u8, u16), i128>,
     /// The term of each start of a member.
     terms: HashMap<(u8, u16), u64>,
-    /// The last message of each start of a member that had a later term than the member.
+    /// The first message of the newest term that reached each start of a member while the member
+    /// was in an earlier one: raft takes messages in the order in which they arrive.
     later: HashMap<(u8, u16), (u64, usize)>,
     /// The standstills, by the event that tells of each.
     stood: HashMap<usize, Standstill>,
@@ -315,7 +316,8 @@ impl<'a> Walk<'a> {
         times.push(time);
         let lane = (event.member, event.boot);
         let known = self.terms.get(&lane).copied().unwrap_or(0);
-        if known < term && moves_on(event) {
+        let newest = self.later.get(&lane).map_or(known, |(term, _)| known.max(*term));
+        if newest < term && moves_on(event) {
             self.later.insert(lane, (term, at));
         }
         // It is in a later term, and does not heed this message.

@@ -157,7 +157,10 @@ impl Finder<'_> {
                     (Part::Proposes, _) => continue,
                     _ => 0..self.end_of_time((stage, *part, *member, *peer), lives, &learned),
                 };
-                let first = ranges.first(ranks, index, |_| true);
+                // A MsgProp with one entry has the id of its request.
+                let is_own =
+                    |at: usize| *part != Part::Proposes || [0, id].contains(&self.event(at).id);
+                let first = ranges.first(ranks, index, |named| is_own(named.event));
                 firsts.extend(first.map(|named| (named.rank, *part, named.event)));
             }
             firsts.sort_unstable();

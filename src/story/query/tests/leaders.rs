@@ -128,6 +128,44 @@ fn the_last_message_of_a_leader_that_was_forgotten_is_unknown() {
     assert_eq!((Vec::new(), vec![1, 2]), (election.heard.clone(), election.unknown.clone()));
 }
 
+/// Goal: a request whose end was not captured has not lived through what came after its process.
+#[test]
+fn a_request_without_an_end_lasts_no_longer_than_its_process() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    script.begin(2, Stage::Rpc, PUT);
+    let last = script.step(2, Stage::RaftInbox, PUT, &[]);
+    script.now_ns = 5_000 * MS;
+    script.beat(0, 3);
+    script.recording.events.retain({
+        let mut at = 0;
+        move |event| (at <= last || event.member != 2, at += 1).0
+    });
+    let stalled = script.step(0, Stage::ProcessStalled, 0, &[]);
+    let event = &mut script.recording.events[stalled];
+    (event.at_ns, event.took_ns) = (2_000 * MS, 1_000 * MS);
+    let through = through_of(&script.recording);
+    assert!(through.stalls.is_empty() && through.without.is_empty(), "{through:?}");
+    assert!(through.to - through.from < MS.into(), "{through:?}");
+}
+
+/// Goal: a follower passes many requests on, and each story has its own MsgProp only.
+#[test]
+fn the_proposal_of_another_request_is_no_step_of_this_one() {
+    const OTHER: u64 = 0x901;
+    let mut script = Script::new();
+    script.begin(2, Stage::Rpc, PUT);
+    script.begin(2, Stage::RaftPropose, PUT);
+    script.step(2, Stage::RaftInbox, PUT, &[]);
+    script.replicates(PUT, 40);
+    script.message((2, 0), message::PROP, OTHER, &[]);
+    let order = Order::of(&script.recording);
+    let story = Story::of(&script.recording, &order, PUT).unwrap();
+    let ids: Vec<u64> =
+        story.steps.iter().map(|step| script.recording.events[step.event].id).collect();
+    assert!(ids.contains(&PUT) && !ids.contains(&OTHER), "{ids:x?}");
+}
+
 /// Goal: the story of a step-down has what caused it.
 #[test]
 fn a_leader_that_hears_of_a_later_term_steps_down_because_of_that_message() {
@@ -136,6 +174,8 @@ fn a_leader_that_hears_of_a_later_term_steps_down_because_of_that_message() {
     script.message((1, 0), message::PRE_VOTE, 0, &[("term", 4)]);
     script.message((2, 0), message::APP_RESP, 0, &[("term", 4)]);
     let told = script.recording.events.len() - 1;
+    // Raft takes messages in order: a later one of that term is no news.
+    script.message((1, 0), message::VOTE, 0, &[("term", 4)]);
     script.turn(0, &Turn { role: [LEADER, FOLLOWER], term: [3, 4], leader: [1, 0] });
     let (_, cluster) = script.cluster();
     let [step_down] = cluster.step_downs[..] else { panic!("{:?}", cluster.step_downs) };
