@@ -78,6 +78,8 @@ const PAST: &[Screen] = &[Screen::Cluster, Screen::Moment, Screen::Steps];
 const ASK: &[Screen] = &[Screen::Ask];
 const LEAVING: &[Screen] = &[Screen::Leaving];
 const LIST: &[Screen] = &[Screen::List];
+/// From where the requests are searched.
+const REQUESTS: &[Screen] = &[Screen::Cluster, Screen::List];
 const STEPS: &[Screen] = &[Screen::Steps];
 const PROMPT: &[Screen] = &[Screen::Prompt];
 const FIND: &[Screen] = &[Screen::Find];
@@ -195,7 +197,7 @@ const KEYS: &[Binding] = &[
     ),
     row(&[Digit], "1-9", ("choose a member", ""), CLUSTER, Action::Column(0))
         .with_digit(Action::Column),
-    row(&[Char('y'), Code(KeyCode::Enter)], "y Enter", ("do it", "do it"), ASK, Action::Confirm),
+    row(&[Char('y')], "y", ("do it", "do it"), ASK, Action::Confirm),
     row(
         &[Char('n'), Char('q'), Code(KeyCode::Esc)],
         "Esc n q",
@@ -204,8 +206,8 @@ const KEYS: &[Binding] = &[
         Action::Back,
     ),
     row(
-        &[Char('q'), Char('y'), Code(KeyCode::Enter)],
-        "q y Enter",
+        &[Char('q'), Char('y')],
+        "q y",
         ("stop all members, and quit", "stop all"),
         LEAVING,
         Action::Confirm,
@@ -287,7 +289,7 @@ const KEYS: &[Binding] = &[
         .when(has_requests),
     row(&[Char(' ')], "space", ("mark it: two are compared", "mark"), LIST, Action::Mark)
         .when(has_requests),
-    row(&[Char('/')], "/", ("only some requests", "find"), LIST, Action::Find).when(has_more),
+    row(&[Char('/')], "/", ("only some requests", "find"), REQUESTS, Action::Find).when(has_more),
     row(&[Text], "a-z …", ("key m: l: r:rpc >1ms is:read", "type"), FIND, Action::Type(' '))
         .with_character(Action::Type),
     row(&[Code(KeyCode::Enter)], "Enter", ("only those requests", "find"), FIND, Action::Narrow),

@@ -10,4 +10,6 @@ pub(crate) struct Head {
     pub(crate) marks: Watermarks,
     /// Whether it still sends records.
     pub(crate) heard: Heard,
+    /// The lanes of the members to which its links are cut.
+    pub(crate) cut: Vec<usize>,
 }

@@ -282,7 +282,10 @@ impl Steps {
     pub(crate) fn wait_at_end(&mut self) {
         if self.next(Direction::Forward).is_none() {
             self.is_waiting = true;
-            self.notice = Some("the newest step so far; the next one is shown when it comes");
+            self.notice = Some(match self.focus {
+                None => "the newest step so far; the next one is shown when it comes",
+                Some(_) => "the newest step of this lane so far; 0 shows all lanes",
+            });
         }
     }
 

@@ -101,7 +101,7 @@ pub struct Through {
     /// When the request began, on the common axis in nanoseconds. What happened while it still
     /// waited in the socket is here too.
     pub from: i128,
-    /// When it ended; the last event of its process if its end was not captured.
+    /// When it ended; the last event of the recording if it has not.
     pub to: i128,
     /// The times without a leader.
     pub without: Vec<Without>,
@@ -165,8 +165,7 @@ const TOLD_NS: u64 = 1_000;
 /// How long after the last sign of a leader another member may still send what it had begun.
 const GRACE_NS: i128 = 300_000_000;
 
-/// From the beginning of the request to its end. One whose end was not captured lasts no longer than
-/// its process; and if its member is not captured at all, no longer than its other steps.
+/// From the beginning of the request to its end.
 fn period(recording: &Recording, order: &Order, story: &Story) -> Option<(i128, i128)> {
     let events = || story.steps.iter().map(|step| step.event);
     let is_rpc = |at: &usize| {
@@ -174,20 +173,10 @@ fn period(recording: &Recording, order: &Order, story: &Story) -> Option<(i128, 
         (event.stage, event.id) == (Stage::Rpc, story.id)
     };
     let end = events().find(|at| is_rpc(at) && recording.events[*at].kind == Kind::Span);
-    let begun = events().find(is_rpc);
-    let first = begun.or_else(|| events().next())?;
+    let first = events().find(is_rpc).or_else(|| events().next())?;
+    let newest = || order.times.iter().copied().max();
     let from = start_time(recording, order, end.unwrap_or(first));
-    let time = |at: usize| order.times[at];
-    let process = |at: usize| (recording.events[at].member, recording.events[at].boot);
-    let to = match (end, begun) {
-        (Some(end), _) => time(end),
-        (None, Some(begun)) => {
-            let own = (0..recording.events.len()).filter(|at| process(*at) == process(begun));
-            own.map(time).max()?
-        }
-        (None, None) => events().map(time).max()?,
-    };
-    Some((from, to.max(from)))
+    Some((from, end.map(|at| order.times[at]).or_else(newest)?.max(from)))
 }
 
 /// The standstills that the request lived through, in order.

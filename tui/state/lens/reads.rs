@@ -98,12 +98,36 @@ impl Members<'_> {
         }
     }
 
+    /// Whether it is not known that the member of a lane runs.
+    fn is_doubtful(&self, lane: usize) -> bool {
+        let heard = self.heads.get(lane).map(|head| head.heard);
+        matches!(heard, Some(Heard::Never | Heard::Silent(_)))
+    }
+
+    /// Whether the link between the members of two lanes is cut.
+    fn is_cut(&self, one: usize, other: usize) -> bool {
+        self.heads.get(one).is_some_and(|head| head.cut.contains(&other))
+    }
+
+    /// Whether the leader reaches a majority; `None` if that is not known.
+    fn has_quorum(&self, leader: usize) -> Option<bool> {
+        let may_answer =
+            |lane: &usize| self.silence(*lane).is_none() && !self.is_cut(leader, *lane);
+        let able: Vec<usize> = (0..self.lanes.len()).filter(may_answer).collect();
+        let sure = able.iter().filter(|lane| !self.is_doubtful(**lane)).count();
+        let majority = self.lanes.len() / 2 + 1;
+        if majority <= sure {
+            return Some(true);
+        }
+        (able.len() < majority).then_some(false)
+    }
+
     fn read(&self, lane: usize) -> Reads {
         if let Some(why) = self.silence(lane) {
             let linearizable = Linearizable::Waits(format!("it {why}"));
             return Reads { serializable: None, linearizable };
         }
-        let Some(marks) = self.marks(lane) else {
+        let Some(marks) = self.marks(lane).filter(|_| !self.is_doubtful(lane)) else {
             return Reads {
                 serializable: Some(Found::Unknown),
                 linearizable: Linearizable::Unknown,
@@ -112,12 +136,12 @@ impl Members<'_> {
         let history = &self.steps.history;
         let revision = marks.get(Water::Revision);
         let serializable = revision.map_or(Found::Unknown, |revision| history.at(revision));
-        let linearizable = self.linearizable(&marks).unwrap_or(Linearizable::Unknown);
+        let linearizable = self.linearizable(lane, &marks).unwrap_or(Linearizable::Unknown);
         Reads { serializable: Some(serializable), linearizable }
     }
 
     /// `None` if it is unknown what the read waits for.
-    fn linearizable(&self, own: &Watermarks) -> Option<Linearizable> {
+    fn linearizable(&self, lane: usize, own: &Watermarks) -> Option<Linearizable> {
         let leader_id = own.get(Water::Leader)?;
         if leader_id == 0 {
             return Some(Linearizable::Waits("no leader".to_owned()));
@@ -127,14 +151,16 @@ impl Members<'_> {
         if let Some(why) = self.silence(leader) {
             return Some(Linearizable::Waits(format!("{name}, which leads, {why}")));
         }
+        if self.is_cut(lane, leader) {
+            return Some(Linearizable::Waits(format!("its link to {name} is cut")));
+        }
         let marks = self.marks(leader)?;
         let (role, term) = (marks.get(Water::Role)?, marks.get(Water::Term)?);
         if role != LEADER || term != own.get(Water::Term)? {
             return Some(Linearizable::Waits(format!("{name} does not lead this term")));
         }
-        let silent = (0..self.lanes.len()).filter(|lane| self.silence(*lane).is_some()).count();
-        if self.lanes.len() - silent < self.lanes.len() / 2 + 1 {
-            return Some(Linearizable::Waits("no quorum runs".to_owned()));
+        if !self.has_quorum(leader)? {
+            return Some(Linearizable::Waits(format!("{name} reaches no quorum")));
         }
         let commit = marks.get(Water::Commit)?;
         // Before that a leader does not know what is committed.

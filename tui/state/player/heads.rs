@@ -14,7 +14,8 @@ impl State {
     /// The known state of each member at the cursor of this story, or the newest.
     pub(super) fn heads_of(&self, steps: Option<&Steps>) -> Vec<Head> {
         let newest = self.newest_wall_ns();
-        let head = |lane: &Lane| {
+        let links = self.cut_between(self.lanes.iter().map(|lane| lane.place), steps);
+        let head = |(at, lane): (usize, &Lane)| {
             let (marks, heard) = match (steps, lane.place) {
                 (_, None) => (Watermarks::default(), Heard::Never),
                 (Some(steps), Some(place)) => {
@@ -29,9 +30,15 @@ impl State {
                     (marks, heard)
                 }
             };
-            Head { name: lane.name.clone(), marks, heard }
+            let far = |(one, other): &(usize, usize)| match at {
+                at if at == *one => Some(*other),
+                at if at == *other => Some(*one),
+                _ => None,
+            };
+            let cut = links.iter().filter_map(far).collect();
+            Head { name: lane.name.clone(), marks, heard, cut }
         };
-        self.lanes.iter().map(head).collect()
+        self.lanes.iter().enumerate().map(head).collect()
     }
 
     /// Live members are timed by the arrival of their messages, recorded ones by their clocks.

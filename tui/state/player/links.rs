@@ -18,16 +18,25 @@ impl State {
         columns: &[Column],
         steps: Option<&Steps>,
     ) -> Vec<(usize, usize)> {
+        self.cut_between(columns.iter().map(|column| column.place), steps)
+    }
+
+    /// The same between the members at these positions.
+    pub(super) fn cut_between(
+        &self,
+        places: impl Iterator<Item = Option<u8>>,
+        steps: Option<&Steps>,
+    ) -> Vec<(usize, usize)> {
         let members = &self.recording().members;
-        let end = |column: &Column| -> Option<End> {
-            let place = column.place?;
+        let end = |place: Option<u8>| -> Option<End> {
+            let place = place?;
             let id = members.get(usize::from(place))?.member_id;
             match steps {
                 Some(steps) => Some((place, id, Some(steps.cut(place)?))),
                 None => Some((place, id, None)),
             }
         };
-        self.learned.links.cut(&columns.iter().map(end).collect::<Vec<_>>())
+        self.learned.links.cut(&places.map(end).collect::<Vec<_>>())
     }
 
     /// Asks about the first link of the chosen member, or, if one is asked about, about the next.

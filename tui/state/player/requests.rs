@@ -35,7 +35,10 @@ impl State {
     /// The part of [`State::update`] that narrows the list.
     pub(super) fn update_find(&mut self, action: Action) {
         match action {
-            Action::Find => self.find.begin(),
+            Action::Find => {
+                self.room.is_shown = false;
+                self.find.begin();
+            }
             Action::Type(character) => self.find.append(character),
             Action::Erase => self.find.erase(),
             Action::Narrow => {

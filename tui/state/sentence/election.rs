@@ -22,7 +22,8 @@ pub(super) fn timed_out(event: &Event) -> String {
         0 => "The member has heard no leader since it started, and does not wait any longer."
             .to_owned(),
         silent => format!(
-            "The last message of a leader came {} ago. That is longer than the election timeout.",
+            "The last message of a leader came {} ago. None has come within the election timeout, \
+             which raft counts in ticks.",
             words::duration(silent)
         ),
     }

@@ -245,7 +245,8 @@ fn a_member_is_killed_only_after_its_consequence_was_shown_and_confirmed() {
 #[test]
 fn the_keys_do_what_the_state_of_the_process_allows() {
     let mut state = own(&busy().recording);
-    assert_eq!(pressed(&mut state, "2 s enter"), [command(Action::Stop, "etcd-02")]);
+    assert_eq!(pressed(&mut state, "2 s enter"), [], "only y confirms");
+    assert_eq!(pressed(&mut state, "y"), [command(Action::Stop, "etcd-02")]);
     assert_eq!(pressed(&mut state, "3 r y"), [command(Action::Restart, "etcd-03")]);
     report(&mut state, &[Doing::Running, Doing::Stopped, Doing::Paused]);
     assert_eq!(pressed(&mut state, "2 s y"), [command(Action::Start, "etcd-02")]);

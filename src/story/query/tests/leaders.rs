@@ -128,27 +128,6 @@ fn the_last_message_of_a_leader_that_was_forgotten_is_unknown() {
     assert_eq!((Vec::new(), vec![1, 2]), (election.heard.clone(), election.unknown.clone()));
 }
 
-/// Goal: a request whose end was not captured has not lived through what came after its process.
-#[test]
-fn a_request_without_an_end_lasts_no_longer_than_its_process() {
-    let mut script = Script::new();
-    script.beat(0, 3);
-    script.begin(2, Stage::Rpc, PUT);
-    let last = script.step(2, Stage::RaftInbox, PUT, &[]);
-    script.now_ns = 5_000 * MS;
-    script.beat(0, 3);
-    script.recording.events.retain({
-        let mut at = 0;
-        move |event| (at <= last || event.member != 2, at += 1).0
-    });
-    let stalled = script.step(0, Stage::ProcessStalled, 0, &[]);
-    let event = &mut script.recording.events[stalled];
-    (event.at_ns, event.took_ns) = (2_000 * MS, 1_000 * MS);
-    let through = through_of(&script.recording);
-    assert!(through.stalls.is_empty() && through.without.is_empty(), "{through:?}");
-    assert!(through.to - through.from < MS.into(), "{through:?}");
-}
-
 /// Goal: a follower passes many requests on, and each story has its own MsgProp only.
 #[test]
 fn the_proposal_of_another_request_is_no_step_of_this_one() {

@@ -156,6 +156,7 @@ fn without_its_leader_or_a_quorum_a_linearizable_read_waits() {
             name: lane.name.clone(),
             marks: Watermarks::default(),
             heard,
+            cut: Vec::new(),
         };
         heard.into_iter().zip(&lanes).map(head).collect::<Vec<_>>()
     };
@@ -170,5 +171,16 @@ fn without_its_leader_or_a_quorum_a_linearizable_read_waits() {
     let waits = "etcd-02   get -s: v1 rev 8   get: waits, etcd-01, which leads, is DOWN";
     assert_eq!(waits, leader_down[1]);
     let alone = told([Heard::Fresh, Heard::Paused(1), Heard::Down(1)]);
-    assert_eq!("etcd-01   get -s: v1 rev 8   get: waits, no quorum runs", alone[0]);
+    assert_eq!("etcd-01   get -s: v1 rev 8   get: waits, etcd-01 reaches no quorum", alone[0]);
+    let doubtful = told([Heard::Fresh, Heard::Silent(1), Heard::Silent(1)]);
+    assert_eq!("etcd-01   get -s: v1 rev 8   get: ? unknown", doubtful[0]);
+    assert_eq!("etcd-02   get -s: ? unknown   get: ? unknown", doubtful[1]);
+    let mut cut_off = heads([Heard::Fresh; 3]);
+    for (lane, far) in [vec![1, 2], vec![0], vec![0]].into_iter().enumerate() {
+        cut_off[lane].cut = far;
+    }
+    let cut_off = lines(&steps, &lanes, &cut_off).into_iter().map(|line| line.join("   "));
+    let cut_off: Vec<String> = cut_off.collect();
+    assert_eq!("etcd-01   get -s: v1 rev 8   get: waits, etcd-01 reaches no quorum", cut_off[0]);
+    assert_eq!("etcd-02   get -s: v1 rev 8   get: waits, its link to etcd-01 is cut", cut_off[1]);
 }
