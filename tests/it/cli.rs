@@ -137,7 +137,7 @@ fn what_cannot_be_played_is_one_line_with_the_cause() {
         let play = |file: &str| glass(root, &[&["play", file], plain].concat());
         fails(&play("no/such/file"), 1, "no/such/file: No such file or directory");
         fails(&play(&directory), 1, &format!("{directory}: Is a directory"));
-        fails(&play("Cargo.toml"), 1, "Cargo.toml: line 1: not a recording of glass");
+        fails(&play("Cargo.toml"), 1, "Cargo.toml: not a recording of `glass trace record`");
     }
     let way_out = format!("needs a terminal; `glass play {recording} --plain` prints");
     fails(&glass(root, &["play", recording]), 1, &way_out);

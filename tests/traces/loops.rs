@@ -68,6 +68,7 @@ const LOOPS: &[Loop] = &[
     with("api/front.rs", "one connection", &[Stage::Rpc]),
     with("raft/rafthttp/transport.rs", "the peer thread", &[Stage::RaftSend, Stage::RaftReceive]),
     with("raft/rafthttp/transport.rs", "one peer", &[Stage::RaftSend]),
+    with("raft/rafthttp/transport.rs", "requests to cut links", &[Stage::RaftLink]),
     with("raft/rafthttp/peer.rs", "one stream", &[Stage::RaftReceive]),
     with("raft/rafthttp/pipeline.rs", "one request of the pipeline", &[Stage::RaftSend]),
     with("raft/rafthttp/server.rs", "one connection", &[Stage::RaftReceive]),

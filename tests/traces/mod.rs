@@ -70,7 +70,6 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::RaftPark, "only without a leader; the test of what requests live through does that"),
     (Stage::RaftRefuse, "only when a forwarded proposal arrives in a later term; as above"),
     (Stage::RaftLost, "only when a leader dies under load; the test of departed leaders does that"),
-    (Stage::RaftLink, "only when `glass up` is asked to cut a link; the test of links does that"),
     (Stage::BufferWait, "only when the write buffer is full; the backend's tests do that"),
     (Stage::ReadIndexLost, "only when a leader steps down under a read; as above"),
     (Stage::MemberStop, "only when a member receives SIGTERM; as above"),
@@ -87,6 +86,7 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
+    (Stage::RaftLink, "only when `glass up` is asked to cut a link; the test of links does that"),
 ];
 
 /// Stages that depend on how busy the machine is: whether threads wait for a CPU, whether a kept
