@@ -86,16 +86,15 @@ const FIND: &[Screen] = &[Screen::Find];
 const STORY: &[Screen] = &[Screen::Steps, Screen::Why, Screen::Reading];
 const READING: &[Screen] = &[Screen::Reading];
 const COMPARED: &[Screen] = &[Screen::Compared];
+/// The screens of the cluster and of the stories.
+const STORIES: [Screen; 6] =
+    [Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps, Screen::Why, Screen::Reading];
 /// The screens that are no questions, and on which nothing is typed.
-const VIEWS: &[Screen] = &[
-    Screen::Cluster,
-    Screen::Moment,
-    Screen::List,
-    Screen::Steps,
-    Screen::Why,
-    Screen::Reading,
-    Screen::Compared,
-];
+const VIEWS: &[Screen] = &{
+    let [a, b, c, d, e, f] = STORIES;
+    [a, b, c, d, e, f, Screen::Compared]
+};
+
 /// A row that is always valid on its screens.
 const fn row(
     presses: &'static [Press],

@@ -6,15 +6,14 @@ use glass_etcd::trace::Grain;
 use super::{
     ALL, Action, Back, Binding, Forward, Now,
     Press::{self, Char, Code, Ctrl, Digit, Text},
-    Screen, State, has_steps, only_if, row,
+    STORIES, Screen, State, has_steps, only_if, row,
 };
 use crate::state::console::{self, Key};
 
 const CONSOLE: &[Screen] = &[Screen::Console];
 const QUIZ: &[Screen] = &[Screen::Quiz];
 /// The screens from which a request can be sent.
-const SEND: &[Screen] =
-    &[Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps, Screen::Why, Screen::Reading];
+const SEND: &[Screen] = &STORIES;
 
 /// The rows of these keys.
 pub(super) const ROWS: &[Binding] = &[

@@ -5,7 +5,7 @@ use crossterm::event::KeyCode;
 use super::{
     Action, Back, Binding,
     Press::{Char, Code},
-    Screen, row,
+    STORIES, Screen, row,
 };
 use crate::state::{pane::View, steps::Direction::Forward};
 
@@ -17,18 +17,8 @@ const PANES: &[Screen] = &[LOG, TREE, WAITS, LINES];
 
 /// Every screen from which a view can be opened; a view itself is not opened again.
 const fn around(views: [Screen; 3]) -> [Screen; 9] {
-    let [first, second, third] = views;
-    [
-        Screen::Cluster,
-        Screen::Moment,
-        Screen::List,
-        Screen::Steps,
-        Screen::Why,
-        Screen::Reading,
-        first,
-        second,
-        third,
-    ]
+    let ([a, b, c, d, e, f], [first, second, third]) = (STORIES, views);
+    [a, b, c, d, e, f, first, second, third]
 }
 
 const AROUND_LOG: &[Screen] = &around([TREE, WAITS, LINES]);

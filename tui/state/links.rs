@@ -78,15 +78,19 @@ impl Links {
     }
 }
 
+/// The other ends of the links that have one end at this place.
+pub(crate) fn far_ends(links: &[(usize, usize)], place: usize) -> impl Iterator<Item = usize> {
+    links.iter().filter_map(move |(one, other)| match place {
+        place if place == *one => Some(*other),
+        place if place == *other => Some(*one),
+        _ => None,
+    })
+}
+
 impl Board {
     /// The names of the members to which this one's links are cut.
     pub(crate) fn cut_from(&self, member: usize) -> Vec<&str> {
-        let far = |(one, other): &(usize, usize)| match member {
-            member if member == *one => Some(*other),
-            member if member == *other => Some(*one),
-            _ => None,
-        };
-        self.cut.iter().filter_map(far).map(|at| &*self.columns[at].name).collect()
+        far_ends(&self.cut, member).map(|at| &*self.columns[at].name).collect()
     }
 
     /// The links that are cut, in a few words; `None` if none is.

@@ -1,7 +1,9 @@
 //! How each member stands, at the cursor or now.
 
 use super::{
-    super::{alive::SILENT_NS, lanes::Lane, room, steps::Steps, watermarks::Watermarks},
+    super::{
+        alive::SILENT_NS, lanes::Lane, links::far_ends, room, steps::Steps, watermarks::Watermarks,
+    },
     Head, Heard, State,
 };
 
@@ -30,12 +32,7 @@ impl State {
                     (marks, heard)
                 }
             };
-            let far = |(one, other): &(usize, usize)| match at {
-                at if at == *one => Some(*other),
-                at if at == *other => Some(*one),
-                _ => None,
-            };
-            let cut = links.iter().filter_map(far).collect();
+            let cut = far_ends(&links, at).collect();
             Head { name: lane.name.clone(), marks, heard, cut }
         };
         self.lanes.iter().enumerate().map(head).collect()
