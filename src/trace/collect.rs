@@ -110,7 +110,7 @@ pub struct Hello {
     /// Nanoseconds since the member's start at `wall_ns`: the unit of the records' ticks.
     pub tick_base: u64,
     /// The members of its cluster that it knows, by raft's id, with their names. The collector
-    /// knows none: who sends the hello fills them in.
+    /// knows none; the observe service adds them.
     pub members: Vec<(u64, String)>,
 }
 

@@ -106,7 +106,7 @@ fn of_member(found: &Found) -> String {
     }
 }
 
-/// Whether a write survived: a revision is made by its entry alone, so who has reached it has it.
+/// Whether a write survived: its entry alone makes its revision, so a member there has it.
 fn survival(wanted: &Wanted, revision: Option<i64>) -> String {
     let Wanted { index, revision: made } = wanted;
     match revision.map(|revision| u64::try_from(revision).unwrap_or(0)) {

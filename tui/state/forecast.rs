@@ -2,7 +2,7 @@
 //!
 //! Everything is computed from who runs now, and who leads: a majority of all members can elect a
 //! leader and commit; a minority cannot. A member whose fate is not known (it is silent) does not
-//! count as one that runs, and is named. While links are cut, who reaches whom decides (`reach`).
+//! count as one that runs, and is named. While links are cut, see `reach`.
 
 mod reach;
 

@@ -11,7 +11,7 @@
 //! renewal, or from the moment when it began to lead: the countdown here is computed from those
 //! records.
 //!
-//! Left out: who has begun to wait before the records began.
+//! Left out: waits that began before the records.
 
 use std::collections::{BTreeMap, HashMap};
 
