@@ -119,7 +119,7 @@ fn a_story_is_short_enough_to_be_read() {
     for (scene, subject) in [
         (scenes::put(), Subject::Request(PUT)),
         (scenes::get(), Subject::Request(GET)),
-        (scenes::election(), Subject::Cluster(Address::Election { term: 4, nth: 1 })),
+        (scenes::election(), Subject::Cluster(Address::Election { term: 4, by: None })),
     ] {
         let told = names(&story_of(&scene, subject), Grain::Story).len();
         assert!((10..=45).contains(&told), "{told} steps in {subject:?}");
@@ -166,7 +166,7 @@ fn steps_forward_and_as_many_back_lead_home() {
     let scenes = [
         (scenes::put(), Subject::Request(PUT)),
         (scenes::get(), Subject::Request(GET)),
-        (scenes::election(), Subject::Cluster(Address::Election { term: 4, nth: 1 })),
+        (scenes::election(), Subject::Cluster(Address::Election { term: 4, by: None })),
         (scenes::gap(), Subject::Request(PUT)),
     ];
     for seed in 1..=200 {

@@ -2,7 +2,10 @@
 
 use crate::state::words::{code as name_of_code, ends, is_absent_at_zero};
 use glass_etcd::{
-    story::{Event, MemberInfo, name_of, query::Flow},
+    story::{
+        Event, MemberInfo, name_of,
+        query::{Flow, path::Wait},
+    },
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
@@ -91,6 +94,11 @@ pub(crate) fn member(member_id: u64, members: &[MemberInfo]) -> String {
 /// The name of the member at a position.
 pub(crate) fn name(place: u8, members: &[MemberInfo]) -> &str {
     members.get(usize::from(place)).map_or("unknown", |member| &member.name)
+}
+
+/// The member that is waited for, if it is one.
+pub(crate) fn waited_for(wait: Wait, place: u8, members: &[MemberInfo]) -> &str {
+    if wait.is_for_member() { name(place, members) } else { "-" }
 }
 
 /// Nanoseconds as `1.234 ms`.

@@ -1,7 +1,7 @@
 //! Cuts the critical path where the request waited for a leader; and tells what of all that
 //! happened to the cluster the path waited for.
 
-use super::{Clock, Segment, Wait, clock_of};
+use super::{Clock, Point, Segment, Side, Wait, clock_of};
 use crate::{
     story::{
         Recording,
@@ -78,13 +78,14 @@ impl Through {
         (start, end): (i128, i128),
         pieces: &mut Vec<Segment>,
     ) {
-        let (mut now, mut clock) = (start, whole.clocks[0]);
+        let (mut now, mut clock, mut before) = (start, whole.clocks[0], whole.from);
         let mut until = |time: i128, by: Clock, piece: Segment| {
             let by = if end <= time { whole.clocks[1] } else { by };
             let time = time.clamp(now, end);
             let ns = u64::try_from(time - now).unwrap_or(0);
             let clocks = [clock, by];
             (now, clock) = (time, if ns == 0 { clock } else { by });
+            let from = if ns == 0 { before } else { std::mem::replace(&mut before, piece.to) };
             match pieces.last_mut() {
                 _ if ns == 0 => (),
                 // One wait for a leader covers several steps that did not come.
@@ -92,7 +93,7 @@ impl Through {
                     last.ns = last.ns.saturating_add(ns);
                     (last.until, last.to, last.clocks[1]) = (time, piece.to, by);
                 }
-                _ => pieces.push(Segment { ns, until: time, clocks, ..piece }),
+                _ => pieces.push(Segment { from, ns, until: time, clocks, ..piece }),
             }
         };
         let place = |member_id: u64| {
@@ -107,6 +108,7 @@ impl Through {
         };
         let clock_at =
             |at: Option<usize>| at.map_or(whole.clocks[0], |at| clock_of(&recording.events[at]));
+        let staged = |at: Option<usize>| at.map(|at| (at, recording.events[at].stage));
         let stalls = self.stalls.iter().map(|stood| &stood.stall);
         for stall in stalls.filter(|stall| stall.is_leader && self.is_led(stall)) {
             let by = clock_at(Some(stall.event));
@@ -115,9 +117,11 @@ impl Through {
             // Once another member leads, nobody waits for it any more.
             until(stall.led_until, by, piece(stood, Some(stall.member), Some(stall.event)));
         }
+        let mut rest = whole;
         for without in &self.without {
             let Without { gap, from, to, next, .. } = without;
-            until(*from, clock_at(gap.last), whole);
+            let sign = gap.last.filter(|at| order.times[*at] == *from);
+            until(*from, clock_at(gap.last), ends_at(rest, staged(sign), Side::LastSign));
             // A leader that has stepped down is not silent: it knows that there is none.
             let has_stepped_down = matches!(without.fate, Fate::SteppedDown(_)) && !gap.is_heard;
             let wait = if has_stepped_down { Wait::NoLeader } else { Wait::SilentLeader };
@@ -130,14 +134,45 @@ impl Through {
             }
             let winner = next.and_then(|(winner, _)| place(winner));
             until(*to, clock_at(gap.next), piece(Wait::NoLeader, winner, gap.next));
+            rest = begins_at(rest, staged(gap.next), Side::NewLeader);
+            // The new leader's first commit decides about the entries before it.
+            if let Some(at) = without.committed.filter(|at| order.times[*at] < end) {
+                let by = clock_of(&recording.events[at]);
+                let committed = ends_at(rest, staged(Some(at)), Side::Whole);
+                until(order.times[at], by, Segment { member: by.0, ..committed });
+                rest = begins_at(rest, staged(Some(at)), Side::Whole);
+            }
         }
-        until(end, whole.clocks[1], whole);
+        until(end, whole.clocks[1], rest);
     }
 }
 
+/// The part of a piece before this event, if that is known.
+fn ends_at(piece: Segment, at: Option<(usize, Stage)>, side: Side) -> Segment {
+    let Some((at, stage)) = at else { return piece };
+    let wait = match piece.wait {
+        Wait::Between(from, _) => Wait::Between(from, Point { stage, side }),
+        other => other,
+    };
+    Segment { to: at, wait, ..piece }
+}
+
+/// The part of a piece after this event, if that is known.
+fn begins_at(piece: Segment, at: Option<(usize, Stage)>, side: Side) -> Segment {
+    let Some((_, stage)) = at else { return piece };
+    let wait = match piece.wait {
+        Wait::Between(_, to) => Wait::Between(Point { stage, side }, to),
+        other => other,
+    };
+    Segment { wait, ..piece }
+}
+
 fn is_same_wait(before: &Segment, piece: &Segment) -> bool {
-    matches!(piece.wait, Wait::SilentLeader | Wait::NoLeader)
-        && (before.wait, before.member) == (piece.wait, piece.member)
+    match piece.wait {
+        Wait::NoLeader => before.wait == piece.wait,
+        Wait::SilentLeader => (before.wait, before.member) == (piece.wait, piece.member),
+        _ => false,
+    }
 }
 
 /// Whether a piece of the path is a wait for the cluster, and not the member's own work.
