@@ -38,6 +38,7 @@ pub mod graph;
 pub mod incidents;
 mod joins;
 mod links;
+mod missing;
 pub mod passes;
 pub mod path;
 mod ranges;
@@ -55,7 +56,7 @@ pub use stories::Stories;
 use ranges::Ranges;
 use slow::add;
 
-use super::{order::Order, state::Watermark};
+use super::order::{Order, wall_ns};
 use crate::{
     change, field, fields,
     story::{Event, KeyText, MemberInfo, Recording},
@@ -251,13 +252,15 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
 /// captured.
 fn note_orphans(recording: &Recording, list: &mut Vec<Summary>) {
     let known: HashSet<u64> = list.iter().map(|request| request.id).collect();
-    let mut first: HashMap<u64, usize> = HashMap::new();
+    // The earliest: a member that starts again applies the write again.
+    let mut first: HashMap<u64, (u64, usize)> = HashMap::new();
     let mut keys: BTreeMap<u64, &KeyText> = BTreeMap::new();
     for (at, event) in recording.events.iter().enumerate() {
         if event.id == 0 || known.contains(&event.id) {
             continue;
         }
-        first.entry(event.id).or_insert(at);
+        let began = (wall_ns(recording, event), at);
+        first.entry(event.id).and_modify(|known| *known = began.min(*known)).or_insert(began);
         if let Some(key) = &event.key
             && event.stage.family() == Family::Request
         {
@@ -271,7 +274,7 @@ fn note_orphans(recording: &Recording, list: &mut Vec<Summary>) {
         let place = recording.members.iter().position(owns);
         list.push(Summary {
             key: Some(key.clone()),
-            ..Summary::begun(id, place.and_then(|at| u8::try_from(at).ok()), first[&id])
+            ..Summary::begun(id, place.and_then(|at| u8::try_from(at).ok()), first[&id].1)
         });
     }
 }
@@ -570,66 +573,6 @@ impl<'a> Finder<'a> {
             messages.map(|event| field!(event, RaftSend | RaftReceive, peer)).collect();
         strangers.filter(|stranger| peers.contains(stranger)).collect()
     }
-
-    /// Steps that are known to have happened, but are not in the recording.
-    fn missing(&self, id: u64, entry: Option<(u64, u64)>, rounds: &BTreeSet<u64>) -> Vec<Missing> {
-        const OF_ENTRY: &[Stage] = &[
-            Stage::RaftEntry,
-            Stage::WalWrite,
-            Stage::WalFsync,
-            Stage::RaftCommit,
-            Stage::ApplyEntry,
-            Stage::BackendCommit,
-        ];
-        let has = |member: u8, stage: Stage| {
-            self.picked.keys().map(|at| self.event(*at)).any(|event| {
-                (event.member, event.stage) == (member, stage) && event.kind != Kind::Begin
-            })
-        };
-        let mut missing = Vec::new();
-        if let Some((_, index)) = entry {
-            let since = self.picked.keys().map(|at| self.rank(*at)).min().unwrap_or(0);
-            for place in 0..self.stories.recording.members.len() {
-                let member = u8::try_from(place).unwrap_or(u8::MAX);
-                let unknown = OF_ENTRY.iter().filter(|stage| !has(member, **stage));
-                missing.extend(unknown.map(|stage| {
-                    let water = water_of(*stage);
-                    let not_by =
-                        water.and_then(|water| self.stories.not_by(member, water, (index, since)));
-                    Missing { member, stage: *stage, not_by }
-                }));
-            }
-        }
-        let own = || self.stories.with_id(id).iter().map(|at| self.event(*at));
-        // A member that asked the leader about a lease has no round: the leader has.
-        let waited = own().filter(|event| event.stage == Stage::ReadIndexWait);
-        let waited: BTreeSet<u8> = waited.map(|event| event.member).collect();
-        let round = Stage::ReadIndexRound;
-        if !rounds.is_empty() {
-            let unknown = waited.into_iter().filter(|member| !has(*member, round));
-            missing.extend(unknown.map(|member| Missing { member, stage: round, not_by: None }));
-        }
-        let rpc = own().find(|event| event.stage == Stage::Rpc);
-        if let Some(Event { member, boot, .. }) = rpc.filter(|rpc| !has(rpc.member, Stage::Rpc)) {
-            // What follows the end of an rpc, or comes just before it, shows that it has ended.
-            let is_over = has(*member, Stage::RaftPropose) || has(*member, Stage::AnswerFlush);
-            let last = self.stories.last_of((*member, *boot)).filter(|_| !is_over);
-            missing.push(Missing { member: *member, stage: Stage::Rpc, not_by: last });
-        }
-        missing
-    }
-}
-
-/// The watermark of a member that passes an entry's index when the entry takes a step of this stage.
-fn water_of(stage: Stage) -> Option<Watermark> {
-    Some(match stage {
-        Stage::WalWrite => Watermark::Written,
-        Stage::WalFsync => Watermark::Synced,
-        Stage::RaftCommit => Watermark::Commit,
-        Stage::ApplyEntry => Watermark::Applied,
-        Stage::BackendCommit => Watermark::Stored,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

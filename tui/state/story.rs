@@ -162,6 +162,8 @@ pub(crate) struct Unknown {
     pub(crate) lane: usize,
     /// The missing steps; empty if the member sent no records at all.
     pub(crate) stages: Vec<Stage>,
+    /// Whether its records prove that they had not happened: nothing is missing so far.
+    pub(crate) is_not_yet: bool,
 }
 
 /// A story, ready for display.
@@ -446,20 +448,22 @@ fn waits(path: &[Segment]) -> HashMap<usize, u64> {
     waits
 }
 
-/// The missing steps of a request, by lane.
+/// The missing steps of a request, by lane, and those that had not happened yet.
 fn unknown(story: &query::Story, lanes: &[Lane]) -> Vec<Unknown> {
-    let mut stages: BTreeMap<usize, Vec<Stage>> = BTreeMap::new();
-    for missing in story.missing.iter().filter(|missing| missing.not_by.is_none()) {
+    let mut stages: BTreeMap<(usize, bool), Vec<Stage>> = BTreeMap::new();
+    for missing in &story.missing {
         if let Some(lane) = lanes::lane_of_place(lanes, missing.member) {
-            stages.entry(lane).or_default().push(missing.stage);
+            let is_not_yet = missing.not_by.is_some();
+            stages.entry((lane, is_not_yet)).or_default().push(missing.stage);
         }
     }
     for member_id in &story.unheard {
         if let Some(lane) = lanes::lane_of_id(lanes, *member_id) {
-            stages.entry(lane).or_default();
+            stages.entry((lane, false)).or_default();
         }
     }
-    stages.into_iter().map(|(lane, stages)| Unknown { lane, stages }).collect()
+    let unknown = |((lane, is_not_yet), stages)| Unknown { lane, stages, is_not_yet };
+    stages.into_iter().map(unknown).collect()
 }
 
 #[cfg(test)]

@@ -167,6 +167,23 @@ mod tests {
         assert_eq!(Some("failed, for no recorded reason"), unknown.as_deref());
     }
 
+    /// Goal: a question that its client has cancelled tells no time to live, and one that was
+    /// answered does.
+    #[test]
+    fn a_step_that_was_cancelled_has_no_result() {
+        let asked = |result: u8| {
+            let event = Event {
+                kind: glass_etcd::trace::Kind::Span,
+                fields: numbers!(LeaseRemaining, lease = 0x7777, ttl = 0, forwarded = 1),
+                result,
+                ..Event::mark(0, Stage::LeaseRemaining, 1)
+            };
+            fields(&event, &[])
+        };
+        assert_eq!("lease=0000000000007777 forwarded=yes", asked(1));
+        assert!(asked(0).contains(" ttl=0 "), "{}", asked(0));
+    }
+
     #[test]
     fn times_are_read_as_times() {
         assert_eq!(["0.001 ms", "12.345 ms", "-0.002 ms"], [1_999, 12_345_678, -2_000].map(millis));

@@ -9,8 +9,8 @@
 //!
 //! `glass trace list` prints the addresses, and `glass trace show` takes them.
 //!
-//! Invariant: an address never passes on to another story, whatever records come later or are
-//! forgotten. So elections are not numbered: a term has one winner at most, and any other election
+//! Invariant: an address never passes on to another story when records are added or forgotten. So
+//! elections are not numbered: a term has one winner at most, and any other election
 //! is named by a step of it. That name still leads to it when it is won after all.
 
 use crate::story::MemberInfo;

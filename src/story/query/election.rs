@@ -117,7 +117,7 @@ impl Election {
     }
 }
 
-/// Whether a member begins an election with this step, or goes on with one.
+/// Whether a member begins an election with this step, or asks again.
 fn begins(event: &Event) -> bool {
     matches!(
         event.stage,

@@ -223,7 +223,7 @@ impl Period {
         let all = || recording.events.iter().zip(&order.times);
         let Some(begun) = events().find(is_rpc) else {
             let from = start_time(recording, order, events().next()?);
-            let to = all().map(|(_, time)| *time).max()?.max(from);
+            let to = events().map(|at| order.times[at]).max()?.max(from);
             return Some(Period { from, to, lane: None, ended: None });
         };
         let Event { member, boot, .. } = recording.events[begun];
@@ -247,7 +247,7 @@ impl Period {
         let (member, boot) = self.lane?;
         let own = recording.members.get(usize::from(member))?.member_id;
         let led = |gap: &&Leaderless| (gap.before, gap.boot) == (own, Some(boot));
-        let gap = cluster.leaderless.iter().filter(led).last()?;
+        let gap = cluster.leaderless.iter().rfind(led)?;
         let has_ceased = cluster.step_downs.iter().any(|known| known.term == gap.term);
         // It still ran when another led already, or when somebody missed it.
         let lost = gap.to.or(gap.shown.map(|at| order.times[at]));

@@ -78,14 +78,13 @@ impl Through {
         (start, end): (i128, i128),
         pieces: &mut Vec<Segment>,
     ) {
-        let (mut now, mut clock, mut before) = (start, whole.clocks[0], whole.from);
-        let mut until = |time: i128, by: Clock, piece: Segment| {
+        let (mut now, mut clock) = (start, whole.clocks[0]);
+        for (time, by, piece) in self.parts((recording, order), whole, (start, end)) {
             let by = if end <= time { whole.clocks[1] } else { by };
             let time = time.clamp(now, end);
             let ns = u64::try_from(time - now).unwrap_or(0);
             let clocks = [clock, by];
             (now, clock) = (time, if ns == 0 { clock } else { by });
-            let from = if ns == 0 { before } else { std::mem::replace(&mut before, piece.to) };
             match pieces.last_mut() {
                 _ if ns == 0 => (),
                 // One wait for a leader covers several steps that did not come.
@@ -93,78 +92,108 @@ impl Through {
                     last.ns = last.ns.saturating_add(ns);
                     (last.until, last.to, last.clocks[1]) = (time, piece.to, by);
                 }
-                _ => pieces.push(Segment { from, ns, until: time, clocks, ..piece }),
+                _ => pieces.push(Segment { ns, until: time, clocks, ..piece }),
             }
+        }
+    }
+
+    /// The parts of a piece from `start` to `end`: until when each lasts, by which clock, and what it
+    /// is. One that would end before the part before it has no length.
+    fn parts(
+        &self,
+        (recording, order): (&Recording, &Order),
+        whole: Segment,
+        (start, end): (i128, i128),
+    ) -> Vec<(i128, Clock, Segment)> {
+        let mut parts = Vec::new();
+        // Only where the piece is cut, it ends or begins with what happened to the cluster.
+        let inside = |at: Option<usize>| {
+            let at = at.filter(|at| start < order.times[*at] && order.times[*at] < end);
+            at.map(|at| (at, recording.events[at].stage))
         };
-        let place = |member_id: u64| {
-            let at = recording.members.iter().position(|known| known.member_id == member_id);
-            at.and_then(|at| u8::try_from(at).ok())
-        };
-        let piece = |wait, member: Option<u8>, to: Option<usize>| Segment {
-            wait,
-            member: member.unwrap_or(whole.member),
-            to: to.unwrap_or(whole.to),
-            ..whole
-        };
-        let clock_at =
-            |at: Option<usize>| at.map_or(whole.clocks[0], |at| clock_of(&recording.events[at]));
-        let staged = |at: Option<usize>| at.map(|at| (at, recording.events[at].stage));
         let stalls = self.stalls.iter().map(|stood| &stood.stall);
         for stall in stalls.filter(|stall| stall.is_leader && self.is_led(stall)) {
-            let by = clock_at(Some(stall.event));
-            until(stall.from, by, whole);
-            let stood = Wait::Step(Stage::ProcessStalled);
+            let by = clock_of(&recording.events[stall.event]);
+            parts.push((stall.from, by, whole));
+            let wait = Wait::Step(Stage::ProcessStalled);
+            let stood = Segment { wait, member: stall.member, to: stall.event, ..whole };
             // Once another member leads, nobody waits for it any more.
-            until(stall.led_until, by, piece(stood, Some(stall.member), Some(stall.event)));
+            parts.push((stall.led_until, by, stood));
         }
         let mut rest = whole;
         for without in &self.without {
-            let Without { gap, from, to, next, .. } = without;
-            let sign = gap.last.filter(|at| order.times[*at] == *from);
-            until(*from, clock_at(gap.last), ends_at(rest, staged(sign), Side::LastSign));
-            // A leader that has stepped down is not silent: it knows that there is none.
-            let has_stepped_down = matches!(without.fate, Fate::SteppedDown(_)) && !gap.is_heard;
-            let wait = if has_stepped_down { Wait::NoLeader } else { Wait::SilentLeader };
-            let silent = piece(wait, place(gap.before), gap.shown);
-            match gap.asked {
-                Some(asked) => {
-                    until(order.times[asked].clamp(*from, *to), clock_at(Some(asked)), silent);
-                }
-                None => until(*to, clock_at(gap.next), silent),
-            }
-            let winner = next.and_then(|(winner, _)| place(winner));
-            until(*to, clock_at(gap.next), piece(Wait::NoLeader, winner, gap.next));
-            rest = begins_at(rest, staged(gap.next), Side::NewLeader);
+            let sign = without.gap.last.filter(|at| order.times[*at] == without.from);
+            let by = clock_at(recording, without.gap.last, whole);
+            parts.push((without.from, by, ends_at(rest, inside(sign), Side::LastSign)));
+            parts.extend(leaderless((recording, order), without, whole));
+            rest = begins_at(rest, inside(without.gap.next), Side::NewLeader);
             // The new leader's first commit decides about the entries before it.
-            if let Some(at) = without.committed.filter(|at| order.times[*at] < end) {
+            let first = inside(without.committed);
+            if let Some((at, _)) = first.filter(|_| matches!(rest.wait, Wait::Between(..))) {
                 let by = clock_of(&recording.events[at]);
-                let committed = ends_at(rest, staged(Some(at)), Side::Whole);
-                until(order.times[at], by, Segment { member: by.0, ..committed });
-                rest = begins_at(rest, staged(Some(at)), Side::Whole);
+                let until = ends_at(rest, first, Side::Whole);
+                parts.push((order.times[at], by, Segment { member: by.0, ..until }));
+                rest = begins_at(rest, first, Side::Whole);
             }
         }
-        until(end, whole.clocks[1], rest);
+        parts.push((end, whole.clocks[1], rest));
+        parts
     }
+}
+
+/// The clock of this event; of the beginning of the piece, if there is none.
+fn clock_at(recording: &Recording, at: Option<usize>, whole: Segment) -> Clock {
+    at.map_or(whole.clocks[0], |at| clock_of(&recording.events[at]))
+}
+
+/// The part of a piece in which the leader was silent, and that in which there was none.
+fn leaderless(
+    (recording, order): (&Recording, &Order),
+    without: &Without,
+    whole: Segment,
+) -> [(i128, Clock, Segment); 2] {
+    let Without { gap, from, to, next, .. } = without;
+    let place = |member_id: u64| {
+        let at = recording.members.iter().position(|known| known.member_id == member_id);
+        at.and_then(|at| u8::try_from(at).ok())
+    };
+    let piece = |wait, member: Option<u8>, to: Option<usize>| Segment {
+        wait,
+        member: member.unwrap_or(whole.member),
+        to: to.unwrap_or(whole.to),
+        ..whole
+    };
+    // A leader that has stepped down is not silent: it knows that there is none.
+    let has_stepped_down = matches!(without.fate, Fate::SteppedDown(_)) && !gap.is_heard;
+    let wait = if has_stepped_down { Wait::NoLeader } else { Wait::SilentLeader };
+    let asked = gap.asked.map_or(*to, |asked| order.times[asked].clamp(*from, *to));
+    let by = clock_at(recording, gap.asked.or(gap.next), whole);
+    let winner = next.and_then(|(winner, _)| place(winner));
+    let none = piece(Wait::NoLeader, winner, gap.next);
+    [
+        (asked, by, piece(wait, place(gap.before), gap.shown)),
+        (*to, clock_at(recording, gap.next, whole), none),
+    ]
 }
 
 /// The part of a piece before this event, if that is known.
 fn ends_at(piece: Segment, at: Option<(usize, Stage)>, side: Side) -> Segment {
-    let Some((at, stage)) = at else { return piece };
-    let wait = match piece.wait {
-        Wait::Between(from, _) => Wait::Between(from, Point { stage, side }),
-        other => other,
-    };
-    Segment { to: at, wait, ..piece }
+    match (piece.wait, at) {
+        (Wait::Between(from, _), Some((to, stage))) => {
+            Segment { to, wait: Wait::Between(from, Point { stage, side }), ..piece }
+        }
+        _ => piece,
+    }
 }
 
 /// The part of a piece after this event, if that is known.
 fn begins_at(piece: Segment, at: Option<(usize, Stage)>, side: Side) -> Segment {
-    let Some((_, stage)) = at else { return piece };
-    let wait = match piece.wait {
-        Wait::Between(_, to) => Wait::Between(Point { stage, side }, to),
-        other => other,
-    };
-    Segment { wait, ..piece }
+    match (piece.wait, at) {
+        (Wait::Between(_, to), Some((from, stage))) => {
+            Segment { from, wait: Wait::Between(Point { stage, side }, to), ..piece }
+        }
+        _ => piece,
+    }
 }
 
 fn is_same_wait(before: &Segment, piece: &Segment) -> bool {

@@ -84,7 +84,7 @@ fn a_request_that_dies_with_its_leader_is_told_with_the_next_one() {
     assert_eq!(Some(0), through.ended.map(|ended| ended.member));
 }
 
-/// Goal: as long as the process runs, the request waits. Method: the put of a living follower, whose
+/// Goal: as long as the process runs, the request waits. Method: the put of a living follower; its
 /// leader died and is not replaced.
 #[test]
 fn a_request_that_is_still_under_way_lasts_until_now() {
