@@ -1,9 +1,9 @@
-//! The steps of a request that are not in the recording: those that were not captured, and those that
-//! had not happened yet.
+//! The steps of a request that are not in the recording: those that were not captured, and those
+//! that had not happened yet.
 //!
 //! A watermark only rises, so a later record with a lower value than the entry's index proves that
-//! the member had not come to the entry by then. As long as a member's records go on without the end
-//! of an rpc, it has not ended. A member that has lost records proves nothing.
+//! the member had not come to the entry by then. As long as records of a member follow, and none of
+//! them ends the rpc, it has not ended. A member that has lost records proves nothing.
 
 use std::collections::BTreeSet;
 

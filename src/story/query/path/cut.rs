@@ -97,8 +97,8 @@ impl Through {
         }
     }
 
-    /// The parts of a piece from `start` to `end`: until when each lasts, by which clock, and what it
-    /// is. One that would end before the part before it has no length.
+    /// The parts of a piece from `start` to `end`: until when each lasts, by which clock, and what
+    /// it is. One that would end before the part before it has no length.
     fn parts(
         &self,
         (recording, order): (&Recording, &Order),
