@@ -21,7 +21,7 @@
 //! Each of these is one step of the story, even if it served other requests as well. A step that
 //! must have happened but is not in the recording is listed as missing: unknown, not absent.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 pub mod address;
 pub mod afterwards;
@@ -31,12 +31,14 @@ pub mod callers;
 pub mod chain;
 pub mod cluster;
 pub mod diff;
+mod drops;
 pub mod election;
 pub mod find;
 pub mod graph;
 pub mod incidents;
 mod joins;
 mod links;
+mod missing;
 pub mod passes;
 pub mod path;
 mod ranges;
@@ -54,10 +56,10 @@ pub use stories::Stories;
 use ranges::Ranges;
 use slow::add;
 
-use super::order::Order;
+use super::order::{Order, wall_ns};
 use crate::{
     change, field, fields,
-    story::{Event, KeyText, Recording},
+    story::{Event, KeyText, MemberInfo, Recording},
     trace::{
         THREADS,
         record::Kind,
@@ -109,13 +111,16 @@ pub struct Step {
     pub relation: Relation,
 }
 
-/// A step that must have happened, or will, but is not in the recording.
+/// A step that must have happened, or may yet, but is not in the recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// The member, by position.
     pub member: u8,
     /// The stage of the step that is missing.
     pub stage: Stage,
+    /// Position of the member's newest record that proves that it had not happened by then: so far
+    /// nothing is missing.
+    pub not_by: Option<usize>,
 }
 
 /// Everything known of one request.
@@ -131,7 +136,7 @@ pub struct Story {
     pub is_lost: bool,
     /// Its steps in playback order.
     pub steps: Vec<Step>,
-    /// Steps that must have happened but were not captured.
+    /// Steps that must have happened but were not captured, and those that had not happened yet.
     pub missing: Vec<Missing>,
     /// Members, by raft's id, that took part in it but sent no records: all their steps are
     /// unknown.
@@ -158,6 +163,9 @@ pub struct Summary {
     pub event: usize,
     /// Position of its end, which has the fields of the answer; `None` if it was not captured.
     pub end: Option<usize>,
+    /// Whether anything of its rpc was captured. Otherwise the id tells who serves it, and the
+    /// method is unknown.
+    pub has_rpc: bool,
     /// Whether it is still under way, as far as is known: its end was not captured, and the member
     /// has not started again since.
     pub is_open: bool,
@@ -185,7 +193,8 @@ pub struct Flow {
     pub events: u64,
 }
 
-/// All requests whose rpc was captured, in the order in which their beginnings arrived.
+/// All requests whose rpc was captured, in the order in which their beginnings arrived, and after
+/// them those of which only others than the serving member tell, with the key: it was killed.
 pub fn requests(recording: &Recording) -> Vec<Summary> {
     let mut place: HashMap<(u8, u64), usize> = HashMap::new();
     let mut list: Vec<Summary> = Vec::new();
@@ -206,18 +215,9 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
         let known = *place.entry((event.member, event.id)).or_insert(list.len());
         if known == list.len() {
             list.push(Summary {
-                id: event.id,
-                member: event.member,
                 method: method_of(event),
-                key: None,
-                event: at,
-                end: None,
-                is_open: false,
-                code: None,
-                took_ns: None,
-                before_ns: 0,
-                trace: None,
-                flow: None,
+                has_rpc: true,
+                ..Summary::begun(event.id, Some(event.member), at)
             });
         }
         let summary = &mut list[known];
@@ -233,6 +233,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
         }
     }
     note_open(recording, &mut list);
+    note_orphans(recording, &mut list);
     note_flows(recording, &mut list);
     name_keys(recording, &mut list);
     let callers = callers::contexts(recording);
@@ -247,6 +248,37 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
     list
 }
 
+/// Adds the requests that were applied, and whose keys are known, but nothing of whose rpc was
+/// captured.
+fn note_orphans(recording: &Recording, list: &mut Vec<Summary>) {
+    let known: HashSet<u64> = list.iter().map(|request| request.id).collect();
+    // The earliest: a member that starts again applies the write again.
+    let mut first: HashMap<u64, (u64, usize)> = HashMap::new();
+    let mut keys: BTreeMap<u64, &KeyText> = BTreeMap::new();
+    for (at, event) in recording.events.iter().enumerate() {
+        if event.id == 0 || known.contains(&event.id) {
+            continue;
+        }
+        let began = (wall_ns(recording, event), at);
+        first.entry(event.id).and_modify(|known| *known = began.min(*known)).or_insert(began);
+        if let Some(key) = &event.key
+            && event.stage.family() == Family::Request
+        {
+            keys.entry(event.id).or_insert(key);
+        }
+    }
+    let applied = recording.events.iter().filter(|event| event.stage == Stage::ApplyEntry);
+    let applied: HashSet<u64> = applied.map(|event| event.id).collect();
+    for (id, key) in keys.into_iter().filter(|(id, _)| applied.contains(id)) {
+        let owns = |member: &MemberInfo| member.member_id & 0xffff == id >> 48;
+        let place = recording.members.iter().position(owns);
+        list.push(Summary {
+            key: Some(key.clone()),
+            ..Summary::begun(id, place.and_then(|at| u8::try_from(at).ok()), first[&id].1)
+        });
+    }
+}
+
 /// Notes which requests are still under way.
 fn note_open(recording: &Recording, list: &mut [Summary]) {
     let mut newest: HashMap<u8, u16> = HashMap::new();
@@ -254,7 +286,7 @@ fn note_open(recording: &Recording, list: &mut [Summary]) {
         let boot = newest.entry(event.member).or_insert(event.boot);
         *boot = event.boot.max(*boot);
     }
-    for request in list.iter_mut().filter(|request| request.end.is_none()) {
+    for request in list.iter_mut().filter(|request| request.end.is_none() && request.has_rpc) {
         let begun = &recording.events[request.event];
         request.is_open = newest.get(&begun.member) == Some(&begun.boot);
     }
@@ -294,6 +326,27 @@ fn name_keys(recording: &Recording, list: &mut [Summary]) {
 pub fn method_of(event: &Event) -> &'static str {
     let number = usize::try_from(field!(event, Rpc, method)).ok();
     number.and_then(|number| METHODS.get(number)).copied().unwrap_or(METHODS[0])
+}
+
+impl Summary {
+    /// A request of which only this event is known, and perhaps the member that serves it.
+    fn begun(id: u64, member: Option<u8>, event: usize) -> Summary {
+        Summary {
+            id,
+            member: member.unwrap_or(u8::MAX),
+            method: METHODS[0],
+            key: None,
+            event,
+            end: None,
+            has_rpc: false,
+            is_open: false,
+            code: None,
+            took_ns: None,
+            before_ns: 0,
+            trace: None,
+            flow: None,
+        }
+    }
 }
 
 impl Story {
@@ -339,12 +392,13 @@ impl<'a> Finder<'a> {
             is_lost = joins::is_lost(&lives);
             finder.log(index, &lives);
             finder.messages(id, index, &lives);
+            finder.drops((term, index), &lives);
             finder.store(index, &lives);
         }
         let maybe_told = finder.caught_up();
         let rounds = finder.rounds(id);
         finder.stalls(id);
-        let missing = finder.missing(id, entry.is_some() && !is_lost, &rounds);
+        let missing = finder.missing(id, entry.filter(|_| !is_lost), &rounds);
         let unheard = finder.unheard(entry.is_some() && !is_lost);
         let (title, steps) = (finder.title(id), finder.steps());
         let brief = Vec::new();
@@ -412,13 +466,13 @@ impl<'a> Finder<'a> {
         let own = self.stories.with_id(id);
         let of = |stage| own.iter().map(|at| self.event(*at)).filter(move |e| e.stage == stage);
         // The end has more fields than the beginning.
-        let Some(rpc) = of(Stage::Rpc).max_by_key(|event| event.kind) else {
-            return format!("request {id:016x}, its rpc unknown");
-        };
         let keys = of(Stage::Rpc).chain(of(Stage::TreeIndexPut));
-        match keys.filter_map(|event| event.key.as_ref()).next() {
-            Some(key) => format!("{} {}", method_of(rpc), key.display()),
-            None => method_of(rpc).to_owned(),
+        let key = keys.filter_map(|event| event.key.as_ref()).next();
+        match (of(Stage::Rpc).max_by_key(|event| event.kind), key) {
+            (Some(rpc), Some(key)) => format!("{} {}", method_of(rpc), key.display()),
+            (Some(rpc), None) => method_of(rpc).to_owned(),
+            (None, Some(key)) => format!("a write of {}, its rpc not captured", key.display()),
+            (None, None) => format!("request {id:016x}, its rpc not captured"),
         }
     }
 
@@ -518,45 +572,6 @@ impl<'a> Finder<'a> {
         let peers: BTreeSet<u64> =
             messages.map(|event| field!(event, RaftSend | RaftReceive, peer)).collect();
         strangers.filter(|stranger| peers.contains(stranger)).collect()
-    }
-
-    /// Steps that are known to have happened, but are not in the recording.
-    fn missing(&self, id: u64, is_entry: bool, rounds: &BTreeSet<u64>) -> Vec<Missing> {
-        const OF_ENTRY: &[Stage] = &[
-            Stage::RaftEntry,
-            Stage::WalWrite,
-            Stage::WalFsync,
-            Stage::RaftCommit,
-            Stage::ApplyEntry,
-            Stage::BackendCommit,
-        ];
-        let has = |member: u8, stage: Stage| {
-            self.picked.keys().map(|at| self.event(*at)).any(|event| {
-                (event.member, event.stage) == (member, stage) && event.kind != Kind::Begin
-            })
-        };
-        let mut missing = Vec::new();
-        if is_entry {
-            for place in 0..self.stories.recording.members.len() {
-                let member = u8::try_from(place).unwrap_or(u8::MAX);
-                let unknown = OF_ENTRY.iter().filter(|stage| !has(member, **stage));
-                missing.extend(unknown.map(|stage| Missing { member, stage: *stage }));
-            }
-        }
-        let own = || self.stories.with_id(id).iter().map(|at| self.event(*at));
-        // A member that asked the leader about a lease has no round: the leader has.
-        let waited = own().filter(|event| event.stage == Stage::ReadIndexWait);
-        let waited: BTreeSet<u8> = waited.map(|event| event.member).collect();
-        let round = Stage::ReadIndexRound;
-        if !rounds.is_empty() {
-            let unknown = waited.into_iter().filter(|member| !has(*member, round));
-            missing.extend(unknown.map(|member| Missing { member, stage: round }));
-        }
-        let rpc = own().find(|event| event.stage == Stage::Rpc);
-        if let Some(Event { member, .. }) = rpc.filter(|rpc| !has(rpc.member, Stage::Rpc)) {
-            missing.push(Missing { member: *member, stage: Stage::Rpc });
-        }
-        missing
     }
 }
 

@@ -168,9 +168,10 @@ macro_rules! vocabulary {
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamReader.decodeLoop", "0.1";
     /// Messages to a member, or from it, are dropped: no connection is open, a queue is full,
     /// raft's inbox is, or the link is cut. Raft repeats what matters. `messages` says how many of
-    /// the type were dropped since the last record.
+    /// the type were dropped since the last record, `index` and `last` which entries they would
+    /// have brought.
     RaftDrop = "raft.drop" Loop Story
-        ["peer" Member, "type" Message, "term" Term, "messages" Count, "received" Flag, "cut" Flag]
+        ["peer" Member, "type" Message, "term" Term, "messages" Count, "received" Flag, "cut" Flag, "index" Index, "last" Index]
         "raft/rafthttp/drops.rs", "etcdserver/api/rafthttp peer.send, peer.process", "0.1";
     /// Log records are handed to the operating system. A crash of the machine can still lose them.
     WalWrite = "wal.write" Loop Stage

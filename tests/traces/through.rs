@@ -5,7 +5,7 @@ use std::{fs::File, time::Duration};
 
 use glass_etcd::{
     story::{
-        Event, Recording,
+        Event, Recording, name_of,
         order::Order,
         query::{
             Stories,
@@ -171,7 +171,7 @@ async fn a_killed_leader_is_named_with_its_successor(scene: &mut Scene, key: &'s
     let place = told.recording.members.iter().position(|member| member.member_id == winner);
     let winner = u8::try_from(place.unwrap()).unwrap();
     assert_ne!(place_of(&told.recording, leader), winner);
-    assert_eq!(Some(Address::Election { term, nth: 1 }), without.election);
+    assert_eq!(Some(Address::Election { term, by: None }), without.election);
     assert!(80 <= leaderless(&path), "{path:?}");
     let text = show(scene, &told).await;
     let name = &told.recording.members[usize::from(winner)].name;
@@ -218,7 +218,7 @@ async fn each_election_is_told_alone(scene: &Scene, terms: &[u64]) {
     let list = shown(scene, &["list"]).await;
     let mut seen = std::collections::HashSet::new();
     for term in terms {
-        let address = Address::Election { term: *term, nth: 1 };
+        let address = Address::Election { term: *term, by: None };
         let incident = all.iter().find(|incident| incident.address == address).unwrap();
         let story = stories.incident(address).unwrap();
         let steps: Vec<usize> = story.steps.iter().map(|step| step.event).collect();
@@ -227,7 +227,7 @@ async fn each_election_is_told_alone(scene: &Scene, terms: &[u64]) {
         let row = list.lines().find(|line| line.starts_with(&format!("election:{term} ")));
         let row = row.unwrap_or_else(|| panic!("{list}"));
         let Outcome::Won(winner) = incident.outcome else { panic!("{incident:?}") };
-        let name = &recording.members[usize::from(winner)].name;
+        let name = name_of(&recording.members, winner).unwrap();
         assert!(row.contains(&format!("{name} won")), "{row}");
         let text = shown(scene, &["show", &format!("election:{term}")]).await;
         assert!(text.starts_with(&format!("election of term {term}\n")), "{text}");

@@ -23,7 +23,7 @@ use glass_etcd::{
             ahead,
             find::Found,
             graph::Graph,
-            incidents::{Incident, Outcome, incidents},
+            incidents::{Incident, Outcome, incidents, known_at},
             path::{Segment, critical_path},
             through::Through,
         },
@@ -87,6 +87,8 @@ pub(crate) struct RequestSummary {
     pub(crate) result: Option<u8>,
     /// Whether it is still under way, as far as is known.
     pub(crate) is_open: bool,
+    /// Whether anything of its rpc was captured; true if it is no request.
+    pub(crate) has_rpc: bool,
     /// How it ended, if it is no request.
     pub(crate) outcome: Option<Outcome>,
     /// Whether the client disconnected before the answer.
@@ -160,6 +162,8 @@ pub(crate) struct Unknown {
     pub(crate) lane: usize,
     /// The missing steps; empty if the member sent no records at all.
     pub(crate) stages: Vec<Stage>,
+    /// Whether its records prove that they had not happened: nothing is missing so far.
+    pub(crate) is_not_yet: bool,
 }
 
 /// A story, ready for display.
@@ -261,6 +265,7 @@ fn summary_of(
         took_ns: known.took_ns,
         result: known.code,
         is_open: known.is_open,
+        has_rpc: known.has_rpc,
         outcome: None,
         is_cancelled: end.is_some_and(|end| end.flags & FLAG_CANCELLED != 0),
         records,
@@ -301,6 +306,8 @@ fn summary_of_incident(
     let ran_ns = if first.kind == Kind::Span { first.took_ns } else { 0 };
     let wall_ns = wall_at(incident.first).saturating_sub(ran_ns);
     let story = stories.incident(incident.address);
+    // A step-down takes no time.
+    let end = incident.end.filter(|end| *end != incident.first);
     RequestSummary {
         subject: Subject::Cluster(incident.address),
         member: incident.member,
@@ -314,9 +321,10 @@ fn summary_of_incident(
         key: None,
         flow: None,
         revision: None,
-        took_ns: incident.end.map(|at| wall_at(at).saturating_sub(wall_ns)),
+        took_ns: end.map(|at| wall_at(at).saturating_sub(wall_ns)),
         result: incident.end.map(|_| 0),
         is_open: incident.end.is_none(),
+        has_rpc: true,
         outcome: Some(incident.outcome),
         is_cancelled: false,
         records: story.map_or(0, |story| story.steps.len()),
@@ -384,10 +392,7 @@ fn began(
 ) -> u64 {
     let steps = || story.steps.iter().map(|step| step.event);
     let first = match subject {
-        Subject::Cluster(address) => {
-            let mut all = incidents(stories).into_iter();
-            all.find(|one| one.address == address).map(|one| one.first)
-        }
+        Subject::Cluster(address) => known_at(stories, address).map(|one| one.first),
         Subject::Request(id) => steps().find(|at| {
             let event = &recording.events[*at];
             (event.stage, event.id) == (Stage::Rpc, id)
@@ -443,20 +448,22 @@ fn waits(path: &[Segment]) -> HashMap<usize, u64> {
     waits
 }
 
-/// The missing steps of a request, by lane.
+/// The missing steps of a request, by lane, and those that had not happened yet.
 fn unknown(story: &query::Story, lanes: &[Lane]) -> Vec<Unknown> {
-    let mut stages: BTreeMap<usize, Vec<Stage>> = BTreeMap::new();
+    let mut stages: BTreeMap<(usize, bool), Vec<Stage>> = BTreeMap::new();
     for missing in &story.missing {
         if let Some(lane) = lanes::lane_of_place(lanes, missing.member) {
-            stages.entry(lane).or_default().push(missing.stage);
+            let is_not_yet = missing.not_by.is_some();
+            stages.entry((lane, is_not_yet)).or_default().push(missing.stage);
         }
     }
     for member_id in &story.unheard {
         if let Some(lane) = lanes::lane_of_id(lanes, *member_id) {
-            stages.entry(lane).or_default();
+            stages.entry((lane, false)).or_default();
         }
     }
-    stages.into_iter().map(|(lane, stages)| Unknown { lane, stages }).collect()
+    let unknown = |((lane, is_not_yet), stages)| Unknown { lane, stages, is_not_yet };
+    stages.into_iter().map(unknown).collect()
 }
 
 #[cfg(test)]

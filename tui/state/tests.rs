@@ -119,7 +119,7 @@ fn a_story_is_short_enough_to_be_read() {
     for (scene, subject) in [
         (scenes::put(), Subject::Request(PUT)),
         (scenes::get(), Subject::Request(GET)),
-        (scenes::election(), Subject::Cluster(Address::Election { term: 4, nth: 1 })),
+        (scenes::election(), Subject::Cluster(Address::Election { term: 4, by: None })),
     ] {
         let told = names(&story_of(&scene, subject), Grain::Story).len();
         assert!((10..=45).contains(&told), "{told} steps in {subject:?}");
@@ -166,7 +166,7 @@ fn steps_forward_and_as_many_back_lead_home() {
     let scenes = [
         (scenes::put(), Subject::Request(PUT)),
         (scenes::get(), Subject::Request(GET)),
-        (scenes::election(), Subject::Cluster(Address::Election { term: 4, nth: 1 })),
+        (scenes::election(), Subject::Cluster(Address::Election { term: 4, by: None })),
         (scenes::gap(), Subject::Request(PUT)),
     ];
     for seed in 1..=200 {
@@ -275,8 +275,8 @@ fn missing_steps_and_members_without_records_are_named_as_unknown() {
     scene.recording.events.retain(|event| !is_sync(event));
     let steps = story_of(&scene, Subject::Request(PUT));
     let expected = [
-        Unknown { lane: 1, stages: vec![Stage::WalFsync] },
-        Unknown { lane: 2, stages: Vec::new() },
+        Unknown { lane: 1, stages: vec![Stage::WalFsync], is_not_yet: false },
+        Unknown { lane: 2, stages: Vec::new(), is_not_yet: false },
     ];
     assert_eq!(steps.unknown, expected);
     assert_eq!(story_of(&scenes::put(), Subject::Request(PUT)).unknown, []);

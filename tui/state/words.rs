@@ -13,7 +13,7 @@ use glass_etcd::{
         query::{callers, method_of},
     },
     trace::{
-        FLAG_ERROR, Kind, METHODS, Stage, Unit,
+        FLAG_CANCELLED, FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
         value::{BRANCHES, OPERATORS, STAGES, TARGETS, VALUE, WATCH_ENDS},
     },
@@ -188,7 +188,8 @@ pub(crate) fn ends(event: &Event) -> Option<[(&'static str, SocketAddr); 2]> {
 /// nor vote; most ranges ask for the newest revision and have no limit; and a wait of 0 was not
 /// measured, because nothing was handed over. A step that failed has none of its results.
 pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
-    if event.flags & FLAG_ERROR != 0 && is_of_success(event.stage, field) {
+    let has_failed = event.flags & (FLAG_ERROR | FLAG_CANCELLED) != 0 || event.result != 0;
+    if has_failed && is_of_success(event.stage, field) {
         return true;
     }
     match event.stage {
@@ -214,6 +215,7 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
             field!(event, TxnCompare, target) == VALUE && ["wanted", "found"].contains(&field)
         }
         Stage::RaftSend | Stage::RaftReceive => !["peer", "type"].contains(&field),
+        Stage::RaftDrop => ["index", "last"].contains(&field),
         Stage::WalFsync => ["term", "vote"].contains(&field),
         Stage::RaftCommit => ["completed_by", "learned_from", "waited"].contains(&field),
         Stage::RaftInbox => ["queued", "waited", "from"].contains(&field),

@@ -195,6 +195,7 @@ fn an_entry_outlives_its_leader_and_is_committed_with_the_first_of_the_next() {
     // Nobody has seen it start again, so nobody can know that it died.
     assert!(said.starts_with(&format!("m0 fell silent; {winner} led from +")), "{said}");
     assert!((900..5_000).contains(&millis_after(&said, "led from +")), "{said}");
+    assert!(!run.show("told/killed").contains("no leader for "), "it ended with its leader");
     assert_eq!(None, run.lived_through("told/before"));
     assert_eq!(None, run.lived_through("told/after"));
     let list = run.list();
@@ -214,7 +215,7 @@ fn an_entry_outlives_its_leader_and_is_committed_with_the_first_of_the_next() {
     let show = run.show("told/killed");
     assert!(show.contains("\n  entries of term 2: no count of disks may commit them: entry "));
     assert!(!run.show("told/after").contains("entries of term "), "its own term's");
-    for subject in [subject, Subject::Cluster(Address::Election { term: 3, nth: 1 })] {
+    for subject in [subject, Subject::Cluster(Address::Election { term: 3, by: None })] {
         let heads = run.heads_at_the_end(subject);
         assert_eq!(("m0".to_owned(), "was leader", false), heads[0]);
         let leaders = heads.iter().filter(|(_, role, _)| *role == "LEADER");
@@ -319,6 +320,9 @@ fn an_entry_that_nobody_else_had_is_told_as_lost() {
     assert!(said.starts_with(&format!("m0 died; {winner} led from +")), "{said}");
     let show = run.show("told/lost");
     assert!(show.contains("replaced before it was committed"), "{show}");
+    assert!(show.contains("  the request ended with the process of m0: its last record is at +"));
+    assert!(!show.contains("no leader for "), "it ended with its leader: {show}");
+    assert!(show.contains("\n  the rpc had not ended\n"), "{show}");
     assert_eq!("not finished", result(run.put("told/lost")), "m0 has started again since");
     let instead = run.headline("told/instead");
     assert!(instead.contains(" ok") && !instead.contains("lost"), "{instead}");
@@ -341,9 +345,13 @@ fn each_of_three_elections_is_told_alone_from_the_old_leader_to_the_first_commit
         let winner = run.winner(term);
         let said = run.lived_through(key).unwrap();
         assert!(said.starts_with(&format!("{old} died; {winner} led from +")), "{said}");
-        assert!(70 <= run.without_leader(key), "{}", run.show(key));
+        let show = run.show(key);
+        assert!(70 <= run.without_leader(key), "{show}");
+        let nobody = show.lines().find(|line| line.ends_with("  no leader")).unwrap();
+        assert!(nobody.contains(" ms   -  ") || nobody.contains(" ms~  -  "), "{nobody}");
+        assert!(show.contains(" a new leader to "), "{show}");
         let steps =
-            Steps::open(&run.recording, Subject::Cluster(Address::Election { term, nth: 1 }));
+            Steps::open(&run.recording, Subject::Cluster(Address::Election { term, by: None }));
         let own: Vec<&Step> = steps.steps.iter().filter(|step| step.is_own).collect();
         for step in own.iter().filter(|step| step.is_captured) {
             let Event { member, boot, clock, stage, kind, .. } = step.event;
@@ -379,7 +387,7 @@ fn is_whole(run: &Run, own: &[&Step], term: u64, (old, winner): (u64, u64)) {
         };
         assert_eq!(term, named, "{step:?}");
     }
-    let subject = Subject::Cluster(Address::Election { term, nth: 1 });
+    let subject = Subject::Cluster(Address::Election { term, by: None });
     let steps = Steps::open(&run.recording, subject);
     let said = |step: &Step| why::meaning(step, &run.state, &steps);
     let votes = captured().filter(|step| step.event.stage == Stage::ElectionVote);

@@ -205,7 +205,9 @@ impl<'a> Teller<'a> {
         // A request that a waiting call makes belongs to that call's rpc.
         let is_part = matches!(why, Why::Session | Why::Released | Why::Proclaimed);
         let mut facts = match self.summaries.get(&id) {
-            Some(request) => self.summary(request),
+            Some(request) if request.has_rpc => self.summary(request),
+            Some(_) if !is_part => vec![format!("request {id:016x}, its rpc not captured")],
+            Some(_) => vec![format!("request {id:016x}")],
             None if is_part => vec![format!("request {id:016x}")],
             None => vec![format!("request {id:016x}, its rpc not captured")],
         };

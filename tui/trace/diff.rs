@@ -93,6 +93,7 @@ fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
         Difference::Asked => {
             let (leader, follower) = which(a.is_leader == Some(true));
             let why = match (a.entry.or(b.entry), a.consistency) {
+                _ if a.is_forwarded || b.is_forwarded => "which asked the leader over HTTP",
                 (Some(_), _) => "which forwarded the proposal to the leader",
                 (None, Some(Consistency::Linearizable)) => "which asked the leader for the index",
                 (None, _) => "which answered by itself",
@@ -346,11 +347,13 @@ fn unknown(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
     for (name, side) in NAMES.iter().zip(sides) {
         for missing in &side.story.missing {
             let member = words::name(missing.member, &side.recording.members);
-            writeln!(
-                out,
-                "unknown in {name}: {} of {member} was not captured",
-                missing.stage.name()
-            )?;
+            let stage = missing.stage.name();
+            match missing.not_by {
+                Some(_) => writeln!(out, "not yet in {name}: {stage} of {member}")?,
+                None => {
+                    writeln!(out, "unknown in {name}: {stage} of {member} was not captured")?;
+                }
+            }
         }
         for member_id in &side.story.unheard {
             writeln!(

@@ -13,7 +13,7 @@ use glass_etcd::{
         Event, Recording,
         order::Order,
         query::{
-            Stories, Story,
+            Missing, Stories, Story,
             afterwards::Afterwards,
             ahead::{Ahead, ahead as of_path},
             callers,
@@ -46,7 +46,7 @@ pub(super) fn sections(
     let graph = Graph::of(recording, order, story);
     let path = critical_path(recording, order, story, &graph);
     let usuals = Usuals::of(recording);
-    time(out, recording, &usuals, path.as_deref())?;
+    time(out, Side { recording, order, story }, &usuals, path.as_deref())?;
     let delaying = graph.through.delaying(path.as_deref());
     through::section(out, recording, (&graph.through, &delaying))?;
     if let Some(known) = Afterwards::of(recording, order, story, &graph) {
@@ -60,7 +60,7 @@ pub(super) fn sections(
     parts(out, recording, story)?;
     read(out, Side { recording, order, story }, &graph)?;
     if story.entry.is_some() {
-        quorum(out, recording, order, &graph)?;
+        quorum(out, Side { recording, order, story }, &graph)?;
         inherited(out, recording, story, &graph)?;
         stored::write(out, recording, story, &graph)?;
         heard(out, recording, &graph, story)?;
@@ -73,13 +73,20 @@ pub(super) fn sections(
 
 fn time(
     out: &mut impl Write,
-    recording: &Recording,
+    side: Side<'_>,
     usuals: &Usuals,
     path: Option<&[Segment]>,
 ) -> io::Result<()> {
+    let recording = side.recording;
     writeln!(out, "\nwhere the time went (~ depends on how the members' clocks were set)")?;
     let Some(path) = path else {
-        return writeln!(out, "  the end of the rpc was not captured");
+        let has_not_ended = not_yet(side.story, Stage::Rpc, None).is_some();
+        let known = if has_not_ended {
+            "the rpc had not ended"
+        } else {
+            "the end of the rpc was not captured"
+        };
+        return writeln!(out, "  {known}");
     };
     let total = path.iter().map(|segment| segment.ns).sum::<u64>().max(1);
     let known = usual::of_path(recording, usuals, path);
@@ -92,7 +99,7 @@ fn time(
             "  {:>5} %  {took:>11}{}  {:<10}  {}{usual}",
             format!("{}.{}", share / 10, share % 10),
             if segment.is_estimated() { "~" } else { " " },
-            words::name(segment.member, &recording.members),
+            words::waited_for(segment.wait, segment.member, &recording.members),
             segment.wait,
         )?;
     }
@@ -227,17 +234,22 @@ fn read(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
     Ok(())
 }
 
-fn quorum(
-    out: &mut impl Write,
-    recording: &Recording,
-    order: &Order,
-    graph: &Graph,
-) -> io::Result<()> {
+/// The record that proves that a step of this stage had not happened, on this member or on any.
+fn not_yet(story: &Story, stage: Stage, member: Option<u8>) -> Option<usize> {
+    let is_it = |missing: &&Missing| {
+        missing.stage == stage && member.is_none_or(|member| member == missing.member)
+    };
+    story.missing.iter().find(is_it)?.not_by
+}
+
+fn quorum(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
+    let Side { recording, order, story } = side;
     writeln!(out, "\nquorum")?;
     let Some(leader) = graph.quorum.leader else {
         return writeln!(out, "  not captured");
     };
     writeln!(out, "  {} leads", words::name(leader, &recording.members))?;
+    let is_open = not_yet(story, Stage::RaftCommit, Some(leader)).is_some();
     for ack in &graph.quorum.acks {
         let name = words::member(ack.member_id, &recording.members);
         let what = if ack.is_own { "its own disk" } else { "its acknowledgement" };
@@ -249,6 +261,7 @@ fn quorum(
             // Less than the least that a time is printed with.
             Verdict::Late if late < 1_000 => "came after the commit".to_owned(),
             Verdict::Late => format!("came {} too late to matter", words::millis(late)),
+            Verdict::Unknown if is_open => "came; the commit had not happened".to_owned(),
             Verdict::Unknown => "came; the commit was not captured".to_owned(),
         };
         writeln!(out, "  {name}: {what} {verdict}")?;
@@ -340,7 +353,13 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
     let graph = Graph::of(recording, order, story);
     let path = critical_path(recording, order, story, &graph);
     let missing: Vec<Value> = (story.missing.iter())
-        .map(|missing| json!({"member": missing.member, "stage": missing.stage.name()}))
+        .map(|missing| {
+            let mut line = json!({"member": missing.member, "stage": missing.stage.name()});
+            if missing.not_by.is_some() {
+                line["not_yet"] = Value::Bool(true);
+            }
+            line
+        })
         .collect();
     let silent: Vec<Value> = (silent.iter())
         .map(|silent| json!({"endpoint": silent.endpoint, "reason": silent.reason}))
@@ -385,7 +404,7 @@ fn connection_json(recording: &Recording, story: &Story) -> Value {
 fn segment_json((segment, usual): (&Segment, Option<Usual>)) -> Value {
     json!({
         "wait": segment.wait.to_string(),
-        "member": segment.member,
+        "member": segment.wait.is_for_member().then_some(segment.member),
         "ns": segment.ns,
         "estimated": segment.is_estimated(),
         "usual": usual::json_of(usual),

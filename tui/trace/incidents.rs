@@ -12,7 +12,7 @@ use glass_etcd::{
             address::Address,
             cluster::{Because, Cluster, StepDown},
             election::Election,
-            incidents::{Incident, Outcome, incidents},
+            incidents::{Incident, Outcome, known_at},
         },
         recording,
     },
@@ -27,9 +27,10 @@ fn began(incident: &Incident, recording: &Recording, order: &Order) -> i128 {
     plain::start_of(&recording.events[incident.first], order.times[incident.first])
 }
 
-/// From its first event to the one that ended it, in nanoseconds.
+/// From its first event to the one that ended it, in nanoseconds. A step-down takes no time.
 fn took(incident: &Incident, recording: &Recording, order: &Order) -> Option<i128> {
-    Some(order.times[incident.end?] - began(incident, recording, order))
+    let end = incident.end.filter(|end| *end != incident.first)?;
+    Some(order.times[end] - began(incident, recording, order))
 }
 
 /// The rows of these in the list, each with the time at which it began.
@@ -38,13 +39,17 @@ pub(super) fn rows(recording: &Recording, order: &Order, all: &[Incident]) -> Ve
 }
 
 fn row(recording: &Recording, order: &Order, incident: &Incident) -> String {
-    let took = took(incident, recording, order).map(words::millis);
+    let took = match took(incident, recording, order) {
+        Some(ns) => words::millis(ns),
+        None if incident.end.is_some() => String::new(),
+        None => "…".to_owned(),
+    };
     format!(
         "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  {}",
         incident.address.text(&recording.members),
         words::time_of_day(began(incident, recording, order)),
         words::name(incident.member, &recording.members),
-        took.unwrap_or_else(|| "…".to_owned()),
+        took,
         result(incident, &recording.members),
         what(incident.address),
     )
@@ -62,7 +67,7 @@ fn what(address: Address) -> String {
 /// How it ended, for the column of results.
 fn result(incident: &Incident, members: &[MemberInfo]) -> String {
     match incident.outcome {
-        Outcome::Won(winner) => format!("{} won", words::name(winner, members)),
+        Outcome::Won(winner) => format!("{} won", words::member(winner, members)),
         Outcome::NobodyWon => "nobody won".to_owned(),
         Outcome::Open => "not over".to_owned(),
         Outcome::SteppedDown(Because::HandedOver(_)) => "handed over".to_owned(),
@@ -90,7 +95,7 @@ pub(super) fn show(gathered: &Gathered, text: &str, is_json: bool) -> Result<(),
     let address = Address::of(text, &recording.members);
     let address = address.ok_or_else(|| Error::Usage(format!("{text:?} is not an address")))?;
     let stories = Stories::new(recording, &order);
-    let known = incidents(&stories).into_iter().find(|incident| incident.address == address);
+    let known = known_at(&stories, address);
     let Some((incident, story)) = known.zip(stories.incident(address)) else {
         return Err(Error::Usage(format!("{text} was not captured")));
     };
@@ -142,15 +147,22 @@ fn reasons(gathered: &Gathered, order: &Order, incident: &Incident) -> Vec<Strin
     let (recording, members) = (&gathered.recording, &gathered.recording.members);
     let cluster = Cluster::of(recording, order);
     match incident.address {
-        Address::Election { term, nth } => {
-            let is_it = |one: &&Election| (one.term, one.nth) == (term, nth);
+        Address::Election { .. } => {
+            let is_it = |one: &&Election| one.is_at(incident.address, recording);
             let Some(election) = cluster.elections.iter().find(is_it) else { return Vec::new() };
             let old = words::member(election.old, members);
             let line = |place: &u8| {
                 let name = words::name(*place, members);
                 format!("the last message that {name} received of {old}: not captured")
             };
-            election.unknown.iter().map(line).collect()
+            let unsure = |place: &u8| {
+                let name = words::name(*place, members);
+                format!(
+                    "the last message that {name} received of {old}, as far as captured: later ones may be lost"
+                )
+            };
+            let unknown = election.unknown.iter().map(line);
+            unknown.chain(election.unsure.iter().map(unsure)).collect()
         }
         Address::StepDown { term } => {
             let is_it = |one: &&StepDown| one.term == term;

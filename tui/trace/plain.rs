@@ -55,7 +55,11 @@ pub(crate) fn took(request: &Summary, recording: &Recording, order: &Order) -> O
 
 /// The outcome of a request.
 fn result(request: &Summary) -> String {
-    if request.is_open { "open".to_owned() } else { words::code(request.code) }
+    match request.is_open {
+        true => "open".to_owned(),
+        false if !request.has_rpc => "not captured".to_owned(),
+        false => words::code(request.code),
+    }
 }
 
 /// Writes a header, a line for each request that is meant, and the other rows.
@@ -175,23 +179,23 @@ pub(super) fn story(
     let own = |at: &usize| events[*at].id == story.id && events[*at].stage == Stage::Rpc;
     let rpc = story.steps.iter().map(|step| step.event).find(own);
     let zero = rpc.map(|at| start_of(&events[at], order.times[at])).or_else(|| starts.min());
+    let zero = zero.unwrap_or(0);
     let usuals = Usuals::of(recording);
     let beside = |at: usize| usual::beside(usuals.of_step(&events[at]));
     let has_usual = story.steps.iter().any(|step| beside(step.event).is_some());
     for step in &story.steps {
-        let offset = words::millis(order.times[step.event] - zero.unwrap_or(0));
+        let offset = words::millis(order.times[step.event] - zero);
         let usual = has_usual.then(|| beside(step.event).unwrap_or_default());
         let line = line_of(recording, order, step.event, usual);
         writeln!(out, "{:>14}  {line}", format!("+{offset}").replace("+-", "-"))?;
     }
     for missing in &story.missing {
         let name = words::name(missing.member, &recording.members);
-        writeln!(
-            out,
-            "{:>14}  {name:<10}  {:<STAGE$}  not captured",
-            "unknown",
-            missing.stage.name()
-        )?;
+        let (when, what) = match missing.not_by {
+            Some(at) => ("not yet", by_then(recording, order, at, zero)),
+            None => ("unknown", "not captured".to_owned()),
+        };
+        writeln!(out, "{when:>14}  {name:<10}  {:<STAGE$}  {what}", missing.stage.name())?;
     }
     for member in story.brief.iter().copied() {
         let name = words::name(member, &recording.members);
@@ -203,6 +207,13 @@ pub(super) fn story(
     }
     unheard(out, gathered, story)?;
     losses(out, recording)
+}
+
+/// What had not happened by this record, the newest of its member that says so.
+fn by_then(recording: &Recording, order: &Order, at: usize, zero: i128) -> String {
+    let name = words::name(recording.events[at].member, &recording.members);
+    let offset = words::millis(order.times[at] - zero);
+    format!("had not happened by +{offset}, as a record of {name} says").replace("+-", "-")
 }
 
 /// Writes the members of which nothing is known.

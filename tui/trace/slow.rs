@@ -77,8 +77,10 @@ pub(super) fn plain(
         "SHARE", "TIME", "REQUESTS", "WAITED FOR", "MOSTLY ON"
     )?;
     for cause in &causes.list {
-        let name = words::name(cause.member, &recording.members);
-        let mostly = format!("{name} {}", words::percent(cause.member_ns, cause.ns));
+        let name = words::waited_for(cause.wait, cause.member, &recording.members);
+        let share = words::percent(cause.member_ns, cause.ns);
+        let mostly =
+            if cause.wait.is_for_member() { format!("{name} {share}") } else { name.to_owned() };
         writeln!(
             out,
             "{:>7}  {:>12}  {:>8}  {:<width$}  {mostly:<16}  {:016x} {}",
@@ -114,12 +116,13 @@ pub(super) fn json(
     });
     writeln!(out, "{all}")?;
     let line = |cause: &Cause| {
+        let is_for_member = cause.wait.is_for_member();
         json!({
             "wait": cause.wait.to_string(),
             "ns": cause.ns,
             "requests": cause.requests,
-            "member": words::name(cause.member, &recording.members),
-            "member_ns": cause.member_ns,
+            "member": is_for_member.then(|| words::name(cause.member, &recording.members)),
+            "member_ns": is_for_member.then_some(cause.member_ns),
             "worst": format!("{:016x}", cause.worst),
             "worst_ns": cause.worst_ns,
         })

@@ -65,6 +65,15 @@ pub(crate) fn lines(recording: &Recording, through: &Through, delaying: &Through
     let first = lines.first().cloned();
     let stalls = through.stalls.iter().map(|one| stall(members, one));
     lines.extend(stalls.filter(|line| Some(line) != first.as_ref()));
+    if let Some(ended) = through.ended {
+        let name = words::name(ended.member, members);
+        let at = words::millis(ended.at - through.from);
+        lines.push(format!(
+            "the request ended with the process of {name}: its last record is at +{at}, and start \
+             {} of it followed",
+            ended.next
+        ));
+    }
     for start in &through.starts {
         let name = words::name(start.member, members);
         lines.push(format!("start {} of {name} began during the request", start.boot));
@@ -85,21 +94,42 @@ pub(crate) fn lines(recording: &Recording, through: &Through, delaying: &Through
 }
 
 /// `1 119 ms: etcd-03 died; etcd-02 led from +1 122 ms`, or `no leader for 5.0 s, 1 of 3 members
-/// alive`. It is about what has delayed the request ([`Through::delaying`]), and nothing else.
+/// alive`. It is about what has delayed the request ([`Through::delaying`]), or ended it, and
+/// nothing else.
 pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<String> {
-    let Some(last) = through.without.last() else { return stalled(members, through) };
+    let delayed = match through.without.last() {
+        Some(last) => Some(leaderless(members, through, last)),
+        None => stalled(members, through),
+    };
+    let is_told = through.without.last().is_some_and(|last| last.is_its_end);
+    let ended = through.ended.filter(|_| !is_told).map(|ended| {
+        let name = words::name(ended.member, members);
+        let at = words::millis(ended.at - through.from);
+        format!("the request ended with the process of {name}, whose last record is at +{at}")
+    });
+    let all: Vec<String> = delayed.into_iter().chain(ended).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// What became of the leader, and who led next or how long nobody did.
+fn leaderless(members: &[MemberInfo], through: &Through, last: &Without) -> String {
     let gone = fate(members, last);
-    let is_led = last.next.filter(|_| last.gap.to.is_some_and(|to| to <= through.to));
-    if let Some((winner, _)) = is_led {
+    let next = last.next.zip(last.gap.to);
+    let is_led = next.filter(|(_, to)| *to <= through.to || last.is_its_end);
+    if let Some(((winner, _), to)) = is_led {
         let name = words::member(winner, members);
-        let since = words::millis(last.to - through.from);
+        let since = words::millis(to - through.from);
         let lost = gone.map_or_else(String::new, |gone| format!("{gone}; "));
-        return Some(format!("{lost}{name} led from +{since}{}", bound(last)));
+        return format!("{lost}{name} led from +{since}{}", bound(last));
+    }
+    if last.is_its_end {
+        let lost = gone.unwrap_or_else(|| "the leader was lost".to_owned());
+        return format!("{lost}; no later leader was captured");
     }
     let without: i128 = last.to - last.from;
     let alive = format!("{} of {} members alive", through.alive.len(), through.members);
     let lost = gone.map_or_else(String::new, |gone| format!("{gone}: "));
-    Some(format!("{lost}no leader for {}, {alive}", words::millis(without)))
+    format!("{lost}no leader for {}, {alive}", words::millis(without))
 }
 
 /// What is to be added to the time since when a member leads, if its own record of that is missing:
@@ -180,15 +210,19 @@ fn lost(members: &[MemberInfo], through: &Through, without: &Without) -> Vec<Str
         };
         lines.push(format!("{name} led term {}, {sign}{fate}", gap.term));
     }
-    if let Some(asked) = without.asked {
+    let is_told = |time: i128| time <= through.to || without.is_its_end;
+    if let Some(asked) = without.asked.filter(|asked| is_told(*asked)) {
         let election = without.election.map(|election| election.text(members));
         let of = election.map_or_else(String::new, |election| format!(" ({election})"));
         lines.push(format!("an election began at {}{of}", offset(asked)));
     }
-    let next = without.next.zip(gap.to).filter(|(_, to)| *to <= through.to);
+    let next = without.next.zip(gap.to).filter(|(_, to)| is_told(*to));
     if let Some(((winner, term), to)) = next {
         let name = words::member(winner, members);
         lines.push(format!("{name} led term {term} from {}{}", offset(to), bound(without)));
+    }
+    if without.is_its_end {
+        return lines;
     }
     let names: Vec<String> = through.alive.iter().map(|id| words::member(*id, members)).collect();
     let heard = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
@@ -219,6 +253,11 @@ pub(super) fn json(recording: &Recording, (through, delaying): (&Through, &Throu
     let alive: Vec<String> = through.alive.iter().map(|id| words::member(*id, members)).collect();
     json!({
         "summary": summary(members, delaying),
+        "ended": through.ended.map(|ended| json!({
+            "member": words::name(ended.member, members),
+            "last_ns": offset(ended.at),
+            "start": ended.next,
+        })),
         "without_leader": through.without.iter().map(without).collect::<Vec<_>>(),
         "alive": alive,
         "members": through.members,

@@ -2,7 +2,10 @@
 
 use crate::state::words::{code as name_of_code, ends, is_absent_at_zero};
 use glass_etcd::{
-    story::{Event, MemberInfo, name_of, query::Flow},
+    story::{
+        Event, MemberInfo, name_of,
+        query::{Flow, path::Wait},
+    },
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
@@ -93,6 +96,11 @@ pub(crate) fn name(place: u8, members: &[MemberInfo]) -> &str {
     members.get(usize::from(place)).map_or("unknown", |member| &member.name)
 }
 
+/// The member that is waited for, if it is one.
+pub(crate) fn waited_for(wait: Wait, place: u8, members: &[MemberInfo]) -> &str {
+    if wait.is_for_member() { name(place, members) } else { "-" }
+}
+
 /// Nanoseconds as `1.234 ms`.
 pub(crate) fn millis(ns: i128) -> String {
     let sign = if ns < 0 { "-" } else { "" };
@@ -157,6 +165,23 @@ mod tests {
         assert_eq!(Some("Canceled"), of(1, 4, None).as_deref());
         let unknown = of(0, FLAG_ERROR, None);
         assert_eq!(Some("failed, for no recorded reason"), unknown.as_deref());
+    }
+
+    /// Goal: a question that its client has cancelled tells no time to live, and one that was
+    /// answered does.
+    #[test]
+    fn a_step_that_was_cancelled_has_no_result() {
+        let asked = |result: u8| {
+            let event = Event {
+                kind: glass_etcd::trace::Kind::Span,
+                fields: numbers!(LeaseRemaining, lease = 0x7777, ttl = 0, forwarded = 1),
+                result,
+                ..Event::mark(0, Stage::LeaseRemaining, 1)
+            };
+            fields(&event, &[])
+        };
+        assert_eq!("lease=0000000000007777 forwarded=yes", asked(1));
+        assert!(asked(0).contains(" ttl=0 "), "{}", asked(0));
     }
 
     #[test]

@@ -234,7 +234,11 @@ pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) 
     let (rpc, key) = what(row, key_width);
     let rpc = format!("{}{}", rpc.strip_prefix("KV/").unwrap_or(&rpc), read(row, rpc_width));
     let revision = row.revision.map_or_else(String::new, |revision| revision.to_string());
-    let took = row.took_ns.map_or_else(|| "…".to_owned(), words::duration);
+    let took = match row.took_ns {
+        Some(ns) => words::duration(ns),
+        None if row.result.is_some() => String::new(),
+        None => "…".to_owned(),
+    };
     let id = if has_id { format!("{:<ID$}", id(state, row)) } else { String::new() };
     format!(
         "{} {id}{:<rpc_width$} {key:<key_width$} {:<member$} {revision:>6} {took:>8} \
@@ -301,6 +305,7 @@ pub(crate) fn result(row: &RequestSummary) -> &'static str {
     match row.result {
         _ if row.is_cancelled => "cancelled",
         None if row.is_open => "under way",
+        None if !row.has_rpc => "not captured",
         // Its member has started again since.
         None => "not finished",
         Some(code) => words::code(u64::from(code)),

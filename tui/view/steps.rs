@@ -249,7 +249,11 @@ pub(crate) fn unknown(unknown: &Unknown, state: &State) -> String {
         return format!("? {name} unknown: it sent no records");
     }
     let stages: Vec<&str> = unknown.stages.iter().map(|stage| stage.name()).collect();
-    format!("? {name} unknown: no record of {}", stages.join(", "))
+    let stages = stages.join(", ");
+    match unknown.is_not_yet {
+        true => format!("· {name} not yet: {stages}"),
+        false => format!("? {name} unknown: no record of {stages}"),
+    }
 }
 
 fn draw_borders(pen: &mut Pen<'_>, line: Rect, columns: &Columns) {

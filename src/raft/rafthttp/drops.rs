@@ -4,6 +4,9 @@
 //! for each peer, type and direction there is one record in [`EVERY`], with the number since the
 //! last. The counts stand on the thread that drops the messages: the peer thread, or the raft
 //! thread when the peer thread itself is stuck.
+//!
+//! A record says which entries the messages would have brought, so that the stories of these have
+//! it. One that would have brought the entry of a kept request has a record of its own.
 
 use std::{
     cell::RefCell,
@@ -33,20 +36,46 @@ struct Drops {
 #[derive(Debug)]
 struct Count {
     told_at: Instant,
-    untold: u64,
+    untold: Told,
+}
+
+/// What a record tells of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    messages: u64,
+    /// The entries that they would have brought: above the first index, up to the last one. Both
+    /// are 0 if they bring none.
+    entries: [u64; 2],
+}
+
+impl Told {
+    fn one(entries: [u64; 2]) -> Told {
+        Told { messages: 1, entries }
+    }
+
+    /// Adds a message with these entries.
+    fn add(&mut self, entries: [u64; 2]) {
+        self.messages += 1;
+        let [after, last] = self.entries;
+        self.entries = match entries {
+            [_, 0] => self.entries,
+            entries if last == 0 => entries,
+            [first, newest] => [after.min(first), last.max(newest)],
+        };
+    }
 }
 
 impl Drops {
-    /// Counts a message. Returns the number to be told now, if it is time.
-    fn count(&mut self, kind: Kind, now: Instant) -> Option<u64> {
+    /// Counts a message with these entries. Returns what is to be told now, if it is time.
+    fn count(&mut self, kind: Kind, entries: [u64; 2], now: Instant) -> Option<Told> {
         let Some(count) = self.counts.get_mut(&kind) else {
             if KINDS_MAX <= self.counts.len() {
                 self.counts.clear();
             }
-            self.counts.insert(kind, Count { told_at: now, untold: 0 });
-            return Some(1);
+            self.counts.insert(kind, Count { told_at: now, untold: Told::default() });
+            return Some(Told::one(entries));
         };
-        count.untold += 1;
+        count.untold.add(entries);
         if now.duration_since(count.told_at) < EVERY {
             return None;
         }
@@ -72,35 +101,38 @@ pub(super) fn cut(message: &Message, is_received: bool) {
 }
 
 fn note_message(message: &Message, kind: Kind) {
-    let id = glass::id(message);
-    if trace::kept(id) {
-        return tell(id, kind, message.term, 1);
+    let (id, entries) = (glass::id(message), glass::entries(message));
+    if trace::kept(id) || glass::brings_kept(message) {
+        return tell(id, kind, message.term, Told::one(entries));
     }
-    note(kind, message.term);
+    note(kind, message.term, entries);
 }
 
 /// Notes that a message of this type and term, from this peer, is not taken.
 pub(super) fn untaken(peer: u64, kind: MessageType, term: u64) {
-    note((peer, kind, true, false), term);
+    note((peer, kind, true, false), term, [0; 2]);
 }
 
-fn note(kind: Kind, term: u64) {
-    let told = DROPS.with_borrow_mut(|drops| drops.count(kind, clock::now()));
-    if let Some(messages) = told {
-        tell(0, kind, term, messages);
+fn note(kind: Kind, term: u64, entries: [u64; 2]) {
+    let told = DROPS.with_borrow_mut(|drops| drops.count(kind, entries, clock::now()));
+    if let Some(told) = told {
+        tell(0, kind, term, told);
     }
 }
 
-fn tell(id: u64, (peer, kind, is_received, is_cut): Kind, term: u64, messages: u64) {
+fn tell(id: u64, (peer, kind, is_received, is_cut): Kind, term: u64, told: Told) {
+    let [index, last] = told.entries;
     mark!(
         RaftDrop,
         id,
         peer = peer,
         type = kind as u64,
         term = term,
-        messages = messages,
+        messages = told.messages,
         received = is_received,
         cut = is_cut,
+        index = index,
+        last = last,
     );
 }
 
@@ -112,21 +144,38 @@ mod tests {
     fn the_first_is_told_at_once_and_all_later_ones_are_in_some_count() {
         let (mut drops, start) = (Drops::default(), clock::now());
         let kind = (7, MessageType::MsgHeartbeat, false, false);
-        assert_eq!(drops.count(kind, start), Some(1));
+        let one = Some(Told::one([0; 2]));
+        assert_eq!(drops.count(kind, [0; 2], start), one);
         let later = |ms| start + Duration::from_millis(ms);
-        let told: Vec<u64> = (1..=1000).filter_map(|ms| drops.count(kind, later(ms))).collect();
-        assert_eq!(told, [100; 10]);
-        assert_eq!(drops.count((8, MessageType::MsgHeartbeat, false, false), later(1001)), Some(1));
-        assert_eq!(drops.count((7, MessageType::MsgAppend, false, false), later(1001)), Some(1));
-        assert_eq!(drops.count((7, MessageType::MsgHeartbeat, true, false), later(1001)), Some(1));
-        assert_eq!(drops.count((7, MessageType::MsgHeartbeat, false, true), later(1001)), Some(1));
+        let told = (1..=1000).filter_map(|ms| drops.count(kind, [0; 2], later(ms)));
+        assert_eq!(told.map(|told| told.messages).collect::<Vec<_>>(), [100; 10]);
+        for other in [
+            (8, MessageType::MsgHeartbeat, false, false),
+            (7, MessageType::MsgAppend, false, false),
+            (7, MessageType::MsgHeartbeat, true, false),
+            (7, MessageType::MsgHeartbeat, false, true),
+        ] {
+            assert_eq!(drops.count(other, [0; 2], later(1001)), one);
+        }
+    }
+
+    #[test]
+    fn a_record_says_which_entries_its_messages_would_have_brought() {
+        let (mut drops, start) = (Drops::default(), clock::now());
+        let kind = (7, MessageType::MsgAppend, false, true);
+        let mut told = |ms, entries| drops.count(kind, entries, start + Duration::from_millis(ms));
+        assert_eq!(told(0, [41, 42]), Some(Told::one([41, 42])));
+        assert_eq!(told(1, [42, 44]), None);
+        assert_eq!(told(2, [0, 0]), None, "a MsgApp without entries");
+        let entries = Told { messages: 3, entries: [42, 47] };
+        assert_eq!(told(100, [45, 47]), Some(entries));
     }
 
     #[test]
     fn made_up_senders_do_not_fill_the_memory() {
         let (mut drops, now) = (Drops::default(), clock::now());
         for peer in 0..5000 {
-            drops.count((peer, MessageType::MsgAppend, true, false), now);
+            drops.count((peer, MessageType::MsgAppend, true, false), [0; 2], now);
         }
         assert!(drops.counts.len() <= KINDS_MAX);
     }

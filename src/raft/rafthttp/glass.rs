@@ -118,6 +118,21 @@ fn last(message: &Message) -> u64 {
     message.entries.last().map_or(0, |entry| entry.index)
 }
 
+/// The entries that a message brings to be appended: above the first index, up to the last one.
+/// Both are 0 for a message without any.
+pub(super) fn entries(message: &Message) -> [u64; 2] {
+    match (message.get_msg_type(), last(message)) {
+        (MessageType::MsgAppend, last) if last != 0 => [message.index, last],
+        _ => [0; 2],
+    }
+}
+
+/// Whether an entry of a kept request is to be appended with this message.
+pub(super) fn brings_kept(message: &Message) -> bool {
+    let mut ids = message.entries.iter().map(|entry| pb::entry_id(&entry.data));
+    message.get_msg_type() == MessageType::MsgAppend && ids.any(trace::kept)
+}
+
 /// The id that the message belongs to, or 0: a ReadIndex round, or the first kept proposal of those
 /// that are forwarded together.
 pub(super) fn id(message: &Message) -> u64 {

@@ -13,7 +13,8 @@
 //! begins with the last sign that another member had of the leader, as far as it was captured, and
 //! ends when the next one became leader; so it is never longer than the records prove. A member
 //! that is in a later term already does not heed the old leader, so what it receives is no such
-//! sign. A leader that steps down before anyone has missed it leads until then.
+//! sign. A leader that steps down before anyone has missed it leads until then. Who had missed it
+//! before and heard of it again, as a member does that starts, shows no loss.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -78,11 +79,13 @@ pub struct Leaderless {
     pub asked: Option<usize>,
     /// The leader before, by raft's id; 0 if it is not known.
     pub before: u64,
+    /// The start of it in which it led, if it sent records of that.
+    pub boot: Option<u16>,
     /// The term that it led.
     pub term: u64,
     /// The position of the last event by which another member heard of it, or of its own last one.
     pub last: Option<usize>,
-    /// The position of the first event that shows the loss.
+    /// The position of the first event since then that shows the loss.
     pub shown: Option<usize>,
     /// The position of the next leader's `raft.role`, if that was captured.
     pub next: Option<usize>,
@@ -166,19 +169,22 @@ struct Reign {
     own: Option<(i128, usize)>,
     /// Its step-down.
     ended: Option<(i128, usize)>,
-    /// The first event that shows the loss: another member's, or its own step-down.
-    missed: Option<usize>,
-    /// When another member first missed it.
-    noticed: Option<i128>,
+    /// The events that show that somebody missed it, and its own step-down.
+    missed: Vec<(i128, usize)>,
+    /// When other members missed it.
+    noticed: Vec<i128>,
     /// When members asked for votes of the next term, and the events.
     asked: Vec<(i128, usize)>,
 }
 
 impl Reign {
-    /// Whether it stepped down before anybody else had missed it: it led until then, however few
-    /// had heard of it.
+    /// Whether nobody else had missed it since its last sign when it stepped down: it led until
+    /// then, however few had heard of it.
     fn gave_up(&self) -> bool {
-        let before = |(ended, _): (i128, usize)| self.noticed.is_none_or(|noticed| ended < noticed);
+        let heard = self.heard.map_or(i128::MIN, |(heard, _)| heard);
+        let before = |(ended, _): (i128, usize)| {
+            !self.noticed.iter().any(|noticed| (heard..=ended).contains(noticed))
+        };
         self.ended.is_some_and(before)
     }
 }
@@ -265,7 +271,7 @@ impl<'a> Walk<'a> {
                 let time = self.order.times[at];
                 if let Some(reign) = self.reigns.get_mut(&led) {
                     reign.asked.push((time, at));
-                    reign.noticed.get_or_insert(time);
+                    reign.noticed.push(time);
                 }
             }
             _ => (),
@@ -363,8 +369,8 @@ impl<'a> Walk<'a> {
         self.leader(term, leader);
         let time = self.order.times[at];
         let Some(reign) = self.reigns.get_mut(&term) else { return };
-        reign.missed.get_or_insert(at);
-        reign.noticed.get_or_insert(time);
+        reign.missed.push((time, at));
+        reign.noticed.push(time);
         if silent != 0 && leader == reign.leader {
             let heard = time - i128::from(silent);
             if reign.heard.is_none_or(|(known, _)| known < heard) {
@@ -402,14 +408,14 @@ impl<'a> Walk<'a> {
             self.cluster.step_downs.push(step_down);
             if let Some(reign) = self.reigns.get_mut(&term_old) {
                 reign.ended.get_or_insert((time, at));
-                reign.missed.get_or_insert(at);
+                reign.missed.push((time, at));
             }
         } else if leader_old != 0
             && leader == 0
             && let Some(reign) = self.reigns.get_mut(&term_old)
         {
-            reign.missed.get_or_insert(at);
-            reign.noticed.get_or_insert(time);
+            reign.missed.push((time, at));
+            reign.noticed.push(time);
         }
     }
 
@@ -426,10 +432,6 @@ impl<'a> Walk<'a> {
                 Some((since, next.began, (next.leader, *term)))
             });
             let to = next.map(|(to, ..)| to);
-            // Without a successor, somebody must have missed the leader.
-            if to.is_none() && reign.missed.is_none() {
-                continue;
-            }
             // A leader that nobody hears any more does not lead, even if it records that it does.
             let sign = match reign.gave_up() {
                 true => reign.ended,
@@ -437,14 +439,21 @@ impl<'a> Walk<'a> {
             };
             let Some((from, last)) = sign else { continue };
             let from = to.map_or(from, |to| from.min(to));
+            let shown = reign.missed.iter().find(|(time, _)| from <= *time).map(|(_, at)| *at);
+            // Without a successor, somebody must have missed the leader.
+            if to.is_none() && shown.is_none() {
+                continue;
+            }
+            let own = reign.own.map(|(_, at)| self.recording.events[at].boot);
             self.cluster.leaderless.push(Leaderless {
                 from,
                 to,
                 asked: reign.asked.iter().find(|(time, _)| from <= *time).map(|(_, at)| *at),
                 before: reign.leader,
+                boot: own,
                 term: *term,
                 last: Some(last),
-                shown: reign.missed,
+                shown,
                 next: next.and_then(|(_, began, _)| began),
                 led_by: next.map(|(.., led_by)| led_by),
                 is_heard: sign == reign.heard,

@@ -36,9 +36,9 @@ use super::{
     slow::add,
 };
 use crate::{
-    field, fields, slot,
+    field, fields,
     story::{Event, Recording, order::Order},
-    trace::{Slot, record::Kind, stage::Stage, value::LEADER},
+    trace::{message, record::Kind, stage::Stage, value::LEADER},
 };
 
 /// The least difference, in nanoseconds, for which a step counts as notably longer.
@@ -170,8 +170,10 @@ pub struct Facts {
     pub completed_by: Option<Completed>,
     /// Number of reads that shared the round, including this one.
     pub reads: Option<u64>,
-    /// Number of the round's attempt that was answered.
+    /// How often its rounds had asked the quorum when it ended.
     pub attempts: Option<u64>,
+    /// Whether its member asked the leader over HTTP, as a follower does about leases.
+    pub is_forwarded: bool,
     /// Number of watchers that received it; `None` if it wrote nothing.
     pub watchers: Option<u64>,
 }
@@ -253,6 +255,28 @@ impl Diff {
     }
 }
 
+/// The leader of which a read was asked, or a question about a lease; also if the answer came when
+/// the call had given up.
+fn asked_of(list: &Steps<'_>) -> Option<u8> {
+    let confirmed = list.all(Stage::ReadIndexConfirmed).next();
+    let confirmed = confirmed.map(|at| list.event(at).member);
+    let forwarded = || {
+        let at = list.all(Stage::LeaseForward).next()?;
+        list.place(field!(list.event(at), LeaseForward, leader))
+    };
+    let question = || {
+        let kind = |at: usize| field!(list.event(at), RaftSend, type);
+        let at = list
+            .all(Stage::RaftSend)
+            .find(|at| [message::READ_INDEX, message::HEARTBEAT].contains(&kind(*at)))?;
+        match kind(at) {
+            message::HEARTBEAT => Some(list.event(at).member),
+            _ => list.place(field!(list.event(at), RaftSend, peer)),
+        }
+    };
+    confirmed.or_else(forwarded).or_else(question)
+}
+
 /// A request, prepared for comparison.
 struct Looked<'a> {
     side: Side<'a>,
@@ -279,20 +303,13 @@ impl<'a> Looked<'a> {
         };
         let leader = (graph.quorum.leader)
             .or_else(|| confirmed.map(|at| recording.events[at].member))
-            .or_else(proposed_to);
+            .or_else(proposed_to)
+            .or_else(|| asked_of(&list));
         Looked { side, graph, list, asked, leader }
     }
 
     fn event(&self, at: usize) -> &'a Event {
         &self.side.recording.events[at]
-    }
-
-    /// The sum of a field over all steps that have it; `None` if there is no such step.
-    fn sum(&self, slot: Slot) -> Option<u64> {
-        let steps = self.list.all(slot.stage()).map(|at| self.event(at));
-        let mut numbers = steps.map(|event| event.number(&[slot])).peekable();
-        numbers.peek()?;
-        Some(numbers.fold(0, u64::saturating_add))
     }
 
     fn facts(&self) -> Facts {
@@ -332,9 +349,27 @@ impl<'a> Looked<'a> {
             fsynced: leaders_fsync.map(|fsync| fsync.entries),
             completed_by: self.graph.quorum.completed_by.map(by),
             reads: self.graph.round.and_then(|round| round.reads),
-            attempts: self.sum(slot!(ReadIndexRound, attempt)),
+            attempts: self.attempts(),
+            is_forwarded: !self.graph.forwards.is_empty(),
             watchers: self.side.story.entry.map(|_| self.graph.heard.len() as u64),
         }
+    }
+
+    /// The newest attempt of each round that had begun when the call ended, summed up. A call that
+    /// gave up did not wait for the later ones.
+    fn attempts(&self) -> Option<u64> {
+        let until = self.graph.rpc.map_or(i128::MAX, |at| self.side.order.times[at]);
+        let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+        for at in self.list.all(Stage::ReadIndexRound) {
+            let event = self.event(at);
+            let began = self.side.order.times[at] - i128::from(event.took_ns);
+            if began <= until {
+                let round = if event.link == 0 { event.id } else { event.link };
+                let known = newest.entry(round).or_default();
+                *known = field!(event, ReadIndexRound, attempt).max(*known);
+            }
+        }
+        (!newest.is_empty()).then(|| newest.into_values().fold(0, u64::saturating_add))
     }
 
     /// The steps of a stage on the member that was asked: others may have read the same to apply

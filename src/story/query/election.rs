@@ -7,17 +7,26 @@
 //!   won      raft.role: one member leads, the others learn it
 //! ```
 //!
-//! A term has one election at most, so the term names it. But members may ask for pre-votes for a
-//! term, get none, and follow the old leader again; when they ask anew, perhaps an hour later, that
-//! is another election for the same term. It has a number, from 2 on.
+//! A term has one winner at most, so the term names the election that was won. But members may ask
+//! for pre-votes for a term, get none, and follow the old leader again; when they ask anew, perhaps
+//! an hour later, that is another election for the same term ([`Election::address`]).
+//!
+//! The winner is known by its own `raft.role` or, where its records are missing, by those of a
+//! member that follows it.
 //!
 //! Invariant: an event belongs to one election at most. What a member does in a start that begins
-//! after the election was won belongs to that start. A message counts as the last of the old leader
-//! only if none can have come after it: members forget heartbeats before elections.
+//! after the election was won belongs to that start. The last message of the old leader is the last
+//! that was captured before the member turned from it, though it had a step in the election before:
+//! a follower that refuses a pre-vote still heeds its leader. Where later ones may have been lost,
+//! the election says so: members forget heartbeats before elections, and under load they keep only
+//! some messages.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::thinned::Frames;
+use super::{
+    address::{Address, Begun},
+    thinned::{Frames, is_dense},
+};
 use crate::{
     field, fields,
     story::{Event, Recording, order::Order},
@@ -40,14 +49,14 @@ const BEAT_NS: i128 = 250_000_000;
 pub struct Election {
     /// The term for which votes were asked.
     pub term: u64,
-    /// Its number among the elections for this term, from 1.
-    pub nth: u16,
     /// Positions of the last messages of the old leader, one for each member that took part, as far
     /// as they were captured.
     pub heard: Vec<usize>,
     /// The members that took part, by position, of which the last message that they received of the
     /// old leader was not captured.
     pub unknown: Vec<u8>,
+    /// Those of which later ones than the last captured one may have been lost.
+    pub unsure: Vec<u8>,
     /// Positions of its events, in playback order.
     pub steps: Vec<usize>,
     /// The members that asked for votes, by position, in their order.
@@ -56,18 +65,50 @@ pub struct Election {
     pub old: u64,
     /// Position of the `raft.role` with which a member became leader.
     pub won: Option<usize>,
+    /// The winner, by raft's id, and the position of the first event that names it: its own or, as
+    /// far as captured, that of a member that follows it.
+    pub winner: Option<(u64, usize)>,
     /// The index of the first entry of the term, which is empty.
     pub entry: Option<u64>,
-    /// Position of the winner's first `raft.commit` that holds that entry.
+    /// Position of the first `raft.commit` that holds that entry: the winner's or, if its records
+    /// are missing, another member's.
     pub committed: Option<usize>,
     /// Position of the event after which nobody asked for votes any more.
     pub over: Option<usize>,
 }
 
 impl Election {
-    /// The winner, by position.
+    /// The winner, by position, if it sent records.
     pub fn winner(&self, recording: &Recording) -> Option<u8> {
-        self.won.map(|at| recording.events[at].member)
+        let (winner, _) = self.winner?;
+        let place = recording.members.iter().position(|member| member.member_id == winner)?;
+        u8::try_from(place).ok()
+    }
+
+    /// Its address.
+    pub fn address(&self, recording: &Recording) -> Address {
+        let own = self.winner.is_none().then(|| self.begun(recording).next()).flatten();
+        Address::Election { term: self.term, by: own }
+    }
+
+    /// Whether the address leads to this election.
+    pub fn is_at(&self, address: Address, recording: &Recording) -> bool {
+        match address {
+            Address::Election { term, by } if term == self.term => match by {
+                Some(by) => self.begun(recording).any(|begun| begun == by),
+                None => self.winner.is_some(),
+            },
+            _ => false,
+        }
+    }
+
+    /// The steps with which members began it, in playback order.
+    fn begun<'a>(&'a self, recording: &'a Recording) -> impl Iterator<Item = Begun> + 'a {
+        let steps = self.steps.iter().map(|at| &recording.events[*at]);
+        steps.filter(|event| begins(event)).filter_map(|event| {
+            let member_id = recording.members.get(usize::from(event.member))?.member_id;
+            Some(Begun { member_id, boot: event.boot, clock: event.clock })
+        })
     }
 
     /// Position of its first event that is no message of the old leader.
@@ -76,11 +117,23 @@ impl Election {
     }
 }
 
+/// Whether a member begins an election with this step, or asks again.
+fn begins(event: &Event) -> bool {
+    matches!(
+        event.stage,
+        Stage::ElectionTimeout | Stage::ElectionTransfer | Stage::ElectionCampaign
+    )
+}
+
 /// A member that takes part in an election.
 #[derive(Clone, Copy, Debug)]
 struct Joined {
-    /// Position of its first event in it.
+    member: u8,
+    /// Position of the event with which it turned from the old leader: its first event in it, or a
+    /// later change of its role, leader or term.
     first: usize,
+    /// Whether it has turned from it.
+    has_turned: bool,
     /// Position of the newest message of the old leader before that was captured.
     last: Option<usize>,
 }
@@ -156,11 +209,7 @@ impl<'a> Elections<'a> {
             self.leaves(event.member, term, at);
         }
         if let Some(term) = self.term(event) {
-            let begins = matches!(
-                event.stage,
-                Stage::ElectionTimeout | Stage::ElectionTransfer | Stage::ElectionCampaign
-            );
-            if begins {
+            if begins(event) {
                 self.open(term);
             }
             self.add(term, at, event);
@@ -169,8 +218,12 @@ impl<'a> Elections<'a> {
             Stage::RaftReceive if event.kind != Kind::Begin => {
                 let peer = field!(event, RaftReceive, peer);
                 self.received.insert((event.member, peer), at);
+                self.hears(at, event.member, peer);
             }
-            Stage::RaftRole => self.role(at, event),
+            Stage::RaftRole => {
+                self.turns(at, event);
+                self.role(at, event);
+            }
             Stage::RaftEntry | Stage::RaftCommit => self.log(at, event),
             _ => (),
         }
@@ -183,25 +236,29 @@ impl<'a> Elections<'a> {
             let silent = silent_since(self.recording, self.order, election);
             let latest = silent.values().copied().max();
             for one in joined {
-                let event = &self.recording.events[one.first];
-                let is_last = one.last.filter(|last| {
-                    let [last, first] = [*last, one.first].map(|at| self.order.times[at]);
-                    match silent.get(&event.member) {
-                        Some(since) => *since <= last + TAKEN_NS,
-                        None => {
-                            latest.is_some_and(|since| since <= last + BEAT_NS)
-                                || frames.is_whole((event.member, event.boot), (last, first))
-                        }
-                    }
+                let lane = (one.member, self.recording.events[one.first].boot);
+                let end = self.order.times[one.first];
+                let times = |last: usize| (self.order.times[last], silent.get(&one.member), latest);
+                let near = one.last.filter(|last| match times(*last) {
+                    (last, Some(since), _) => *since <= last + BEAT_NS,
+                    (last, None, Some(since)) if since <= last + BEAT_NS => true,
+                    (last, None, _) => frames.is_whole(lane, (last, end)),
                 });
-                match is_last {
-                    Some(last) => {
-                        election.heard.push(last);
-                        election.heard.extend(self.order.partner.get(&last));
-                    }
-                    None => election.unknown.push(event.member),
+                let Some(last) = near else {
+                    election.unknown.push(one.member);
+                    continue;
+                };
+                election.heard.push(last);
+                election.heard.extend(self.order.partner.get(&last));
+                let is_in_time = match times(last) {
+                    (last, Some(since), _) => *since <= last + TAKEN_NS,
+                    (last, None, _) => frames.is_whole(lane, (last, end)),
+                };
+                if !is_in_time || !is_dense(self.recording, last) {
+                    election.unsure.push(one.member);
                 }
             }
+            election.unsure.sort_unstable();
             election.unknown.sort_unstable();
         }
         for election in &mut self.all {
@@ -275,20 +332,19 @@ impl<'a> Elections<'a> {
 
     /// The election for this term that begins or continues now.
     fn open(&mut self, term: u64) {
-        let known = self.newest.get(&term).map(|place| (*place, &self.all[*place]));
+        let known = self.newest.get(&term).map(|place| &self.all[*place]);
         // A member that is cut off may ask again when the others have long elected another.
-        let is_over = |known: &Election| match known.won {
+        let is_over = |known: &Election| match known.winner {
             Some(_) => known.committed.is_some(),
             None => known.over.is_some(),
         };
-        let is_open = known.is_some_and(|(_, known)| !is_over(known));
+        let is_open = known.is_some_and(|known| !is_over(known));
         if is_open {
             return;
         }
-        let nth = known.map_or(1, |(_, known)| known.nth.saturating_add(1));
         let old = self.leaders.get(&term.saturating_sub(1)).copied().unwrap_or(0);
         self.newest.insert(term, self.all.len());
-        self.all.push(Election { term, nth, old, ..Election::default() });
+        self.all.push(Election { term, old, ..Election::default() });
     }
 
     fn add(&mut self, term: u64, at: usize, event: &Event) {
@@ -305,7 +361,7 @@ impl<'a> Elections<'a> {
         let own = self.recording.members.get(usize::from(event.member));
         let own = own.map_or(0, |member| member.member_id);
         let election = &mut self.all[place];
-        if election.old == 0 && election.won.is_none() {
+        if election.old == 0 && election.winner.is_none() {
             election.old = old;
         }
         let is_new = !election.steps.iter().any(|step| {
@@ -315,11 +371,43 @@ impl<'a> Elections<'a> {
         if is_new && own != election.old && election.old != 0 {
             let last = self.received.get(&(event.member, election.old)).copied();
             let last = last.filter(|last| self.recording.events[*last].boot == event.boot);
-            self.joined.entry(place).or_default().push(Joined { first: at, last });
+            let has_turned = begins(event);
+            let joined = Joined { member: event.member, first: at, has_turned, last };
+            self.joined.entry(place).or_default().push(joined);
         }
         election.steps.push(at);
         if event.stage == Stage::ElectionCampaign && !election.candidates.contains(&event.member) {
             election.candidates.push(event.member);
+        }
+    }
+
+    /// The members that take part in an election which is not over, and heed its old leader still.
+    fn heeding(&mut self, member: u8) -> impl Iterator<Item = (&Election, &mut Joined)> {
+        let all = &self.all;
+        self.joined.iter_mut().flat_map(move |(place, joined)| {
+            let election = &all[*place];
+            let is_open = election.winner.is_none() && election.over.is_none();
+            let heeds = move |one: &&mut Joined| one.member == member && !one.has_turned && is_open;
+            joined.iter_mut().filter(heeds).map(move |one| (election, one))
+        })
+    }
+
+    /// A member that heeds the old leader hears of it again.
+    fn hears(&mut self, at: usize, member: u8, peer: u64) {
+        for (election, one) in self.heeding(member) {
+            if election.old == peer {
+                (one.last, one.first) = (Some(at), at);
+            }
+        }
+    }
+
+    /// A member turns from the old leader.
+    fn turns(&mut self, at: usize, event: &Event) {
+        let leader = field!(event, RaftRole, leader_new);
+        for (election, one) in self.heeding(event.member) {
+            if election.old != leader {
+                (one.first, one.has_turned) = (at, true);
+            }
         }
     }
 
@@ -334,10 +422,13 @@ impl<'a> Elections<'a> {
             CANDIDATE => Some(term),
             _ => None,
         };
-        if new == LEADER
+        if leader != 0
             && let Some(place) = self.newest.get(&term).copied()
         {
-            self.all[place].won.get_or_insert(at);
+            self.all[place].winner.get_or_insert((leader, at));
+            if new == LEADER {
+                self.all[place].won.get_or_insert(at);
+            }
             self.won.entry(place).or_insert(self.seen);
         }
         if let Some((before, _)) = self.stands.get(&event.member).copied()
@@ -372,12 +463,19 @@ impl<'a> Elections<'a> {
         let term = field!(event, RaftEntry | RaftCommit, term);
         let Some(place) = self.newest.get(&term) else { return };
         let election = &mut self.all[*place];
-        let is_winner = election.winner(self.recording) == Some(event.member);
-        if event.stage == Stage::RaftEntry && event.id == 0 && is_winner {
+        // Without the winner's own records, the entry is known from a member that follows it.
+        let is_meant = match election.won {
+            Some(won) => self.recording.events[won].member == event.member,
+            None => election.winner.is_some(),
+        };
+        let is_opening = event.stage == Stage::RaftEntry
+            && event.id == 0
+            && field!(event, RaftEntry, bytes) == 0;
+        if is_opening && is_meant {
             election.entry.get_or_insert(field!(event, RaftEntry, index));
         }
         if event.stage == Stage::RaftCommit
-            && is_winner
+            && is_meant
             && election.entry.is_some_and(|index| index <= field!(event, RaftCommit, commit_new))
         {
             election.committed.get_or_insert(at);

@@ -15,11 +15,7 @@
 
 use std::collections::HashSet;
 
-use super::{
-    Stories, Summary,
-    address::Address,
-    incidents::{Incident, Outcome},
-};
+use super::{Stories, Summary, incidents::Incident};
 use crate::{
     change, field,
     story::{Event, KeyText, Recording},
@@ -104,15 +100,11 @@ impl Found {
 
 /// Whether a member is the one that something happened to.
 fn concerns(stories: &Stories<'_>, incident: &Incident, member: u8) -> bool {
-    let is_candidate = |term: u64, nth: u16| {
-        let elections = stories.cluster().elections.iter();
-        elections
-            .filter(|known| (known.term, known.nth) == (term, nth))
-            .any(|known| known.candidates.contains(&member))
-    };
+    let mut elections = stories.cluster().elections.iter();
     incident.member == member
-        || incident.outcome == Outcome::Won(member)
-        || matches!(incident.address, Address::Election { term, nth } if is_candidate(term, nth))
+        || elections.any(|known| {
+            known.is_at(incident.address, stories.recording()) && known.candidates.contains(&member)
+        })
 }
 
 /// Whether a step names a key, or a range with that key in it.

@@ -18,8 +18,8 @@ use crate::{
 /// How it ended, as far as captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// This member won the election.
-    Won(u8),
+    /// This member won the election; by raft's id, as it may be one that sent no records.
+    Won(u64),
     /// Nobody asks for votes any more, and nobody has won.
     NobodyWon,
     /// The election is not over.
@@ -60,18 +60,26 @@ pub fn incidents(stories: &Stories<'_>) -> Vec<Incident> {
     all
 }
 
+/// The one with this address, also if the address is of a time when nobody had won it yet.
+pub fn known_at(stories: &Stories<'_>, address: Address) -> Option<Incident> {
+    let recording = stories.recording;
+    let mut elections = stories.cluster().elections.iter();
+    let election = elections.find(|known| known.is_at(address, recording));
+    let address = election.map_or(address, |known| known.address(recording));
+    incidents(stories).into_iter().find(|incident| incident.address == address)
+}
+
 fn of_election(recording: &Recording, election: &Election) -> Incident {
-    let winner = election.winner(recording);
-    let outcome = match (winner, election.over) {
-        (Some(winner), _) => Outcome::Won(winner),
+    let outcome = match (election.winner, election.over) {
+        (Some((winner, _)), _) => Outcome::Won(winner),
         (None, Some(_)) => Outcome::NobodyWon,
         (None, None) => Outcome::Open,
     };
     Incident {
-        address: Address::Election { term: election.term, nth: election.nth },
-        member: winner.unwrap_or(election.candidates[0]),
+        address: election.address(recording),
+        member: election.winner(recording).unwrap_or(election.candidates[0]),
         first: election.first(),
-        end: election.committed.or(election.won).or(election.over),
+        end: election.committed.or(election.winner.map(|(_, at)| at)).or(election.over),
         outcome,
     }
 }
@@ -121,8 +129,8 @@ impl Stories<'_> {
     pub fn incident(&self, address: Address) -> Option<Story> {
         let cluster = self.cluster();
         match address {
-            Address::Election { term, nth } => {
-                let is_it = |known: &&Election| (known.term, known.nth) == (term, nth.max(1));
+            Address::Election { .. } => {
+                let is_it = |known: &&Election| known.is_at(address, self.recording);
                 let election = cluster.elections.iter().find(is_it)?;
                 Some(Finder::new(self).election(election))
             }
@@ -152,9 +160,8 @@ impl Finder<'_> {
         self.picked.extend(of(&election.heard, Relation::Message));
         self.picked.extend(of(&election.steps, Relation::Election));
         self.cuts(election.first());
-        let winner = election.winner(self.stories.recording);
         let title = format!("election of term {}", election.term);
-        let entry = winner.zip(election.entry).map(|(_, index)| (election.term, index));
+        let entry = election.entry.map(|index| (election.term, index));
         if let Some((term, index)) = entry {
             let lives = self.lives(0, (term, index));
             for member in lives.keys() {
@@ -186,7 +193,7 @@ impl Finder<'_> {
     /// last of the others has learned of the commit.
     fn retain_of_time(&mut self, election: &Election) {
         let stories = self.stories;
-        let won = election.won.map_or(usize::MAX, |at| stories.rank[at]);
+        let won = election.winner.map_or(usize::MAX, |(_, at)| stories.rank[at]);
         let mut began: HashMap<(u8, u16), usize> = HashMap::new();
         for (rank, at) in stories.order.rows.iter().enumerate() {
             let event = stories.event(*at);

@@ -184,7 +184,7 @@ impl Finder<'_> {
     }
 
     /// The rank at which each member's commit index reached the entry.
-    fn learned(&self) -> HashMap<u8, usize> {
+    pub(super) fn learned(&self) -> HashMap<u8, usize> {
         let commits = self.picked.keys().filter(|at| self.event(**at).stage == Stage::RaftCommit);
         let told = commits.map(|at| (self.event(*at).member, self.rank(*at)));
         told.filter(|(_, rank)| *rank != usize::MAX).collect()
@@ -192,7 +192,7 @@ impl Finder<'_> {
 
     /// The rank up to which such a message meant this entry to the member that it concerns: the one
     /// that receives the entry, learns of its commit, or acknowledges it.
-    fn end_of_time(
+    pub(super) fn end_of_time(
         &self,
         (stage, part, member, peer): (Stage, Part, u8, u64),
         lives: &HashMap<u8, Life>,

@@ -117,7 +117,8 @@ impl Causes {
             let (age, is_wanted) =
                 (request.end.map(|at| newest - order.times[at]), found.has(&request));
             let Some(age) = age else {
-                causes.open += usize::from(is_wanted && !is_waiting(request.method));
+                let is_open = request.has_rpc && is_wanted && !is_waiting(request.method);
+                causes.open += usize::from(is_open);
                 continue;
             };
             causes.reach_ns = causes.reach_ns.max(u64::try_from(age).unwrap_or(0));

@@ -32,7 +32,11 @@ use super::{
 };
 use crate::{
     change, field, fields,
-    story::{Event, Recording, order::Order},
+    story::{
+        Event, Recording,
+        order::Order,
+        state::{Watermark, changes},
+    },
     trace::{message, record::Kind, stage::Stage},
 };
 
@@ -52,7 +56,8 @@ pub struct Stories<'a> {
     begins: HashMap<(u8, Stage, u16, u64), Vec<usize>>,
     /// The ranges of entries that a loop's records cover, by member, stage and peer.
     pub(super) covered: BTreeMap<(u8, Stage, Option<u64>), Ranges>,
-    /// The ranges of entries for which messages did something, by end, part, member and peer.
+    /// The ranges of entries for which messages did something, by end, part, member and peer; the
+    /// end may be where they were dropped.
     pub(super) messages: BTreeMap<(Stage, Part, u8, u64), Ranges>,
     /// The reads that waited for each round.
     fellows: HashMap<u64, Vec<usize>>,
@@ -72,6 +77,10 @@ pub struct Stories<'a> {
     pub(super) stalls: Vec<usize>,
     /// Positions of sends to watchers that caught up.
     pub(super) caught_up: Vec<usize>,
+    /// The newest value of each watermark of a member, and the position of the event that says so.
+    newest: HashMap<(u8, Watermark), (u64, usize)>,
+    /// The newest event of each member, and the rank at which its newest start begins.
+    lasts: HashMap<u8, (usize, usize)>,
     /// When members left out quick steps.
     pub(super) briefs: Briefs,
     /// Members, by raft's id, that others communicate with, but that sent no records.
@@ -101,8 +110,14 @@ fn after([old, new]: [u64; 2]) -> RangeInclusive<u64> {
     old.checked_add(1).map_or(NONE, |first| first..=new)
 }
 
-/// The entries that a message concerns, and what it did for them.
+/// The entries that a message concerns, and what it did for them. One that was dropped would have
+/// carried them.
 fn parts(event: &Event) -> Vec<(Part, RangeInclusive<u64>)> {
+    if event.stage == Stage::RaftDrop {
+        let [kind, index, last] = fields!(event, RaftDrop: type, index, last);
+        let is_app = kind == message::APP;
+        return is_app.then(|| (Part::Carries, after([index, last]))).into_iter().collect();
+    }
     let [kind, index, last, commit, reject] =
         fields!(event, RaftSend | RaftReceive: type, index, last, commit, reject);
     let mut parts = Vec::new();
@@ -147,6 +162,8 @@ impl<'a> Stories<'a> {
             deliveries: HashMap::new(),
             stalls: Vec::new(),
             caught_up: Vec::new(),
+            newest: HashMap::new(),
+            lasts: HashMap::new(),
             briefs: Briefs::of(recording),
             strangers: Vec::new(),
             cluster: OnceCell::new(),
@@ -271,6 +288,11 @@ impl<'a> Stories<'a> {
             self.rank[*at] = rank;
             let breaks = self.breaks.entry(member).or_default();
             let before = boots.insert(member, event.boot);
+            for change in changes(event) {
+                self.newest.insert((member, change.water), (change.new, *at));
+            }
+            let began = if before == Some(event.boot) { self.lasts[&member].1 } else { rank };
+            self.lasts.insert(member, (*at, began));
             if stage == Stage::RaftRole || before.is_some_and(|boot| boot != event.boot) {
                 breaks.push(rank);
             }
@@ -294,8 +316,9 @@ impl<'a> Stories<'a> {
                     covered.entry(key).or_default().push(named(range));
                 }
             }
-            if matches!(stage, Stage::RaftSend | Stage::RaftReceive) && !is_begin {
-                let peer = field!(event, RaftSend | RaftReceive, peer);
+            if matches!(stage, Stage::RaftSend | Stage::RaftReceive | Stage::RaftDrop) && !is_begin
+            {
+                let peer = field!(event, RaftSend | RaftReceive | RaftDrop, peer);
                 for (part, range) in parts(event) {
                     let key = (stage, part, member, peer);
                     messages.entry(key).or_default().push(named(range));
@@ -305,6 +328,34 @@ impl<'a> Stories<'a> {
         let searched = |list: Vec<Named>| Ranges::new(list);
         self.covered = covered.into_iter().map(|(key, list)| (key, searched(list))).collect();
         self.messages = messages.into_iter().map(|(key, list)| (key, searched(list))).collect();
+    }
+
+    /// Position of the newest record of a member that proves that it had not come to an index by
+    /// then. `None` if it had, if records are lost, or if the member has started again since the
+    /// event with this rank: then it may have come there before that.
+    pub(super) fn not_by(
+        &self,
+        member: u8,
+        water: Watermark,
+        (index, since): (u64, usize),
+    ) -> Option<usize> {
+        let (value, at) = self.newest.get(&(member, water)).copied()?;
+        let (_, began) = self.lasts.get(&member).copied()?;
+        let is_whole = self.recording.dropped.get(usize::from(member)).is_none_or(|n| *n == 0);
+        let is_later = since < self.rank[at];
+        (value < index && began <= since && is_whole && is_later).then_some(at)
+    }
+
+    /// Position of the newest record that a start of a member has made.
+    pub(super) fn last_of(&self, (member, boot): (u8, u16)) -> Option<usize> {
+        let own = |at: &&usize| {
+            let event = &self.recording.events[**at];
+            (event.member, event.boot) == (member, boot)
+        };
+        match self.lasts.get(&member) {
+            Some((at, _)) if own(&at) => Some(*at),
+            _ => self.order.rows.iter().rev().find(own).copied(),
+        }
     }
 
     /// The event at a position.

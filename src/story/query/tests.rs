@@ -3,6 +3,7 @@ mod causes;
 mod cluster;
 mod diff;
 mod edge;
+mod ended;
 mod hops;
 mod hours;
 mod leaders;
@@ -253,7 +254,8 @@ fn steps_that_were_not_captured_are_unknown() {
     let Script { mut recording, .. } = Script::put_on_a_follower();
     recording.events.retain(|e| (e.member, e.stage) != (2, Stage::WalFsync));
     let story = story_of(&recording, PUT);
-    assert_eq!(vec![Missing { member: 2, stage: Stage::WalFsync }], story.missing);
+    let expected = Missing { member: 2, stage: Stage::WalFsync, not_by: None };
+    assert_eq!(vec![expected], story.missing);
 }
 
 #[test]

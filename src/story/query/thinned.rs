@@ -10,12 +10,34 @@
 //! between it and the event in question may have been forgotten. Where keyframes are as close as
 //! they are written, nothing was.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::{
-    story::Event,
+    story::{Event, Recording},
     trace::{record::Kind, stage::Stage},
 };
+
+/// How many messages of a stream before one show whether all of them were kept.
+const BEFORE: usize = 3;
+/// The part of a link that numbers the frames of a stream.
+const FRAME: u64 = (1 << 40) - 1;
+
+/// Whether the messages of a stream that were received just before this one, a receipt, are in the
+/// recording, by the numbers of their frames. Without numbers that is not known.
+pub(super) fn is_dense(recording: &Recording, receipt: usize) -> bool {
+    let own = &recording.events[receipt];
+    if own.link == 0 {
+        return false;
+    }
+    let before = recording.events.iter().filter(|event| {
+        (event.stage, event.member, event.boot) == (own.stage, own.member, own.boot)
+            && event.kind != Kind::Begin
+            && event.link & !FRAME == own.link & !FRAME
+            && event.link < own.link
+    });
+    let mut links: BTreeSet<u64> = before.map(|event| event.link).collect();
+    (1..=BEFORE as u64).all(|back| links.pop_last().is_none_or(|link| link == own.link - back))
+}
 
 /// The farthest that two keyframes of a member are apart while all of them are kept.
 pub const FRAME_NS: u64 = 150_000_000;

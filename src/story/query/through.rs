@@ -15,6 +15,11 @@
 //! Invariant: only what overlaps the request's own time is here, and each part names the events
 //! that prove it. Not all of it mattered to the request: [`Through::delaying`] is the part for
 //! which its path waited.
+//!
+//! A request whose end was not captured lasts until the newest record of the process that serves
+//! it: as long as that runs, until now, and otherwise until its death. One time without a leader
+//! is here though it comes later: that which the death of this process began. It ended the request,
+//! and what became of its entry is up to the next leader.
 
 use std::collections::BTreeMap;
 
@@ -64,6 +69,22 @@ pub struct Without {
     pub next: Option<(u64, u64)>,
     /// The election that the request waited for, if one began.
     pub election: Option<Address>,
+    /// Position of the first commit of the next leader's term, if that was captured.
+    pub committed: Option<usize>,
+    /// Whether the process that was lost as the leader served the request: it did not wait for
+    /// another leader.
+    pub is_its_end: bool,
+}
+
+/// The end of the process that served a request, before the request had ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The member, by position.
+    pub member: u8,
+    /// The number of the start that followed.
+    pub next: u16,
+    /// When the process wrote its newest record, on the common axis in nanoseconds.
+    pub at: i128,
 }
 
 /// Messages of one type that a member dropped instead of sending or taking them.
@@ -101,8 +122,10 @@ pub struct Through {
     /// When the request began, on the common axis in nanoseconds. What happened while it still
     /// waited in the socket is here too.
     pub from: i128,
-    /// When it ended; the last event of the recording if it has not.
+    /// When it ended; without a captured end, the newest record of the process that serves it.
     pub to: i128,
+    /// Set if that process ended first.
+    pub ended: Option<Ended>,
     /// The times without a leader.
     pub without: Vec<Without>,
     /// The leaders that stepped down.
@@ -125,14 +148,20 @@ pub struct Through {
 impl Through {
     /// Collects what happened during this request.
     pub fn of(recording: &Recording, order: &Order, cluster: &Cluster, story: &Story) -> Through {
-        let Some((from, to)) = period(recording, order, story) else { return Through::default() };
-        let mut through = Through { from, to, ..Through::default() };
+        let Some(period) = Period::of(recording, order, story) else { return Through::default() };
+        let Period { from, to, ended, .. } = period;
+        let mut through = Through { from, to, ended, ..Through::default() };
+        let its_end = period.its_end(recording, order, cluster);
         let from = arrived(recording, order, story).map_or(from, |arrived| arrived.min(from));
         let is_in = |at: usize| (from..=to).contains(&order.times[at]);
         through.without = cluster
             .leaderless
             .iter()
-            .filter_map(|gap| without(recording, order, cluster, *gap, (from, to)))
+            .map(|gap| {
+                let known = without(recording, order, cluster, *gap, (from, to));
+                Without { is_its_end: its_end == Some(gap), ..known }
+            })
+            .filter(|known| known.is_its_end || known.is_met(order, to))
             .collect();
         through.step_downs =
             cluster.step_downs.iter().filter(|one| is_in(one.event)).copied().collect();
@@ -142,7 +171,9 @@ impl Through {
         through.dropped = dropped(recording, order, (from, to));
         if let Some(last) = through.without.last() {
             // A member that dies together with the leader has just been heard of.
-            let (alive, members) = cluster.alive(last.to.min(last.from + GRACE_NS), last.to);
+            let since = last.to.min(last.from + GRACE_NS);
+            let until = if ended.is_some() { last.to.max(since + GRACE_NS) } else { last.to };
+            let (alive, members) = cluster.alive(since, until);
             (through.alive, through.members) = (alive, members);
         }
         through
@@ -150,7 +181,8 @@ impl Through {
 
     /// Whether nothing happened.
     pub fn is_empty(&self) -> bool {
-        self.without.is_empty()
+        self.ended.is_none()
+            && self.without.is_empty()
             && self.step_downs.is_empty()
             && self.starts.is_empty()
             && self.stalls.is_empty()
@@ -165,18 +197,63 @@ const TOLD_NS: u64 = 1_000;
 /// How long after the last sign of a leader another member may still send what it had begun.
 const GRACE_NS: i128 = 300_000_000;
 
-/// From the beginning of the request to its end.
-fn period(recording: &Recording, order: &Order, story: &Story) -> Option<(i128, i128)> {
-    let events = || story.steps.iter().map(|step| step.event);
-    let is_rpc = |at: &usize| {
-        let event = &recording.events[*at];
-        (event.stage, event.id) == (Stage::Rpc, story.id)
-    };
-    let end = events().find(|at| is_rpc(at) && recording.events[*at].kind == Kind::Span);
-    let first = events().find(is_rpc).or_else(|| events().next())?;
-    let newest = || order.times.iter().copied().max();
-    let from = start_time(recording, order, end.unwrap_or(first));
-    Some((from, end.map(|at| order.times[at]).or_else(newest)?.max(from)))
+/// The time of a request.
+#[derive(Clone, Copy, Debug)]
+struct Period {
+    from: i128,
+    to: i128,
+    /// The process that serves it, by member and start, if the end of the request is unknown.
+    lane: Option<(u8, u16)>,
+    ended: Option<Ended>,
+}
+
+impl Period {
+    /// From the beginning of the request to its end.
+    fn of(recording: &Recording, order: &Order, story: &Story) -> Option<Period> {
+        let events = || story.steps.iter().map(|step| step.event);
+        let is_rpc = |at: &usize| {
+            let event = &recording.events[*at];
+            (event.stage, event.id) == (Stage::Rpc, story.id)
+        };
+        let end = events().find(|at| is_rpc(at) && recording.events[*at].kind == Kind::Span);
+        if let Some(end) = end {
+            let from = start_time(recording, order, end);
+            return Some(Period { from, to: order.times[end].max(from), lane: None, ended: None });
+        }
+        let all = || recording.events.iter().zip(&order.times);
+        let Some(begun) = events().find(is_rpc) else {
+            let from = start_time(recording, order, events().next()?);
+            let to = events().map(|at| order.times[at]).max()?.max(from);
+            return Some(Period { from, to, lane: None, ended: None });
+        };
+        let Event { member, boot, .. } = recording.events[begun];
+        let from = start_time(recording, order, begun);
+        let own = all().filter(|(event, _)| (event.member, event.boot) == (member, boot));
+        let to = own.map(|(_, time)| *time).max()?.max(from);
+        let starts = recording.events.iter().filter(|event| event.member == member);
+        let next = starts.map(|event| event.boot).filter(|later| boot < *later).min();
+        let ended = next.map(|next| Ended { member, next, at: to });
+        Some(Period { from, to, lane: Some((member, boot)), ended })
+    }
+
+    /// The time without a leader that began when the process that serves the request was lost, if
+    /// that led.
+    fn its_end<'a>(
+        &self,
+        recording: &Recording,
+        order: &Order,
+        cluster: &'a Cluster,
+    ) -> Option<&'a Leaderless> {
+        let (member, boot) = self.lane?;
+        let own = recording.members.get(usize::from(member))?.member_id;
+        let led = |gap: &&Leaderless| (gap.before, gap.boot) == (own, Some(boot));
+        let gap = cluster.leaderless.iter().rfind(led)?;
+        let has_ceased = cluster.step_downs.iter().any(|known| known.term == gap.term);
+        // It still ran when another led already, or when somebody missed it.
+        let lost = gap.to.or(gap.shown.map(|at| order.times[at]));
+        let has_run_on = lost.is_some_and(|lost| lost <= self.to);
+        (!has_ceased && !has_run_on).then_some(gap)
+    }
 }
 
 /// The standstills that the request lived through, in order.
@@ -186,7 +263,9 @@ fn stood_still(
     cluster: &Cluster,
     story: &Story,
 ) -> Vec<StoodStill> {
-    let Some((from, to)) = period(recording, order, story) else { return Vec::new() };
+    let Some(Period { from, to, .. }) = Period::of(recording, order, story) else {
+        return Vec::new();
+    };
     let events = || story.steps.iter().map(|step| step.event);
     let serving = events().map(|at| &recording.events[at]);
     let mut serving = serving.filter(|event| (event.stage, event.id) == (Stage::Rpc, story.id));
@@ -229,39 +308,44 @@ fn arrived(recording: &Recording, order: &Order, story: &Story) -> Option<i128> 
     steps.filter(is_edge).map(|at| start_time(recording, order, at)).min()
 }
 
+impl Without {
+    /// Whether the request, which lasted until `to`, met it. A leader that nobody had missed by
+    /// then was not missing to the request.
+    fn is_met(&self, order: &Order, to: i128) -> bool {
+        let missed = self.gap.shown.map_or(self.gap.to, |at| Some(order.times[at]));
+        i128::from(TOLD_NS) <= self.to - self.from
+            && (self.gap.to.is_some() || missed.is_some_and(|missed| missed <= to))
+    }
+}
+
+/// What of a time without a leader was in the time of the request.
 fn without(
     recording: &Recording,
     order: &Order,
     cluster: &Cluster,
     gap: Leaderless,
     (from, to): (i128, i128),
-) -> Option<Without> {
+) -> Without {
     let (start, end) = (gap.from.max(from), gap.to.unwrap_or(to).min(to));
-    // A leader that nobody has missed by the end of the request was not missing to it.
-    let missed = gap.shown.map_or(gap.to, |at| Some(order.times[at]));
-    if end - start < i128::from(TOLD_NS)
-        || gap.to.is_none() && missed.is_none_or(|missed| to < missed)
-    {
-        return None;
-    }
     let is_of_gap = |at: usize| {
         let time = order.times[at];
         gap.from <= time && gap.to.is_none_or(|to| time <= to)
     };
-    let mut elections = cluster.elections.iter().filter(|known| match gap.next {
-        Some(next) => known.won == Some(next),
+    let election = cluster.elections.iter().find(|known| match gap.led_by {
+        Some((_, term)) => known.term == term && known.winner.is_some(),
         None => gap.term < known.term && is_of_gap(known.first()),
     });
-    let election = elections.next();
-    Some(Without {
+    Without {
         gap,
-        from: start,
+        from: start.min(end),
         to: end,
         asked: gap.asked.map(|at| order.times[at]),
         fate: fate(recording, order, cluster, &gap),
         next: gap.led_by,
-        election: election.map(|known| Address::Election { term: known.term, nth: known.nth }),
-    })
+        election: election.map(|known| known.address(recording)),
+        committed: election.and_then(|known| known.committed),
+        is_its_end: false,
+    }
 }
 
 /// What became of the leader before.

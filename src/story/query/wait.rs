@@ -51,6 +51,13 @@ pub enum Awaited {
     Step,
 }
 
+impl Wait {
+    /// Whether it is a wait for one member. Without a leader there is none to wait for.
+    pub fn is_for_member(self) -> bool {
+        self != Wait::NoLeader
+    }
+}
+
 impl fmt::Display for Awaited {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
@@ -122,6 +129,10 @@ pub enum Side {
     End,
     /// It takes no time.
     Whole,
+    /// The last sign of a leader that is lost.
+    LastSign,
+    /// Where the next leader leads.
+    NewLeader,
 }
 
 impl fmt::Display for Point {
@@ -133,6 +144,8 @@ impl fmt::Display for Point {
             Side::Start => write!(out, "start of {name}"),
             Side::End => write!(out, "end of {name}"),
             Side::Whole => out.write_str(name),
+            Side::LastSign => out.write_str("the last sign of the leader"),
+            Side::NewLeader => out.write_str("a new leader"),
         }
     }
 }

@@ -92,6 +92,11 @@ fn each_difference_has_a_sentence_that_names_the_right_one() {
             "B was sent to a follower, which asked the leader for the index; A was sent to the leader.",
         ),
         (
+            Difference::Asked,
+            Facts { is_leader: Some(false), is_forwarded: true, ..base() },
+            "B was sent to a follower, which asked the leader over HTTP; A was sent to the leader.",
+        ),
+        (
             Difference::Found,
             Facts { found: file, ..base() },
             "A was answered from the write buffer, B had to read the file.",

@@ -1,7 +1,7 @@
 //! Cuts the critical path where the request waited for a leader; and tells what of all that
 //! happened to the cluster the path waited for.
 
-use super::{Clock, Segment, Wait, clock_of};
+use super::{Clock, Point, Segment, Side, Wait, clock_of};
 use crate::{
     story::{
         Recording,
@@ -79,7 +79,7 @@ impl Through {
         pieces: &mut Vec<Segment>,
     ) {
         let (mut now, mut clock) = (start, whole.clocks[0]);
-        let mut until = |time: i128, by: Clock, piece: Segment| {
+        for (time, by, piece) in self.parts((recording, order), whole, (start, end)) {
             let by = if end <= time { whole.clocks[1] } else { by };
             let time = time.clamp(now, end);
             let ns = u64::try_from(time - now).unwrap_or(0);
@@ -94,50 +94,114 @@ impl Through {
                 }
                 _ => pieces.push(Segment { ns, until: time, clocks, ..piece }),
             }
+        }
+    }
+
+    /// The parts of a piece from `start` to `end`: until when each lasts, by which clock, and what
+    /// it is. One that would end before the part before it has no length.
+    fn parts(
+        &self,
+        (recording, order): (&Recording, &Order),
+        whole: Segment,
+        (start, end): (i128, i128),
+    ) -> Vec<(i128, Clock, Segment)> {
+        let mut parts = Vec::new();
+        // Only where the piece is cut, it ends or begins with what happened to the cluster.
+        let inside = |at: Option<usize>| {
+            let at = at.filter(|at| start < order.times[*at] && order.times[*at] < end);
+            at.map(|at| (at, recording.events[at].stage))
         };
-        let place = |member_id: u64| {
-            let at = recording.members.iter().position(|known| known.member_id == member_id);
-            at.and_then(|at| u8::try_from(at).ok())
-        };
-        let piece = |wait, member: Option<u8>, to: Option<usize>| Segment {
-            wait,
-            member: member.unwrap_or(whole.member),
-            to: to.unwrap_or(whole.to),
-            ..whole
-        };
-        let clock_at =
-            |at: Option<usize>| at.map_or(whole.clocks[0], |at| clock_of(&recording.events[at]));
         let stalls = self.stalls.iter().map(|stood| &stood.stall);
         for stall in stalls.filter(|stall| stall.is_leader && self.is_led(stall)) {
-            let by = clock_at(Some(stall.event));
-            until(stall.from, by, whole);
-            let stood = Wait::Step(Stage::ProcessStalled);
+            let by = clock_of(&recording.events[stall.event]);
+            parts.push((stall.from, by, whole));
+            let wait = Wait::Step(Stage::ProcessStalled);
+            let stood = Segment { wait, member: stall.member, to: stall.event, ..whole };
             // Once another member leads, nobody waits for it any more.
-            until(stall.led_until, by, piece(stood, Some(stall.member), Some(stall.event)));
+            parts.push((stall.led_until, by, stood));
         }
+        let mut rest = whole;
         for without in &self.without {
-            let Without { gap, from, to, next, .. } = without;
-            until(*from, clock_at(gap.last), whole);
-            // A leader that has stepped down is not silent: it knows that there is none.
-            let has_stepped_down = matches!(without.fate, Fate::SteppedDown(_)) && !gap.is_heard;
-            let wait = if has_stepped_down { Wait::NoLeader } else { Wait::SilentLeader };
-            let silent = piece(wait, place(gap.before), gap.shown);
-            match gap.asked {
-                Some(asked) => {
-                    until(order.times[asked].clamp(*from, *to), clock_at(Some(asked)), silent);
-                }
-                None => until(*to, clock_at(gap.next), silent),
+            let sign = without.gap.last.filter(|at| order.times[*at] == without.from);
+            let by = clock_at(recording, without.gap.last, whole);
+            parts.push((without.from, by, ends_at(rest, inside(sign), Side::LastSign)));
+            parts.extend(leaderless((recording, order), without, whole));
+            rest = begins_at(rest, inside(without.gap.next), Side::NewLeader);
+            // The new leader's first commit decides about the entries before it.
+            let first = inside(without.committed);
+            if let Some((at, _)) = first.filter(|_| matches!(rest.wait, Wait::Between(..))) {
+                let by = clock_of(&recording.events[at]);
+                let until = ends_at(rest, first, Side::Whole);
+                parts.push((order.times[at], by, Segment { member: by.0, ..until }));
+                rest = begins_at(rest, first, Side::Whole);
             }
-            let winner = next.and_then(|(winner, _)| place(winner));
-            until(*to, clock_at(gap.next), piece(Wait::NoLeader, winner, gap.next));
         }
-        until(end, whole.clocks[1], whole);
+        parts.push((end, whole.clocks[1], rest));
+        parts
+    }
+}
+
+/// The clock of this event; of the beginning of the piece, if there is none.
+fn clock_at(recording: &Recording, at: Option<usize>, whole: Segment) -> Clock {
+    at.map_or(whole.clocks[0], |at| clock_of(&recording.events[at]))
+}
+
+/// The part of a piece in which the leader was silent, and that in which there was none.
+fn leaderless(
+    (recording, order): (&Recording, &Order),
+    without: &Without,
+    whole: Segment,
+) -> [(i128, Clock, Segment); 2] {
+    let Without { gap, from, to, next, .. } = without;
+    let place = |member_id: u64| {
+        let at = recording.members.iter().position(|known| known.member_id == member_id);
+        at.and_then(|at| u8::try_from(at).ok())
+    };
+    let piece = |wait, member: Option<u8>, to: Option<usize>| Segment {
+        wait,
+        member: member.unwrap_or(whole.member),
+        to: to.unwrap_or(whole.to),
+        ..whole
+    };
+    // A leader that has stepped down is not silent: it knows that there is none.
+    let has_stepped_down = matches!(without.fate, Fate::SteppedDown(_)) && !gap.is_heard;
+    let wait = if has_stepped_down { Wait::NoLeader } else { Wait::SilentLeader };
+    let asked = gap.asked.map_or(*to, |asked| order.times[asked].clamp(*from, *to));
+    let by = clock_at(recording, gap.asked.or(gap.next), whole);
+    let winner = next.and_then(|(winner, _)| place(winner));
+    let none = piece(Wait::NoLeader, winner, gap.next);
+    [
+        (asked, by, piece(wait, place(gap.before), gap.shown)),
+        (*to, clock_at(recording, gap.next, whole), none),
+    ]
+}
+
+/// The part of a piece before this event, if that is known.
+fn ends_at(piece: Segment, at: Option<(usize, Stage)>, side: Side) -> Segment {
+    match (piece.wait, at) {
+        (Wait::Between(from, _), Some((to, stage))) => {
+            Segment { to, wait: Wait::Between(from, Point { stage, side }), ..piece }
+        }
+        _ => piece,
+    }
+}
+
+/// The part of a piece after this event, if that is known.
+fn begins_at(piece: Segment, at: Option<(usize, Stage)>, side: Side) -> Segment {
+    match (piece.wait, at) {
+        (Wait::Between(_, to), Some((from, stage))) => {
+            Segment { from, wait: Wait::Between(Point { stage, side }, to), ..piece }
+        }
+        _ => piece,
     }
 }
 
 fn is_same_wait(before: &Segment, piece: &Segment) -> bool {
-    matches!(piece.wait, Wait::SilentLeader | Wait::NoLeader)
-        && (before.wait, before.member) == (piece.wait, piece.member)
+    match piece.wait {
+        Wait::NoLeader => before.wait == piece.wait,
+        Wait::SilentLeader => (before.wait, before.member) == (piece.wait, piece.member),
+        _ => false,
+    }
 }
 
 /// Whether a piece of the path is a wait for the cluster, and not the member's own work.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::story::query::{
-    address::Address,
+    address::{Address, Begun},
     cluster::{Because, Cluster},
     graph::Graph,
     incidents::{Outcome, incidents},
@@ -148,13 +148,76 @@ fn refused_pre_votes_are_an_election_that_nobody_won_and_no_part_of_the_next_one
     let order = Order::of(&script.recording);
     let stories = Stories::new(&script.recording, &order);
     let all = incidents(&stories);
-    let addresses = [1, 2].map(|nth| Address::Election { term: 4, nth });
+    let by = script.recording.events.iter().find(|event| event.stage == Stage::ElectionTimeout);
+    let by = by.map(|event| Begun { member_id: 2, boot: 1, clock: event.clock });
+    let addresses = [by, None].map(|by| Address::Election { term: 4, by });
     assert_eq!(addresses.to_vec(), all.iter().map(|one| one.address).collect::<Vec<_>>());
-    assert_eq!([Outcome::NobodyWon, Outcome::Won(1)], [all[0].outcome, all[1].outcome]);
+    assert_eq!([Outcome::NobodyWon, Outcome::Won(2)], [all[0].outcome, all[1].outcome]);
     let steps = addresses.map(|address| stories.incident(address).unwrap().steps);
     assert!(steps[0].iter().all(|step| !steps[1].contains(step)), "{steps:#?}");
     // The cluster had a leader all the time until the second one.
     assert_eq!(1, stories.cluster().leaderless.len());
+}
+
+/// Goal: an address leads to the same story when records are added, and when some are forgotten.
+/// Method: pre-votes that fail, which are then forgotten, and an election that is won after its
+/// address was noted.
+#[test]
+fn an_address_never_passes_on_to_another_election_of_its_term() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    script.asks_in_vain(1, 4, 1);
+    script.follows(1, 3, 1);
+    let forgotten = script.recording.events.len();
+    script.beat(0, 3);
+    script.asks_in_vain(1, 4, 1);
+    let at = |recording: &Recording, address: Option<Address>| {
+        let order = Order::of(recording);
+        let stories = Stories::new(recording, &order);
+        let all: Vec<Address> = incidents(&stories).iter().map(|one| one.address).collect();
+        let first = |story: Story| recording.events[story.steps[0].event].clone();
+        let story = address.and_then(|address| stories.incident(address));
+        (all, story.map(first))
+    };
+    let (before, _) = at(&script.recording, None);
+    let [failed, open] = before[..] else { panic!("{before:?}") };
+    let noted = [failed, open].map(|address| at(&script.recording, Some(address)).1);
+    assert_ne!(noted[0], noted[1]);
+    script.now_ns = 900 * MS;
+    script.wins(4, 1);
+    let (after, _) = at(&script.recording, None);
+    assert_eq!(vec![failed, Address::Election { term: 4, by: None }], after);
+    assert_eq!(noted, [failed, open].map(|address| at(&script.recording, Some(address)).1));
+    script.recording.events.drain(..forgotten);
+    assert_eq!(None, at(&script.recording, Some(failed)).1);
+    assert_eq!(noted[1], at(&script.recording, Some(open)).1);
+}
+
+/// Goal: the winner is known from those that follow it. Method: an election in which another asked
+/// too, without the winner's records, as if it had been killed since.
+#[test]
+fn an_election_whose_winner_s_records_are_missing_was_won() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    script.asks_in_vain(2, 4, 1);
+    script.wins(4, 1);
+    let role = [PRE_CANDIDATE, FOLLOWER];
+    let named = script.turn(2, &Turn { role, term: [3, 4], leader: [0, 2] });
+    script.beat(1, 4);
+    let kept = script.recording.events[named].clone();
+    script.recording.events.retain(|event| event.member != 1);
+    script.recording.members.remove(1);
+    script.recording.events.iter_mut().for_each(|event| event.member = event.member.min(1));
+    let order = Order::of(&script.recording);
+    let stories = Stories::new(&script.recording, &order);
+    let [one] = incidents(&stories)[..] else { panic!("{:?}", stories.cluster().elections) };
+    assert_eq!(
+        (Address::Election { term: 4, by: None }, Outcome::Won(2)),
+        (one.address, one.outcome)
+    );
+    assert_eq!(kept.clock, script.recording.events[one.end.unwrap()].clock);
+    let through = stories.cluster().elections[0].winner(&script.recording);
+    assert_eq!(None, through, "it sent no records");
 }
 
 #[test]
@@ -199,6 +262,7 @@ fn a_put_that_waited_through_an_election_waited_for_a_leader_and_not_for_raft_s_
         |wait| path.iter().filter(|piece| piece.wait == wait).map(|piece| piece.ns).sum::<u64>();
     assert!((890 * MS..910 * MS).contains(&of(Wait::SilentLeader)), "{path:?}");
     assert!((1..10 * MS).contains(&of(Wait::NoLeader)), "{path:?}");
+    assert_eq!([true, false], [Wait::SilentLeader, Wait::NoLeader].map(Wait::is_for_member));
     let all: u64 = path.iter().map(|piece| piece.ns).sum();
     assert_eq!(script.recording.events[graph.rpc.unwrap()].took_ns, all);
 }
@@ -304,8 +368,9 @@ fn a_put_whose_entry_outlived_its_leader_waited_for_the_next_one() {
 fn addresses_are_read_as_they_are_written() {
     let members = Script::new().recording.members;
     for address in [
-        Address::Election { term: 4, nth: 1 },
-        Address::Election { term: 4, nth: 2 },
+        Address::Election { term: 4, by: None },
+        Address::Election { term: 4, by: Some(Begun { member_id: 2, boot: 1, clock: 9 }) },
+        Address::Election { term: 4, by: Some(Begun { member_id: 0xabc, boot: 3, clock: 9 }) },
         Address::StepDown { term: 3 },
         Address::Start { member_id: 2, boot: 7 },
         Address::Start { member_id: 0xabc, boot: 1 },
@@ -314,7 +379,15 @@ fn addresses_are_read_as_they_are_written() {
         assert!(Address::is_one(&text), "{text}");
         assert_eq!(Some(address), Address::of(&text, &members), "{text}");
     }
-    for wrong in ["election:", "election:x", "step-down:-1", "start:etcd-01", "ddcea22a7b7c2925"] {
+    for wrong in [
+        "election:",
+        "election:x",
+        "election:4.2",
+        "election:4.etcd-01:2",
+        "step-down:-1",
+        "start:etcd-01",
+        "ddcea22a7b7c2925",
+    ] {
         assert_eq!(None, Address::of(wrong, &members), "{wrong}");
     }
 }
