@@ -167,7 +167,7 @@ impl Finder<'_> {
                 self.picked.extend(own);
             }
             self.log(index, &lives);
-            self.messages(0, index, &lives);
+            self.messages(0, (term, index), &lives);
             // The story ends when each member that took part knows of the commit.
             self.retain_of_time(election);
         }

@@ -6,6 +6,7 @@ mod edge;
 mod hops;
 mod hours;
 mod leaders;
+mod replaced;
 mod slow;
 mod stories;
 mod words;
