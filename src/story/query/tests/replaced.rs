@@ -145,3 +145,26 @@ fn the_entry_of_a_step_is_that_which_the_log_had_when_it_began() {
     let ids = fsyncs.map(|fsync| stories.event(stories.entry_at(fsync, INDEX).unwrap()).id);
     assert_eq!([PUT, OTHER], ids.collect::<Vec<_>>()[..]);
 }
+
+/// Goal: a write whose entry was in a leader's log did not wait for a place in one, though another
+/// entry took that place later.
+#[test]
+fn a_replaced_entry_had_its_place_and_lacked_its_majority() {
+    let mut script = Script::new();
+    let rpc = script.begin(0, Stage::Rpc, PUT);
+    let propose = script.begin(0, Stage::RaftPropose, PUT);
+    script.step(0, Stage::RaftInbox, PUT, &[]);
+    script.step(0, Stage::RaftEntry, PUT, &[("term", 2), ("index", INDEX)]);
+    for begin in [propose, rpc] {
+        let end = script.end(begin, &[]);
+        script.recording.events[end].result = 14;
+    }
+    script.step(0, Stage::RaftEntry, OTHER, &[("term", 3), ("index", INDEX)]);
+    let order = Order::of(&script.recording);
+    let story = Story::of(&script.recording, &order, PUT).unwrap();
+    let graph = graph::Graph::of(&script.recording, &order, &story);
+    let path = path::critical_path(&script.recording, &order, &story, &graph).unwrap();
+    let waits: Vec<String> = path.iter().map(|segment| segment.wait.to_string()).collect();
+    let vain = "not in time: a majority with the entry on disk".to_owned();
+    assert!(story.is_lost && waits.contains(&vain), "{waits:?}");
+}
