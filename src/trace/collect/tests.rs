@@ -174,8 +174,7 @@ fn a_request_that_fails_is_kept_with_the_fsync_that_it_stood_behind() {
         .filter(|record| field!(record, Shared, step) == before.clock())
         .map(|record| field!(record, Shared, first))
         .collect();
-    let is_other = |id: &u64| *id == other;
-    assert!(!shared.is_empty() && shared.iter().all(is_other), "whom it was for: {shared:?}");
+    assert_eq!([other], shared[..], "whom it was for, once");
     drop(stop);
     raft.join().unwrap();
 }
