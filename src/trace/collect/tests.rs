@@ -337,7 +337,7 @@ fn requests_of_peers_and_observers_wait_for_the_next_pass() {
         drop(armed);
         collector.subscribe(Filter::default())
     };
-    assert_eq!(REPORTED_MAX, collector.left.lock().unwrap().reported.len());
+    assert_eq!(WAITING_MAX, collector.left.lock().unwrap().reported.len());
     settle(&collector);
     let records = received(&mut subscription);
     assert_eq!(vec![(Stage::RpcValidate, Kind::Span)], stages_of(&records, reported));
