@@ -526,6 +526,6 @@ fn resource(wait: Wait) -> Option<Resource> {
         | Wait::SilentLeader
         | Wait::NoLeader
         | Wait::NotInTime(_)
-        | Wait::Unknown => None,
+        | Wait::Unknown(..) => None,
     }
 }
