@@ -37,7 +37,6 @@ pub mod find;
 pub mod graph;
 pub mod incidents;
 mod joins;
-mod links;
 pub mod passes;
 pub mod path;
 mod ranges;
