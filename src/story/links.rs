@@ -1,4 +1,4 @@
-//! Which links between members are cut, at any moment and over a time, by what the members recorded.
+//! Which links between members are cut, at a moment or over a time, by what the members recorded.
 //!
 //! Both ends of a link record its cut and its heal (`raft.link`), and each message that they drop
 //! meanwhile (`raft.drop`), from which one that comes late learns of the cut. A process that ends

@@ -130,7 +130,7 @@ fn a_message_of_an_earlier_term_is_about_another_entry() {
     assert_eq!(vec![early + 1], messages(OTHER));
 }
 
-/// Goal: who stood behind an fsync is told of the entries that it wrote.
+/// Goal: an fsync names the requests whose entries it wrote, and not those that came later.
 #[test]
 fn the_entry_of_a_step_is_that_which_the_log_had_when_it_began() {
     let mut script = Script::new();
