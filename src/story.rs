@@ -16,13 +16,14 @@
 //! missing.
 //!
 //! In reading order: [`event`] (one record, decoded), [`intake`] (batches of live members),
-//! [`recording`] (the file), [`order`], [`uncaptured`], [`state`], [`query`].
+//! [`recording`] (the file), [`order`], [`uncaptured`], [`state`], [`links`], [`query`].
 //!
 //! Left out: drawing, which is the player's, and other programs' formats
 //! ([`export`](crate::export)).
 
 pub mod event;
 pub mod intake;
+pub mod links;
 pub mod order;
 pub mod query;
 pub mod recording;

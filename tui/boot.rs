@@ -18,11 +18,14 @@
 
 use std::{io, io::Write as _, path::PathBuf, process::ExitCode};
 
-use glass_etcd::story::{
-    Recording,
-    order::{Order, point},
-    query::Story,
-    state::States,
+use glass_etcd::{
+    story::{
+        Recording,
+        order::{Order, point},
+        query::Story,
+        state::States,
+    },
+    trace::Stage,
 };
 
 use crate::{
@@ -83,7 +86,8 @@ fn try_run(args: &Args) -> io::Result<()> {
     let say = |line: &str| drop(writeln!(io::stdout().lock(), "{line}"));
     say(&disk::said(&disks));
     let scratch = scratch::make(&args.place, &disks).map_err(io::Error::other)?;
-    outlook::outlook(&scratch.members).iter().for_each(|line| say(line));
+    let outlook = outlook::told(&scratch.members, &scratch.open, wanted.as_ref());
+    outlook.iter().for_each(|line| say(line));
     let trial = Trial::start(scratch, wanted)?;
     let told = runtime.block_on(trial.watch());
     told.iter().for_each(|line| say(line));
@@ -99,7 +103,8 @@ pub(crate) fn perform(place: &crate::Cluster, moment: &disk::Trial) -> Vec<Strin
     let tried = || -> io::Result<Vec<String>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let scratch = scratch::make(place, &moment.disks).map_err(io::Error::other)?;
-        let mut told = outlook::outlook(&scratch.members);
+        let wanted = moment.wanted.as_ref();
+        let mut told = outlook::told(&scratch.members, &scratch.open, wanted);
         let trial = Trial::start(scratch, moment.wanted)?;
         told.extend(runtime.block_on(trial.watch()));
         Ok(told)
@@ -138,11 +143,21 @@ fn found(
             let number = u64::from_str_radix(id, 16).map_err(|_| format!("{id} is no id"))?;
             let story = Story::of(recording, &order, number);
             let story = story.ok_or_else(|| format!("the recording has no request {id}"))?;
-            let wanted = story.entry.and_then(|entry| Wanted::of(recording, number, entry.1));
-            Some(wanted.ok_or_else(|| format!("{id} wrote nothing"))?)
+            let entry = story.entry.ok_or_else(|| without_entry(recording, &story))?;
+            Some(Wanted::of(recording, number, entry))
         }
     };
     Ok((disks, wanted))
+}
+
+/// Why a request has no entry to look for.
+fn without_entry(recording: &Recording, story: &Story) -> String {
+    let mut own = story.steps.iter().map(|step| &recording.events[step.event]);
+    let is_proposed = own.any(|event| event.stage == Stage::RaftPropose && event.id == story.id);
+    match is_proposed {
+        true => format!("no record says which entry {:016x} became", story.id),
+        false => format!("{:016x} proposed nothing, as far as captured", story.id),
+    }
 }
 
 /// The place in the playback order of the moment `MEMBER:BOOT:CLOCK`: of the last event of the

@@ -5,7 +5,7 @@
 //! | what                              | joined by                                        |
 //! |-----------------------------------|--------------------------------------------------|
 //! | `raft.entry`, `apply.entry`, …    | id, on every member                              |
-//! | `wal.write`, `wal.fsync`          | first range on each member that holds the index  |
+//! | `wal.write`, `wal.fsync`          | index and order: that of the entry of this term, on each member |
 //! | `raft.stable`                     | the first whose old and new enclose the index    |
 //! | `raft.send`, `raft.receive`       | id; MsgApp whose entries hold the index; the first MsgAppResp that reaches it; the first message with a commit index that high |
 //! | `raft.progress`, `raft.commit`    | the first whose old and new enclose the index    |
@@ -16,7 +16,8 @@
 //!
 //! An index identifies an entry only while that entry is in a member's log: an entry replaced by a
 //! new leader's has no later steps there, and what is repeated to a new leader is not part of its
-//! story.
+//! story. A message of an earlier term than the entry's is about another entry. Which of two writes
+//! of an index was the entry's, `writes` says.
 //!
 //! Each of these is one step of the story, even if it served other requests as well. A step that
 //! must have happened but is not in the recording is listed as missing: unknown, not absent.
@@ -37,7 +38,6 @@ pub mod find;
 pub mod graph;
 pub mod incidents;
 mod joins;
-mod links;
 mod missing;
 pub mod passes;
 pub mod path;
@@ -50,6 +50,7 @@ pub mod through;
 pub mod usual;
 mod wait;
 mod work;
+mod writes;
 
 pub use stories::Stories;
 
@@ -391,7 +392,7 @@ impl<'a> Finder<'a> {
             let lives = finder.lives(id, (term, index));
             is_lost = joins::is_lost(&lives);
             finder.log(index, &lives);
-            finder.messages(id, index, &lives);
+            finder.messages(id, (term, index), &lives);
             finder.drops((term, index), &lives);
             finder.store(index, &lives);
         }

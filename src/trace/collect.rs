@@ -57,7 +57,7 @@ mod usual;
 mod vitals;
 
 use drain::State;
-use pins::REPORTED_MAX;
+use pins::WAITING_MAX;
 use pulse::Pulse;
 use subscribe::Subscriber;
 pub use subscribe::{Batch, Filter, Subscription, TRACES_PER_SECOND};
@@ -127,7 +127,7 @@ pub struct Collector {
 /// Requests of other threads for the next pass.
 #[derive(Default)]
 struct Left {
-    /// Requests that other members ask to keep, each once; at most [`REPORTED_MAX`].
+    /// Requests that other members ask to keep, each once; at most [`WAITING_MAX`].
     reported: Vec<u64>,
     /// Subscribers that have seen nothing yet; as many as there are streams of observers.
     subscribers: Vec<Subscriber>,
@@ -196,10 +196,10 @@ impl Collector {
 
     /// Keeps a request after all, as far as the rings still hold it: another member asks for it.
     /// The next pass does the work, so the caller does not wait for the drain. At most 30 in 100 ms
-    /// are kept; the rest is left out.
+    /// are searched for; few of the others wait, and the rest is left out.
     pub fn pin_reported(&self, id: u64) {
         let reported = &mut self.lock_left().reported;
-        if !id::kept(id) && reported.len() < REPORTED_MAX && !reported.contains(&id) {
+        if !id::kept(id) && reported.len() < WAITING_MAX && !reported.contains(&id) {
             reported.push(id);
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct Scratch {
     pub(crate) path: PathBuf,
     /// The members in it, and their logs.
     pub(crate) members: Vec<Log>,
+    /// The names of those whose disks may have had more than the records say.
+    pub(crate) open: Vec<String>,
     is_kept: bool,
 }
 
@@ -73,7 +75,9 @@ pub(crate) fn make(place: &crate::Cluster, disks: &[Disk]) -> Result<Scratch, St
     let unique = format!("{PREFIX}{}-{:x}", std::process::id(), clock::wall().as_nanos());
     let path = base.join(unique);
     DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(files)?;
-    let mut scratch = Scratch { path, members: Vec::new(), is_kept: false };
+    let open = disks.iter().filter(|disk| !disk.is_exact).map(|disk| disk.name.clone());
+    let open = open.collect();
+    let mut scratch = Scratch { path, members: Vec::new(), open, is_kept: false };
     let ports = free_ports(2 * disks.len()).map_err(files)?;
     let ports: Vec<(u16, u16)> = ports.chunks(2).map(|pair| (pair[0], pair[1])).collect();
     let urls = disks.iter().zip(&ports).map(|(disk, (_, peer))| (disk.member_id, url(*peer)));

@@ -4,7 +4,7 @@
 //! itself, but nobody may count on that; so here it keeps nothing else.
 
 use glass_etcd::{
-    field, fields,
+    change, field, fields,
     member::moment::Until,
     story::{
         Event, MemberInfo, Recording,
@@ -42,21 +42,46 @@ pub(crate) struct Trial {
 }
 
 /// A write that is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// The index of its entry.
-    pub(crate) index: u64,
-    /// The revision that it made.
-    pub(crate) revision: u64,
+    /// The term and the index of its entry.
+    pub(crate) entry: (u64, u64),
+    /// The revision that it made; `None` if it made none, or that was not captured.
+    pub(crate) revision: Option<u64>,
+    /// The term of the entry that replaced it in some log, if one did: then it never was committed.
+    pub(crate) replaced: Option<u64>,
+    /// Whether a record says that it was committed.
+    pub(crate) is_committed: bool,
 }
 
 impl Wanted {
-    /// The write of the request with this id, whose entry has this index, if it made a revision.
-    pub(crate) fn of(recording: &Recording, id: u64, index: u64) -> Option<Wanted> {
-        let events = recording.events.iter();
-        let own = events.filter(|event| event.id == id && event.stage == Stage::MvccWrite);
-        let revision = own.map(|event| field!(event, MvccWrite, revision_new)).max()?;
-        Some(Wanted { index, revision })
+    /// The write of the request with this id, whose entry has this term and index.
+    pub(crate) fn of(recording: &Recording, id: u64, entry: (u64, u64)) -> Wanted {
+        let mut wanted = Wanted { entry, ..Wanted::default() };
+        for event in &recording.events {
+            match event.stage {
+                Stage::MvccWrite if event.id == id => {
+                    let [old, new] = change!(event, MvccWrite, revision);
+                    wanted.revision = wanted.revision.max((old < new).then_some(new));
+                }
+                Stage::RaftEntry | Stage::ApplyEntry => {
+                    let [term, index] = fields!(event, RaftEntry | ApplyEntry: term, index);
+                    wanted.is_committed |=
+                        event.stage == Stage::ApplyEntry && (term, index) == entry;
+                    if index == entry.1 && entry.0 < term {
+                        let known = wanted.replaced.unwrap_or(term);
+                        wanted.replaced = Some(known.min(term));
+                    }
+                }
+                // Its leader commits no other entry at this index in this term.
+                Stage::RaftCommit => {
+                    let [term, commit] = fields!(event, RaftCommit: term, commit_new);
+                    wanted.is_committed |= term == entry.0 && entry.1 <= commit;
+                }
+                _ => (),
+            }
+        }
+        wanted
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A member's clock counts every step, so containment is exact and needs no times. A step without
 //! an enclosing one (on another member, or after the answer) is a child of the request's first
-//! step, if that is exported with it.
+//! step, if that is exported with it. What precedes the first step on its member has no parent.
 //!
 //! Invariant: no parent is named that nobody exports. A member that exports alone does not know
 //! whether others export too, so it only links to their steps ([`Above::Elsewhere`]). While it
@@ -98,6 +98,9 @@ fn nest(
         let event = &recording.events[*at];
         (event.clock, Reverse(end(event)))
     });
+    let is_first = |event: &Event| ids.place(event).span == root_span(event.id);
+    let first = steps.iter().map(|at| &recording.events[*at]).find(|event| is_first(event));
+    let begins = first.map_or(0, |event| event.clock);
     let mut open: Vec<(u64, u64)> = Vec::new();
     for at in steps.iter() {
         let event = &recording.events[*at];
@@ -106,15 +109,18 @@ fn nest(
             .iter()
             .rev()
             .find(|(around, _)| end(event) <= *around || event.kind == Kind::Begin);
-        let own = ids.place(event).span;
-        let parent = around.map_or(root, |(_, span)| Above::Parent(*span));
-        let is_first = own == root_span(event.id);
-        parents[*at] = if is_first { Above::Nothing } else { parent };
+        parents[*at] = match around {
+            // Its checks come before the proposal that a member makes by itself.
+            None if event.clock < begins => Above::Nothing,
+            _ if is_first(event) => Above::Nothing,
+            None => root,
+            Some((_, span)) => Above::Parent(*span),
+        };
         let has_ended = ended.contains(&(event.clock, event.stage));
         // A beginning whose end exists too is counted once; one without an end may be no span.
         let is_left_out = event.kind == Kind::Begin && (has_ended || scope == Scope::Cluster);
         if event.kind != Kind::Mark && !is_left_out {
-            open.push((end(event), own));
+            open.push((end(event), ids.place(event).span));
         }
     }
 }

@@ -302,6 +302,37 @@ fn a_session_s_grant_has_a_link_to_the_call_that_needs_it() {
     assert_eq!(vec![Link { to: session.place, why: "request" }], grant.links);
 }
 
+/// Goal: no child begins before its parent. Method: the request that a lock call makes for itself
+/// is checked and admitted before its first step, which is the proposal.
+#[test]
+fn what_precedes_the_first_step_of_a_request_is_not_its_child() {
+    let mut recording = scene("");
+    let span = |stage, clock: u64, end: u64| {
+        let times = Event {
+            at_ns: 1000 * clock,
+            took_ns: 1000 * (end - clock),
+            ..Event::mark(0, stage, clock)
+        };
+        Event { id: 7, kind: Kind::Span, clock_end: end, ..times }
+    };
+    recording.events = vec![
+        span(Stage::QuotaCheck, 2, 3),
+        span(Stage::Admit, 4, 5),
+        span(Stage::AuthAuthenticate, 6, 7),
+        span(Stage::RaftPropose, 8, 20),
+        span(Stage::ApplyEntry, 10, 12),
+    ];
+    for scope in [Scope::Cluster, Scope::Member] {
+        let spans = exported(&recording, scope);
+        let propose = one(&spans, "raft.propose", "01");
+        for name in ["quota.check", "admit", "auth.authenticate"] {
+            let before = one(&spans, name, "01");
+            assert_eq!((0, propose.place.trace), (before.parent, before.place.trace), "{name}");
+        }
+        assert_eq!(propose.place.span, one(&spans, "apply.entry", "01").parent);
+    }
+}
+
 #[test]
 fn the_callers_trace_is_the_requests_and_alone_a_member_links_the_two() {
     let whole = scene(CONTEXT);

@@ -227,17 +227,17 @@ impl Queue<'_, '_> {
         Behind { event: at, stage: event.stage, overlap_ns: self.overlap_ns(at, time), ids, others }
     }
 
-    /// The requests of these entries on a member, and how many more there are.
-    fn of_entries(&self, member: u8, first: u64, last: u64) -> (Vec<u64>, u64) {
+    /// The requests of the entries that the member of a step had at these indexes when the step
+    /// began, and how many more there are.
+    fn of_entries(&self, step: &Event, first: u64, last: u64) -> (Vec<u64>, u64) {
         if first == 0 || last < first {
             return (Vec::new(), 0);
         }
         let looked_at = first..=last.min(first.saturating_add(ENTRIES_MAX));
         let mut ids = Vec::new();
         for index in looked_at {
-            let events = self.stories.entries(member, index).iter();
             // An entry that belongs to no request is a leader's first one.
-            ids.extend(events.map(|at| self.stories.event(*at).id).next_back());
+            ids.extend(self.stories.entry_at(step, index).map(|at| self.stories.event(at).id));
         }
         let others = (last - first).saturating_add(1).saturating_sub(ids.len() as u64);
         ids.retain(|id| *id != 0);
@@ -265,7 +265,7 @@ impl Queue<'_, '_> {
                 return (behind, false);
             }
             let [first, last] = fields!(event, WalFsync: first, last);
-            behind.push(self.behind(at, time, self.of_entries(waiting.member, first, last)));
+            behind.push(self.behind(at, time, self.of_entries(event, first, last)));
             let before = change!(event, WalFsync, synced)[0];
             if own.from <= time.from {
                 return (behind, false);
@@ -481,8 +481,9 @@ impl Queue<'_, '_> {
         let meanwhile = all.filter(|at| self.overlap_ns(*at, time) != 0);
         let behind: Vec<Behind> = meanwhile
             .map(|at| {
-                let [old, new] = change!(self.stories.event(at), BackendCommit, index);
-                self.behind(at, time, self.of_entries(member, old.saturating_add(1), new))
+                let event = self.stories.event(at);
+                let [old, new] = change!(event, BackendCommit, index);
+                self.behind(at, time, self.of_entries(event, old.saturating_add(1), new))
             })
             .collect();
         let is_unknown = behind.is_empty();
@@ -525,6 +526,6 @@ fn resource(wait: Wait) -> Option<Resource> {
         | Wait::SilentLeader
         | Wait::NoLeader
         | Wait::NotInTime(_)
-        | Wait::Unknown => None,
+        | Wait::Unknown(..) => None,
     }
 }

@@ -7,11 +7,10 @@ use super::{
     address::Address,
     cluster::{Because, Start, StepDown, start_time},
     election::Election,
-    links,
 };
 use crate::{
     field,
-    story::Recording,
+    story::{Recording, links},
     trace::{Kind, record::FLAG_REPLAY, stage::Stage},
 };
 
@@ -174,7 +173,7 @@ impl Finder<'_> {
                 self.picked.extend(own);
             }
             self.log(index, &lives);
-            self.messages(0, index, &lives);
+            self.messages(0, (term, index), &lives);
             // The story ends when each member that took part knows of the commit.
             self.retain_of_time(election);
         }
@@ -185,7 +184,7 @@ impl Finder<'_> {
     fn cuts(&mut self, at: usize) {
         let (recording, order) = (self.stories.recording, self.stories.order);
         let time = order.times[at];
-        let cuts = links::cut(recording, order, (time, time)).into_iter();
+        let cuts = links::cut_during(recording, order, (time, time)).into_iter();
         self.picked.extend(cuts.map(|at| (at, Relation::Election)));
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Finder, Relation};
+use super::{Finder, Relation, ranges::Named};
 use crate::{
     field,
     story::Event,
@@ -25,13 +25,23 @@ pub(super) fn is_lost(lives: &HashMap<u8, Life>) -> bool {
     lives.values().any(|life| life.replaced != usize::MAX)
 }
 
-/// The period, in playback order, in which an index of the log means this entry on a member.
+/// The time in which an index of the log means this entry on a member; ranks are those of the
+/// playback order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Life {
-    /// Rank at which the entry is appended to the member's log; 0 if that was not captured.
-    start: usize,
-    /// Rank at which another entry takes its index: this one was lost.
-    replaced: usize,
+    /// Rank from which the index may mean this entry: its append; if that was not captured, the
+    /// append of the entry before it, or 0.
+    pub(super) start: usize,
+    /// Boot and clock of its append, if that was captured.
+    pub(super) appended: Option<(u16, u64)>,
+    /// Rank of its application; `usize::MAX` if that was not captured.
+    pub(super) applied: usize,
+    /// Whether the log had another entry at the index before.
+    pub(super) is_second: bool,
+    /// Rank at which another entry takes its index: this one was lost. `usize::MAX` if none does.
+    pub(super) replaced: usize,
+    /// Boot and clock of the append of that other entry.
+    pub(super) next: Option<(u16, u64)>,
     /// Rank at which, after the entry was committed and on the member's disk, the member starts
     /// again or changes role, term or leader: a new leader's questions are not about this entry.
     settled: usize,
@@ -46,36 +56,49 @@ impl Finder<'_> {
 
     fn life(&self, member: u8, id: u64, term: u64, index: u64) -> Life {
         let entries = self.stories.entries(member, index);
+        let term_of = |at: &usize| field!(self.event(*at), RaftEntry | ApplyEntry, term);
         // A request that is proposed again may come to the same index, in a later term.
-        let is_own = |at: &usize| {
-            let event = self.event(*at);
-            event.id == id && field!(event, RaftEntry | ApplyEntry, term) == term
+        let own = |stage: Stage| {
+            entries.iter().position(|at| {
+                let event = self.event(*at);
+                event.stage == stage && event.id == id && term_of(at) == term
+            })
         };
-        let own = entries.iter().position(is_own);
-        let is_other = |at: &&usize| {
-            let other = field!(self.event(**at), RaftEntry | ApplyEntry, term);
-            // Without a record of this entry, it may have replaced an older one unseen.
-            if own.is_some() { other != term } else { term < other }
+        let (append, apply) = (own(Stage::RaftEntry), own(Stage::ApplyEntry));
+        let moment = |at: &usize| (self.event(*at).boot, self.event(*at).clock);
+        let known = append.or(apply);
+        let (earlier, later) = entries.split_at(known.unwrap_or_else(|| {
+            // Without a record of this entry, its term says where it would be.
+            entries.partition_point(|at| term_of(at) <= term)
+        }));
+        let before = earlier.iter().rfind(|at| term_of(at) != term);
+        let next = later.iter().find(|at| term_of(at) != term);
+        // If nothing but a later entry is known there, an older one may have been there as well.
+        let unseen = next.filter(|_| known.is_none());
+        let start = append.map(|own| &entries[own]).or(unseen).or(before);
+        let start = start.map_or(0, |at| self.rank(*at));
+        let life = Life {
+            start,
+            appended: append.map(|own| moment(&entries[own])),
+            applied: apply.map_or(usize::MAX, |own| self.rank(entries[own])),
+            is_second: before.is_some() || self.stories.cuts(member, (term, index)),
+            replaced: next.map_or(usize::MAX, |at| self.rank(*at)),
+            next: next.map(moment),
+            settled: usize::MAX,
         };
-        let replaced = match entries[own.unwrap_or(0)..].iter().find(is_other) {
-            Some(_) if own.is_none() => 0,
-            at => at.map_or(usize::MAX, |at| self.rank(*at)),
-        };
-        let start = own.map_or(0, |at| self.rank(entries[at]));
-        Life { start, replaced, settled: self.settled(member, index, start) }
+        Life { settled: self.settled(member, index, &life), ..life }
     }
 
     /// The rank at which the member turned to other work, after the entry was committed and on its
     /// disk.
-    fn settled(&self, member: u8, index: u64, start: usize) -> usize {
-        let first = |stage, start: usize, is_meant: &dyn Fn(&Event) -> bool| {
-            let all = self.covered(member, stage).filter_map(|(_, ranges)| {
-                ranges.first(start..usize::MAX, index, |named| is_meant(self.event(named.event)))
-            });
-            all.map(|named| named.rank).min()
-        };
-        let committed = first(Stage::RaftCommit, 0, &|_| true);
-        let synced = first(Stage::WalFsync, start, &|event| event.kind == Kind::Span);
+    fn settled(&self, member: u8, index: u64, life: &Life) -> usize {
+        let commits = self.covered(member, Stage::RaftCommit);
+        let commits =
+            commits.filter_map(|(_, ranges)| ranges.first(0..usize::MAX, index, |_| true));
+        let committed = commits.map(|named| named.rank).min();
+        let fsyncs = self.covered(member, Stage::WalFsync);
+        let fsyncs = fsyncs.filter_map(|(_, ranges)| self.write_of(ranges, index, life));
+        let synced = fsyncs.map(|named| named.rank).min();
         let Some((committed, synced)) = committed.zip(synced) else { return usize::MAX };
         let breaks = &self.stories.breaks[&member];
         let next = breaks.partition_point(|rank| *rank <= committed.max(synced));
@@ -132,8 +155,11 @@ impl Finder<'_> {
                     _ => life.start..life.replaced,
                 };
                 for (_, ranges) in self.covered(*member, stage) {
-                    let is_end = |at: usize| self.event(at).kind != Kind::Begin;
-                    let first = ranges.first(span.clone(), index, |named| is_end(named.event));
+                    let is_end = |named: &Named| self.event(named.event).kind != Kind::Begin;
+                    let first = match stage {
+                        Stage::WalWrite | Stage::WalFsync => self.write_of(ranges, index, life),
+                        _ => ranges.first(span.clone(), index, is_end),
+                    };
                     let Some(named) = first else { continue };
                     picked.push(named.event);
                     picked.extend(self.stories.begins(self.event(named.event)));
@@ -144,7 +170,12 @@ impl Finder<'_> {
     }
 
     /// Adds the messages that carried the entry, acknowledged it, or carried its commit index.
-    pub(super) fn messages(&mut self, id: u64, index: u64, lives: &HashMap<u8, Life>) {
+    pub(super) fn messages(
+        &mut self,
+        id: u64,
+        (term, index): (u64, u64),
+        lives: &HashMap<u8, Life>,
+    ) {
         let proposer = self.proposer(id);
         let learned = self.learned();
         let mut ends: HashSet<(Part, u8, u64)> = HashSet::new();
@@ -157,9 +188,15 @@ impl Finder<'_> {
                     (Part::Proposes, _) => continue,
                     _ => 0..self.end_of_time((stage, *part, *member, *peer), lives, &learned),
                 };
-                // A MsgProp with one entry has the id of its request.
-                let is_own =
-                    |at: usize| *part != Part::Proposes || [0, id].contains(&self.event(at).id);
+                let is_own = |at: usize| match part {
+                    // A MsgProp with one entry has the id of its request.
+                    Part::Proposes => [0, id].contains(&self.event(at).id),
+                    // In an earlier term the index meant another entry. 0: that is not recorded.
+                    _ => match field!(self.event(at), RaftSend | RaftReceive, term) {
+                        0 => true,
+                        of_message => term <= of_message,
+                    },
+                };
                 let first = ranges.first(ranks, index, |named| is_own(named.event));
                 firsts.extend(first.map(|named| (named.rank, *part, named.event)));
             }

@@ -291,7 +291,7 @@ impl Chain<'_> {
             member: to.member,
             wait: match self.is_broken {
                 _ if gave_up_first => Wait::NotInTime(self.awaited),
-                true => Wait::Unknown,
+                true => Wait::Unknown(self.point(self.from), self.point(edge)),
                 false => name,
             },
             ns: u64::try_from(time - self.now).unwrap_or(0),

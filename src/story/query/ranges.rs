@@ -11,7 +11,7 @@
 //! all the ranges that a member ever named. Invariant: the result equals that of a linear search,
 //! even if the ranges are in no order at all.
 
-use std::ops::RangeInclusive;
+use std::{iter::successors, ops::RangeInclusive};
 
 /// A range of numbers in an event.
 #[derive(Clone, Debug)]
@@ -83,6 +83,17 @@ impl Ranges {
             todo.push((2 * node, first, half));
         }
         None
+    }
+
+    /// All that [`Ranges::first`] would find, one after the other.
+    pub(super) fn all(
+        &self,
+        ranks: std::ops::Range<usize>,
+        number: u64,
+        is_meant: impl Fn(&Named) -> bool + Copy,
+    ) -> impl Iterator<Item = &Named> {
+        let first = self.first(ranks.clone(), number, is_meant);
+        successors(first, move |last| self.first(last.rank + 1..ranks.end, number, is_meant))
     }
 }
 

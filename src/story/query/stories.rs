@@ -50,6 +50,8 @@ pub struct Stories<'a> {
     by_id: HashMap<u64, Vec<usize>>,
     /// Positions at which an index of the log got an entry, or that entry was applied, by member.
     entries: HashMap<(u8, u64), Vec<usize>>,
+    /// What a new leader's entries replaced in members' logs, by member and the leader's term.
+    cuts: HashMap<(u8, u64), Vec<RangeInclusive<u64>>>,
     /// For each member with events, the ranks at which it started again, or changed its role.
     pub(super) breaks: BTreeMap<u8, Vec<usize>>,
     /// Beginnings of spans that belong to no request, by member, stage, boot and clock.
@@ -149,6 +151,7 @@ impl<'a> Stories<'a> {
             rank: vec![usize::MAX; recording.events.len()],
             by_id: HashMap::new(),
             entries: HashMap::new(),
+            cuts: HashMap::new(),
             breaks: BTreeMap::new(),
             begins: HashMap::new(),
             covered: BTreeMap::new(),
@@ -300,6 +303,11 @@ impl<'a> Stories<'a> {
                 let index = field!(event, RaftEntry | ApplyEntry, index);
                 self.entries.entry((member, index)).or_default().push(*at);
             }
+            if stage == Stage::LogTruncate {
+                let [old, new] = change!(event, LogTruncate, last);
+                let term = field!(event, LogTruncate, term);
+                self.cuts.entry((member, term)).or_default().push(after([new, old]));
+            }
             let is_begin = event.kind == Kind::Begin;
             let named = |range| Named { rank, event: *at, range };
             if let Some(range) = covers(event) {
@@ -387,6 +395,22 @@ impl<'a> Stories<'a> {
     /// Positions of a member's entries with an index, and of their applications.
     pub(super) fn entries(&self, member: u8, index: u64) -> &[usize] {
         self.entries.get(&(member, index)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether an entry, by term and index, replaced another in a member's log.
+    pub(super) fn cuts(&self, member: u8, (term, index): (u64, u64)) -> bool {
+        let cuts = self.cuts.get(&(member, term));
+        cuts.is_some_and(|cuts| cuts.iter().any(|cut| cut.contains(&index)))
+    }
+
+    /// Position of the record with which a member got the entry that it had at this index when a
+    /// step of it began.
+    pub(super) fn entry_at(&self, step: &Event, index: u64) -> Option<usize> {
+        let is_before = |at: &&usize| {
+            let event = self.event(**at);
+            (event.boot, event.clock) < (step.boot, step.clock)
+        };
+        self.entries(step.member, index).iter().rfind(is_before).copied()
     }
 
     /// Positions of the beginnings of the span that ends with this event.

@@ -7,6 +7,7 @@ mod ended;
 mod hops;
 mod hours;
 mod leaders;
+mod replaced;
 mod slow;
 mod stories;
 mod words;

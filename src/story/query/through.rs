@@ -27,11 +27,10 @@ use super::{
     Story,
     address::Address,
     cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, start_time},
-    links,
 };
 use crate::{
-    field, fields,
-    story::{Event, Recording, order::Order},
+    fields,
+    story::{Event, Recording, links, order::Order},
     trace::{Kind, stage::Stage},
 };
 
@@ -376,9 +375,9 @@ fn fate(recording: &Recording, order: &Order, cluster: &Cluster, gap: &Leaderles
 fn cut(recording: &Recording, order: &Order, time: (i128, i128)) -> Vec<(u8, u64)> {
     let id = |place: u8| recording.members.get(usize::from(place)).map(|known| known.member_id);
     let mut cut: Vec<(u8, u64)> = Vec::new();
-    for at in links::cut(recording, order, time) {
+    for at in links::cut_during(recording, order, time) {
         let event = &recording.events[at];
-        let (one, other) = (event.member, field!(event, RaftLink, peer));
+        let (one, other) = (event.member, links::peer(event));
         let is_same = |known: &(u8, u64)| {
             *known == (one, other) || (id(known.0), Some(known.1)) == (Some(other), id(one))
         };

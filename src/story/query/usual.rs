@@ -214,7 +214,7 @@ pub fn of_piece(recording: &Recording, usuals: &Usuals, segment: &Segment) -> Op
         | Wait::SilentLeader
         | Wait::NoLeader
         | Wait::NotInTime(_)
-        | Wait::Unknown => None,
+        | Wait::Unknown(..) => None,
     }
 }
 

@@ -26,8 +26,8 @@ pub enum Wait {
     NoLeader,
     /// What had not come when the request gave up, as far as captured.
     NotInTime(Awaited),
-    /// The recording lacks the records of this time.
-    Unknown,
+    /// The recording lacks steps between these points.
+    Unknown(Point, Point),
 }
 
 /// What a request waits for that does not come in time.
@@ -161,7 +161,7 @@ impl fmt::Display for Wait {
             Wait::SilentLeader => out.write_str("silent leader"),
             Wait::NoLeader => out.write_str("no leader"),
             Wait::NotInTime(what) => write!(out, "not in time: {what}"),
-            Wait::Unknown => out.write_str("not captured"),
+            Wait::Unknown(from, to) => write!(out, "not captured, {from} to {to}"),
         }
     }
 }

@@ -40,6 +40,8 @@ use crate::{
 const AT_HAND: usize = 32;
 /// The most steps that are kept because one kept step stood behind them.
 const BEFORE_MAX: usize = 4;
+/// Of how many steps it is known that their requests were recorded.
+const NAMED_MAX: usize = 1024;
 /// The most kept entries whose times are known.
 const ENTRIES_MAX: usize = 1024;
 /// How many requests a step is kept with.
@@ -83,6 +85,8 @@ pub(super) struct Before {
 pub(super) struct Ahead {
     steps: BTreeMap<Stage, VecDeque<Known>>,
     entries: BTreeMap<u64, Since>,
+    /// The clocks at which the newest steps began whose requests were recorded.
+    named: VecDeque<u64>,
 }
 
 impl Ahead {
@@ -107,6 +111,19 @@ impl Ahead {
         if ENTRIES_MAX < self.entries.len() {
             self.entries.pop_first();
         }
+    }
+
+    /// Notes that the requests of a step are recorded. Whether they had not been: a late search and
+    /// the pass that hands over what it found may both come to the same step.
+    pub(super) fn is_first_naming(&mut self, step: &Record) -> bool {
+        let is_first = !self.named.contains(&step.clock());
+        if is_first {
+            self.named.push_back(step.clock());
+        }
+        if NAMED_MAX < self.named.len() {
+            self.named.pop_front();
+        }
+        is_first
     }
 
     /// Takes in a step, and returns those before it that are to be kept with it. Must be called for

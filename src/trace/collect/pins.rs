@@ -8,6 +8,8 @@
 //! A member reports what it pins to the others, because a slow put is slow on all of them. It does
 //! not pass on what others have reported: the member that found a request has informed all.
 
+use std::collections::VecDeque;
+
 use crate::{
     field,
     trace::{
@@ -22,8 +24,11 @@ use crate::{
 const HELD_NS: u64 = 2_000_000_000;
 /// The most requests found here that are pinned at one search of the rings.
 const FRESH_MAX: usize = 10;
-/// The most requests reported by other members that are pinned at one search of the rings.
-pub(super) const REPORTED_MAX: usize = 30;
+/// The most requests reported by other members that one search of the rings looks for.
+const REPORTED_MAX: usize = 30;
+/// The most requests reported by other members that wait for a search. Under load searches come
+/// late, and the reports of several come together: whole lists of requests would be left out.
+pub(super) const WAITING_MAX: usize = 8 * REPORTED_MAX;
 /// After this many nanoseconds in flight, the end of a request must have been lost.
 const FORGOTTEN_NS: u64 = 60_000_000_000;
 /// Requests in flight, and those that were pinned.
@@ -37,8 +42,8 @@ pub(super) struct Pins {
     pinned: IdMap<u64>,
     /// Found here and pinned since the last search of the rings.
     fresh: Vec<u64>,
-    /// Reported by other members and pinned since then.
-    reported: Vec<u64>,
+    /// Reported by other members and pinned, and not searched for yet; the oldest first.
+    reported: VecDeque<u64>,
 }
 
 /// The requests to search the rings for.
@@ -54,7 +59,7 @@ impl Pins {
     /// No pins; `slow_ns` is the duration from which a request is slow.
     pub(super) fn new(slow_ns: u64) -> Pins {
         let (in_flight, pinned) = (IdMap::default(), IdMap::default());
-        Pins { slow_ns, in_flight, pinned, fresh: Vec::new(), reported: Vec::new() }
+        Pins { slow_ns, in_flight, pinned, fresh: Vec::new(), reported: VecDeque::new() }
     }
 
     /// Whether the steps of this request are wanted.
@@ -110,8 +115,8 @@ impl Pins {
         if id::kept(id) {
             return;
         }
-        if self.reported.len() < REPORTED_MAX && self.hold(id, now_ns) {
-            self.reported.push(id);
+        if self.reported.len() < WAITING_MAX && self.hold(id, now_ns) {
+            self.reported.push_back(id);
         }
     }
 
@@ -146,7 +151,9 @@ impl Pins {
             }
             is_held
         });
-        Due { found: std::mem::take(&mut self.fresh), reported: std::mem::take(&mut self.reported) }
+        let reported = self.reported.len().min(REPORTED_MAX);
+        let reported = self.reported.drain(..reported).collect();
+        Due { found: std::mem::take(&mut self.fresh), reported }
     }
 }
 
@@ -216,11 +223,31 @@ mod tests {
     #[test]
     fn a_pin_of_another_member_is_kept_and_not_passed_on() {
         let mut pins = Pins::new(100 * MS);
-        (1..1000).for_each(|id| pins.pin_reported(id, 1000 * MS));
+        pins.pin_reported(5, 1000 * MS);
         let due = pins.due(1000 * MS);
-        assert_eq!((0, REPORTED_MAX), (due.found.len(), due.reported.len()));
-        assert!(pins.contains(due.reported[0]));
-        pins.pin(due.reported[0], 1001 * MS);
+        assert_eq!((vec![], vec![5]), (due.found, due.reported));
+        assert!(pins.contains(5));
+        pins.pin(5, 1001 * MS);
         assert_eq!(Due::default(), pins.due(1001 * MS), "it is pinned already");
+    }
+
+    /// Goal: a request is kept on all members or on the one that serves it alone only if there are
+    /// far too many. Method: the reports of two members for three searches come before one search.
+    #[test]
+    fn reports_that_come_together_are_searched_for_in_turn() {
+        let mut pins = Pins::new(100 * MS);
+        let all: Vec<u64> = (1..=6 * FRESH_MAX as u64).collect();
+        all.iter().for_each(|id| pins.pin_reported(*id, 1000 * MS));
+        assert!(all.iter().all(|id| pins.contains(*id)));
+        let searches = [1000, 1100, 1200].map(|at| pins.due(at * MS).reported);
+        assert!(searches.iter().all(|due| due.len() <= REPORTED_MAX));
+        assert_eq!(all, searches.concat());
+    }
+
+    #[test]
+    fn far_too_many_reports_are_left_out() {
+        let mut pins = Pins::new(100 * MS);
+        (1..1000).for_each(|id| pins.pin_reported(id, 1000 * MS));
+        assert_eq!(WAITING_MAX, pins.pinned.len());
     }
 }

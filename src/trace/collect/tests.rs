@@ -174,8 +174,7 @@ fn a_request_that_fails_is_kept_with_the_fsync_that_it_stood_behind() {
         .filter(|record| field!(record, Shared, step) == before.clock())
         .map(|record| field!(record, Shared, first))
         .collect();
-    let is_other = |id: &u64| *id == other;
-    assert!(!shared.is_empty() && shared.iter().all(is_other), "whom it was for: {shared:?}");
+    assert_eq!([other], shared[..], "whom it was for, once");
     drop(stop);
     raft.join().unwrap();
 }
@@ -338,7 +337,7 @@ fn requests_of_peers_and_observers_wait_for_the_next_pass() {
         drop(armed);
         collector.subscribe(Filter::default())
     };
-    assert_eq!(REPORTED_MAX, collector.left.lock().unwrap().reported.len());
+    assert_eq!(WAITING_MAX, collector.left.lock().unwrap().reported.len());
     settle(&collector);
     let records = received(&mut subscription);
     assert_eq!(vec![(Stage::RpcValidate, Kind::Span)], stages_of(&records, reported));

@@ -73,7 +73,7 @@ impl State {
         let mut said = vec![disk::said(&disks)];
         let wanted = steps.and_then(|steps| {
             let Subject::Request(id) = steps.subject else { return None };
-            Wanted::of(recording, id, steps.log.as_ref()?.entry.1)
+            Some(Wanted::of(recording, id, steps.log.as_ref()?.entry))
         });
         if let Some(steps) = steps.filter(|steps| steps.log.is_some()) {
             said.extend(lens::durable(steps, &self.lanes).into_iter().next().map(|l| l.join(". ")));

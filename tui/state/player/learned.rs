@@ -30,7 +30,7 @@ pub(super) struct Learned {
 impl Learned {
     /// Learns from the next event.
     pub(super) fn learn(&mut self, recording: &Recording, event: &Event) {
-        self.links.learn(event, watermarks::wall(recording, event));
+        self.links.learn(event, i128::from(watermarks::wall(recording, event)));
         self.marks.resize_with(recording.members.len(), Watermarks::default);
         let Some(marks) = self.marks.get_mut(usize::from(event.member)) else { return };
         marks.learn(event, watermarks::wall(recording, event));

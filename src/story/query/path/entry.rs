@@ -17,8 +17,15 @@ impl Chain<'_> {
         if inbox.is_some() || !self.is_brief {
             self.step(inbox);
         }
-        match (graph.quorum.leader, story.entry) {
-            (Some(leader), Some((_, index))) => self.replicate(serving, leader, index, graph),
+        let appended = || steps.all(Stage::RaftEntry).next();
+        match (graph.quorum.leader, story.entry, appended()) {
+            (Some(leader), Some((_, index)), _) => self.replicate(serving, leader, index, graph),
+            // Nobody counts acknowledgements of an entry that was replaced, but it had its place.
+            (None, _, Some(entry)) if story.is_lost => {
+                self.effect(Some(entry));
+                self.awaits(Awaited::Quorum);
+                self.until(None);
+            }
             _ => self.until(None),
         }
         self.awaits(Awaited::Apply);

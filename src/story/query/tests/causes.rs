@@ -164,7 +164,7 @@ fn the_path_of_a_get_goes_over_the_round() {
     ];
     assert_eq!(expected, words(&recording, &path)[..]);
     let path = causes(&recording, LEADER_GET).1.unwrap();
-    assert!(path.iter().all(|segment| segment.wait != Wait::Unknown));
+    assert!(path.iter().all(|segment| !matches!(segment.wait, Wait::Unknown(..))));
 }
 
 /// The pieces have no gap, and durations within one member are exact.
@@ -186,7 +186,7 @@ fn the_pieces_of_a_path_sum_to_the_rpcs_duration() {
         let (graph, path) = causes(&recording, id);
         let path = path.unwrap();
         assert_is_whole(&recording, &graph, &path);
-        let is_known = |segment: &Segment| segment.wait != Wait::Unknown;
+        let is_known = |segment: &Segment| !matches!(segment.wait, Wait::Unknown(..));
         assert!(path.iter().all(is_known), "{id:016x}: {:?}", words(&recording, &path));
     }
 }
@@ -223,7 +223,7 @@ fn without_the_leaders_records_the_quorum_is_unknown_and_not_guessed() {
         "start of rpc to start of raft.propose",
         "start of raft.propose to hand-over to raft",
         "hand-over to raft",
-        "not captured",
+        "not captured, raft.inbox to hand-over to apply",
         "hand-over to apply",
         "apply.entry",
         "end of apply.entry to end of raft.propose",
@@ -248,7 +248,7 @@ fn a_request_that_gave_up_has_waited_in_vain_and_one_that_was_answered_has_not()
     for (result, flags, expected) in [
         (14, FLAG_ERROR, "not in time: a place in a leader's log"),
         (1, FLAG_CANCELLED, "not in time: a place in a leader's log"),
-        (0, 0, "not captured"),
+        (0, 0, "not captured, raft.inbox to end of raft.propose"),
     ] {
         let mut recording = recorded();
         let before = [Stage::Rpc, Stage::RpcValidate, Stage::RaftPropose, Stage::RaftInbox];

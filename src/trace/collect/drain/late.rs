@@ -131,10 +131,10 @@ impl State {
         }
     }
 
-    /// Records the first requests that a step was for, unless they are kept anyway.
+    /// Records the first requests that a step was for, once, unless they are kept anyway.
     fn name_shared(&mut self, step: &Record, now_ns: u64) {
         let ids = ahead::ids(self.readers.iter().map(|reader| &*reader.ring), step);
-        if ids.iter().all(|id| *id == 0 || id::kept(*id)) {
+        if ids.iter().all(|id| *id == 0 || id::kept(*id)) || !self.ahead.is_first_naming(step) {
             return;
         }
         let id = |at: usize| ids.get(at).copied().unwrap_or(0);
