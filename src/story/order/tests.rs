@@ -243,7 +243,8 @@ fn a_start_without_messages_has_the_clock_of_the_start_before() {
     assert_eq!(own + of(1), *order.times.last().unwrap());
 }
 
-/// Goal: by clocks that are known already every event keeps its time, whatever later messages say.
+/// Goal: by clocks that are known already every event keeps its time, although later messages
+/// say something else.
 #[test]
 fn times_stay_when_the_clocks_are_kept() {
     let mut random = Random::new(7);

@@ -41,7 +41,7 @@ pub enum Fate {
     SteppedDown(Because),
     /// Its process stood still when it was missed.
     StoodStill,
-    /// Its links to so many members were cut that it could not reach a majority.
+    /// Its links were cut, and those that were left did not reach a majority.
     CutOff,
     /// No other member heard of it any more.
     FellSilent,
