@@ -158,6 +158,8 @@ pub(crate) struct Step {
 pub(crate) struct Unknown {
     /// Position of the member's column.
     pub(crate) lane: usize,
+    /// Its position in the recording; `None` for a member that sent no records.
+    pub(crate) place: Option<u8>,
     /// The missing steps; empty if the member sent no records at all.
     pub(crate) stages: Vec<Stage>,
 }
@@ -456,7 +458,8 @@ fn unknown(story: &query::Story, lanes: &[Lane]) -> Vec<Unknown> {
             stages.entry(lane).or_default();
         }
     }
-    stages.into_iter().map(|(lane, stages)| Unknown { lane, stages }).collect()
+    let unknown = |(lane, stages): (usize, _)| Unknown { lane, place: lanes[lane].place, stages };
+    stages.into_iter().map(unknown).collect()
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::{
 mod console;
 mod felt;
 mod manners;
+mod newcomer;
 mod panes;
 mod quiz;
 mod reads;
@@ -261,7 +262,7 @@ fn unknown_steps_are_below_the_last_row() {
     let screen = screen(&state, SIZES[0], UNICODE).to_string();
     let unknown: Vec<&str> = screen
         .lines()
-        .filter(|line| line.contains(" unknown: no record of backend.commit"))
+        .filter(|line| line.contains(" unknown, perhaps not yet: backend.commit"))
         .collect();
     assert_eq!(unknown.len(), 2, "{screen}");
     assert!(screen.contains(" unknown: it sent no records"), "{screen}");
