@@ -7,6 +7,7 @@ use glass_etcd::trace::Grain;
 use crate::{
     state::{
         Action, Screen, State,
+        console::Key,
         page::Text as Page,
         steps::Direction::{Back, Forward},
         steps::Relative,
@@ -43,6 +44,9 @@ pub(crate) enum Effect {
     WithCharacter(fn(char) -> Action),
 }
 
+/// Why a key that shows another moment does nothing.
+const IS_NOW: &str = "no story is open: this is now";
+
 /// Whether a key has an effect now; if not, why.
 pub(crate) type Now = Result<(), &'static str>;
 
@@ -66,12 +70,14 @@ pub(crate) struct Binding {
 }
 
 mod own;
+mod pages;
 mod panes;
 
 use Press::{Char, Code, Ctrl, Digit, Text};
 
 const HOME: &[Screen] = &[Screen::Cluster];
-const MOMENT: &[Screen] = &[Screen::Moment];
+/// What shows a moment, which is that of a step or now.
+const MOMENTS: &[Screen] = &[Screen::Moment, panes::LOG, panes::TREE, panes::WAITS, panes::LINES];
 const CLUSTER: &[Screen] = &[Screen::Cluster, Screen::Moment];
 /// Where a moment is looked at.
 const PAST: &[Screen] = &[Screen::Cluster, Screen::Moment, Screen::Steps];
@@ -83,9 +89,9 @@ const REQUESTS: &[Screen] = &[Screen::Cluster, Screen::List];
 const STEPS: &[Screen] = &[Screen::Steps];
 const PROMPT: &[Screen] = &[Screen::Prompt];
 const FIND: &[Screen] = &[Screen::Find];
+/// Where a search is typed.
+const SEARCH: &[Screen] = &[Screen::Find, Screen::Seek];
 const STORY: &[Screen] = &[Screen::Steps, Screen::Why, Screen::Reading];
-const READING: &[Screen] = &[Screen::Reading];
-const COMPARED: &[Screen] = &[Screen::Compared];
 /// The screens of the cluster and of the stories.
 const STORIES: [Screen; 6] =
     [Screen::Cluster, Screen::Moment, Screen::List, Screen::Steps, Screen::Why, Screen::Reading];
@@ -127,17 +133,20 @@ const KEYS: &[Binding] = &[
         &[Code(KeyCode::Right), Char('l')],
         "→ l",
         ("next step; of now, member", "next"),
-        MOMENT,
+        MOMENTS,
         Action::Along(Forward),
     ),
     row(
         &[Code(KeyCode::Left), Char('h')],
         "← h",
         ("step, or member, before", "prev"),
-        MOMENT,
+        MOMENTS,
         Action::Along(Back),
     ),
-    row(&[Char('f')], "f", ("now, or the step looked at", "now"), MOMENT, Action::ToggleNow),
+    row(&[Char('f')], "f", ("now, instead of the step", "now"), MOMENTS, Action::ToggleNow)
+        .when(shows_a_step),
+    row(&[Char('f')], "f", ("back to the step", "the step"), MOMENTS, Action::ToggleNow)
+        .when(hides_a_step),
     row(
         &[Code(KeyCode::Enter), Char('R')],
         "Enter R",
@@ -242,45 +251,9 @@ const KEYS: &[Binding] = &[
     row(&[Char('x')], "x", ("the next question (lens)", "lens"), STEPS, Action::NextLens)
         .when(has_steps),
     row(&[Char('B')], "B", ("boot this moment", "boot"), PAST, Action::Boot).when(can_boot),
-    row(
-        &[Code(KeyCode::Up), Char('k')],
-        "↑ k",
-        ("the request before", "up"),
-        LIST,
-        Action::Choose(-1),
-    )
-    .when(has_requests),
-    row(
-        &[Code(KeyCode::Down), Char('j')],
-        "↓ j",
-        ("the request after", "down"),
-        LIST,
-        Action::Choose(1),
-    )
-    .when(has_requests),
     row(&[Code(KeyCode::Enter)], "Enter", ("open it, step by step", "open"), LIST, Action::Open)
         .when(has_requests),
     row(&[Char('f')], "f", ("follow the newest, or stop", "follow"), LIST, Action::ToggleFollow)
-        .when(has_requests),
-    row(
-        &[Char('g'), Code(KeyCode::Home)],
-        "g",
-        ("the oldest request", "oldest"),
-        LIST,
-        Action::ChooseFirst,
-    )
-    .when(has_requests),
-    row(
-        &[Char('G'), Code(KeyCode::End)],
-        "G",
-        ("the newest request", "newest"),
-        LIST,
-        Action::ChooseLast,
-    )
-    .when(has_requests),
-    row(&[Code(KeyCode::PageUp)], "PgUp", ("ten requests up", ""), LIST, Action::Choose(-10))
-        .when(has_requests),
-    row(&[Code(KeyCode::PageDown)], "PgDn", ("ten requests down", ""), LIST, Action::Choose(10))
         .when(has_requests),
     row(&[Char('s')], "s", ("slowest first, or by time", "sort"), LIST, Action::Sort)
         .when(has_requests),
@@ -296,10 +269,10 @@ const KEYS: &[Binding] = &[
         &[Code(KeyCode::Backspace)],
         "Backspace",
         ("take back a character", "erase"),
-        FIND,
+        SEARCH,
         Action::Erase,
     ),
-    row(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), FIND, Action::Back),
+    row(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), SEARCH, Action::Back),
     row(&[Digit], "0-9", ("the number of the step", "number"), PROMPT, Action::Digit(0))
         .with_digit(Action::Digit),
     row(&[Code(KeyCode::Enter)], "Enter", ("go to that step", "go"), PROMPT, Action::GoTo),
@@ -345,28 +318,6 @@ const KEYS: &[Binding] = &[
     row(&[Char('w')], "w", ("save recording and picture", ""), VIEWS, Action::Save),
     row(&[Char('D')], "D", ("compare two marked requests", ""), LIST, Action::Compare)
         .when(has_requests),
-    row(
-        &[Code(KeyCode::Up), Char('k')],
-        "↑ k",
-        ("a line up", "up"),
-        COMPARED,
-        Action::Leaf(Back, 1),
-    ),
-    row(
-        &[Code(KeyCode::Down), Char('j')],
-        "↓ j",
-        ("a line down", "down"),
-        COMPARED,
-        Action::Leaf(Forward, 1),
-    ),
-    row(&[Code(KeyCode::PageUp)], "PgUp", ("ten lines up", ""), COMPARED, Action::Leaf(Back, 10)),
-    row(
-        &[Code(KeyCode::PageDown)],
-        "PgDn",
-        ("ten lines down", ""),
-        COMPARED,
-        Action::Leaf(Forward, 10),
-    ),
     row(
         &[Char('m')],
         "m",
@@ -414,36 +365,6 @@ const KEYS: &[Binding] = &[
     .when(has_steps),
     row(&[Char('b')], "b", ("what the book says of it", "book"), STORY, Action::Read(Page::Book))
         .when(has_steps),
-    row(&[Code(KeyCode::Up), Char('k')], "↑ k", ("a line up", "up"), READING, Action::Turn(-1)),
-    row(
-        &[Code(KeyCode::Down), Char('j')],
-        "↓ j",
-        ("a line down", "down"),
-        READING,
-        Action::Turn(1),
-    ),
-    row(&[Code(KeyCode::PageUp)], "PgUp", ("20 lines up", ""), READING, Action::Turn(-20)),
-    row(
-        &[Code(KeyCode::PageDown), Char(' ')],
-        "PgDn",
-        ("20 lines down", ""),
-        READING,
-        Action::Turn(20),
-    ),
-    row(
-        &[Char('g'), Code(KeyCode::Home)],
-        "g",
-        ("the first line", ""),
-        READING,
-        Action::Turn(isize::MIN),
-    ),
-    row(
-        &[Char('G'), Code(KeyCode::End)],
-        "G",
-        ("the last line", ""),
-        READING,
-        Action::Turn(isize::MAX),
-    ),
     row(&[Char('u')], "u", ("all values, or only changes", ""), STEPS, Action::ToggleAll)
         .when(shows_changes),
 ];
@@ -501,6 +422,7 @@ const ALL: &[Screen] = &[
     Screen::Reading,
     Screen::Console,
     Screen::Quiz,
+    Screen::Seek,
     panes::LOG,
     panes::TREE,
     panes::WAITS,
@@ -533,6 +455,15 @@ fn only_if(holds: bool, otherwise: &'static str) -> Now {
     if holds { Ok(()) } else { Err(otherwise) }
 }
 
+fn shows_a_step(state: &State) -> Now {
+    only_if(!state.shows_now(), IS_NOW)
+}
+
+/// Whether there is a step to go back to.
+fn hides_a_step(state: &State) -> Now {
+    only_if(state.steps.is_some() && state.shows_now(), IS_NOW)
+}
+
 fn asks_link(state: &State) -> Now {
     only_if(state.asks_link(), "this question is not about a link")
 }
@@ -558,18 +489,21 @@ fn shows_changes(state: &State) -> Now {
     only_if(is_shown, "u is for the lens CHANGED; x changes the lens")
 }
 
-/// Whether the members that are shown can be stopped and started from here.
 fn can_boot(state: &State) -> Now {
     state.boot_refusal().map_or(Ok(()), Err)
 }
 
+/// Whether the members that are shown can be stopped and started from here. At a step of the past
+/// they cannot: they are others now than those on the screen.
 fn can_act(state: &State) -> Now {
-    state.room.refusal().map_or(Ok(()), Err)
+    state.room.refusal().map_or(Ok(()), Err)?;
+    only_if(state.shows_now(), "this is a step of the past; f shows now, where members run")
 }
 
-/// Every row, those of the views beside the stories included.
-fn all() -> impl Iterator<Item = &'static Binding> {
-    KEYS.iter().chain(own::ROWS).chain(LAST).chain(panes::ROWS)
+/// Every row, those of pages of rows and of the views beside the stories included.
+fn all() -> impl Iterator<Item = &'static Binding> + Clone {
+    let rows = KEYS.iter().chain(own::ROWS).chain(LAST);
+    rows.chain(panes::ROWS).chain(pages::ROWS)
 }
 
 /// The rows that are valid on the screen below the list of keys.
@@ -578,12 +512,12 @@ pub(crate) fn valid(state: &State) -> impl Iterator<Item = &'static Binding> {
     all().filter(move |row| row.places.contains(&place) && (row.when)(state).is_ok())
 }
 
-/// Whether a row must stand in the bottom line at every width: the way back, and the way to the
-/// other keys.
+/// Whether a row must stand in the bottom line at every width: the way back, the way to the other
+/// keys, and the line for requests, which a new user wants first.
 pub(crate) fn is_always_shown(row: &Binding) -> bool {
     let Effect::Do(action) = row.effect else { return false };
-    use Action::{Back, Confirm, Help, Leave, LeaveRunning};
-    matches!(action, Back | Leave | Help | Confirm | LeaveRunning)
+    use Action::{Back, Confirm, Console, Help, Leave, LeaveRunning};
+    matches!(action, Back | Leave | Help | Confirm | LeaveRunning | Console(Key::Open))
 }
 
 /// The rows for the bottom line.
@@ -600,14 +534,18 @@ mod tests {
     use super::*;
     use crate::state::{BYTES_MAX, legend};
 
+    /// A key may have two rows in one place if both do the same, in other words.
     #[test]
     fn no_key_means_two_things_in_one_place() {
+        let does = |row: &Binding| format!("{:?}", row.effect);
         for place in ALL {
-            let mut seen: Vec<Press> = Vec::new();
+            let mut seen: Vec<(Press, String)> = Vec::new();
             for row in all().filter(|row| row.places.contains(place)) {
                 for press in row.presses {
-                    assert!(!seen.contains(press), "{press:?} twice in {place:?}");
-                    seen.push(*press);
+                    let other = seen.iter().find(|(seen, _)| seen == press);
+                    let is_same = other.is_none_or(|(_, effect)| *effect == does(row));
+                    assert!(is_same, "{press:?} twice in {place:?}");
+                    seen.push((*press, does(row)));
                 }
             }
         }
@@ -672,6 +610,7 @@ mod tests {
             ("Keys", panes::TREE),
             ("Watchers, leases and locks", panes::WAITS),
             ("What the members print", panes::LINES),
+            ("Any of these four, while a search is typed", Screen::Seek),
         ];
         assert_eq!(screens.len(), ALL.len());
         let of = |screen| all().filter(move |row| row.places.contains(&screen));

@@ -87,7 +87,9 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) -> Targets 
         (false, Screen::Reading, Some(steps)) => {
             steps.reading.iter().for_each(|text| reading::draw(&mut pen, body, steps, *text));
         }
-        (false, Screen::Pane(view), _) => pane::draw(&mut pen, body, state, view),
+        (false, Screen::Pane(_) | Screen::Seek, _) => {
+            state.panes.shown.iter().for_each(|view| pane::draw(&mut pen, body, state, *view));
+        }
         (false, Screen::Why, Some(steps)) => why::draw_zoomed(&mut pen, body, state, steps),
         (false, _, Some(steps)) => steps::draw(&mut pen, body, state, steps),
         (false, _, None) => list::draw(&mut pen, body, state),
@@ -146,6 +148,15 @@ fn said(state: &State) -> Option<String> {
             let advice = "key, m:member, l:lease, r:rpc, >10ms, is:error; Enter, Esc";
             let after = state.find.mistake.as_deref().or(state.said()).unwrap_or(advice);
             Some(format!("find /{}_   ({})", text::clean(typed), text::clean(after)))
+        }
+        Screen::Seek => {
+            let (typed, last) = state.panes.seek.words();
+            let advice = match last {
+                "" => "Enter: the next row with it, Esc".to_owned(),
+                last => format!("Enter: the next row with it, or with {last}; Esc"),
+            };
+            let after = state.said().unwrap_or(&advice);
+            Some(format!("find a row /{}_   ({})", text::clean(typed), text::clean(after)))
         }
         Screen::Prompt => {
             let typed = state.steps.as_ref().and_then(|steps| steps.prompt.as_deref());

@@ -21,7 +21,7 @@
 //! later events of its row, unless the sender has been silent for [`SILENT_NS`]: then the receive
 //! is played alone, and so is a send whose receive never arrived ("sent, not captured").
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     field,
@@ -66,6 +66,14 @@ impl Order {
         Sorter::new(recording).sort(&[], false)
     }
 
+    /// Orders a whole recording by clocks that are known already: of starts that they lack, the
+    /// clocks are aligned to those.
+    pub fn aligned(recording: &Recording, clocks: &Clocks) -> Order {
+        let mut sorter = Sorter::new(recording);
+        sorter.keep_clocks(clocks);
+        sorter.sort(&[], false)
+    }
+
     /// Orders what can be ordered while records still arrive. `is_silent` says of each member, by
     /// position, whether it has sent nothing for [`SILENT_NS`].
     pub fn live(recording: &Recording, is_silent: &[bool]) -> Order {
@@ -89,6 +97,9 @@ impl Order {
 pub struct Clocks {
     /// What is added to the time of a member and start.
     shifts: BTreeMap<(u8, u16), i128>,
+    /// The starts whose clocks messages have told; and the first one, from which the others are
+    /// counted.
+    told: BTreeSet<(u8, u16)>,
 }
 
 impl Clocks {
@@ -162,11 +173,33 @@ impl<'a> Sorter<'a> {
         let quick = took.into_iter().map(|(lanes, took)| (lanes, quick(took))).collect();
         let members: Vec<u8> = self.lanes.iter().map(|lane| lane.member).collect();
         let offsets = offsets(&members, &quick);
-        for (lane, offset) in self.lanes.iter().zip(offsets) {
-            self.clocks.shifts.insert((lane.member, lane.boot), -offset);
+        let is_told = |at: usize| quick.keys().any(|(from, to)| *from == at || *to == at);
+        for ((at, lane), offset) in self.lanes.iter().enumerate().zip(offsets) {
+            let name = (lane.member, lane.boot);
+            self.clocks.shifts.insert(name, -offset);
+            if at == 0 || is_told(at) {
+                self.clocks.told.insert(name);
+            }
             for event in &lane.events {
                 self.times[*event] -= offset;
             }
+        }
+    }
+
+    /// Replaces the alignment by one that was estimated before, where that had messages to go by.
+    fn keep_clocks(&mut self, before: &Clocks) {
+        let root = self.lanes.first().map(|lane| (lane.member, lane.boot));
+        // The first start may be another one since: its events may have been dropped.
+        let base = root.and_then(|root| before.shifts.get(&root)).copied().unwrap_or(0);
+        for lane in &self.lanes {
+            let name = (lane.member, lane.boot);
+            let kept = before.shifts.get(&name).filter(|_| before.told.contains(&name)).copied();
+            let Some(shift) = self.clocks.shifts.get_mut(&name) else { continue };
+            let wanted = kept.unwrap_or(*shift + base);
+            for event in &lane.events {
+                self.times[*event] += wanted - *shift;
+            }
+            *shift = wanted;
         }
     }
 

@@ -103,14 +103,14 @@ macro_rules! vocabulary {
     /// The request's first bytes lie in the receive buffer of its connection, and the member has
     /// not read them yet. The kernel tells the age of the newest of the bytes that lie there, so a
     /// request before others may have lain longer.
-    SocketQueue = "socket.queue" Request Story []
+    SocketQueue = "socket.queue" Request Stage []
         "api/edge.rs", "none", "0.1";
     /// The request arrives in parts: from the read that returned its first frame to the read that
     /// returned the end of its last one.
     RpcReceive = "rpc.receive" Request Stage []
         "api/edge.rs", "none", "0.1";
     /// The request has been read from the socket. It is decoded, and waits until its task runs.
-    RpcQueue = "rpc.queue" Request Story []
+    RpcQueue = "rpc.queue" Request Stage []
         "api/edge.rs", "none", "0.1";
     /// One RPC, from the decoded request to the response; or a request of the member itself, which
     /// no client has sent.
@@ -215,7 +215,7 @@ macro_rules! vocabulary {
         ["level" Count, "compares" Count, "branch" Branch, "operations" Count, "again" Count]
         "server/mvcc/compare.rs", "etcdserver applyCompares", "0.1";
     /// One write transaction of the key space. All its operations share one main revision.
-    MvccWrite = "mvcc.write" Request Story ["revision.old" Revision, "revision.new" Revision, "operations" Count]
+    MvccWrite = "mvcc.write" Request Stage ["revision.old" Revision, "revision.new" Revision, "operations" Count]
         "server/mvcc/write_txn.rs", "mvcc storeTxnWrite.End", "0.1";
     /// The in-memory index records the revision of the key's new value.
     TreeIndexPut = "tree_index.put" Request Story

@@ -33,7 +33,12 @@ pub(crate) fn find(state: &State, key: KeyEvent) -> Found {
     let place = state.place();
     let row = match state.is_helping {
         true => HELP.iter().find(matches),
-        false => all().filter(|row| row.places.contains(&place)).find(matches),
+        false => {
+            // Of two rows for one key, that which has an effect now; at most one has.
+            let mut rows = all().filter(|row| row.places.contains(&place)).filter(matches);
+            let valid = |row: &&Binding| (row.when)(state).is_ok();
+            rows.clone().find(valid).or_else(|| rows.next())
+        }
     };
     let Some(row) = row else { return Found::Refused(unbound(state, key)) };
     if let Err(why) = (row.when)(state) {

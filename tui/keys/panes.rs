@@ -4,7 +4,7 @@ use crossterm::event::KeyCode;
 
 use super::{
     Action, Back, Binding,
-    Press::{Char, Code},
+    Press::{Char, Code, Text},
     STORIES, Screen, row,
 };
 use crate::state::{pane::View, steps::Direction::Forward};
@@ -14,6 +14,8 @@ pub(super) const TREE: Screen = Screen::Pane(View::Keys);
 pub(super) const WAITS: Screen = Screen::Pane(View::Waits);
 pub(super) const LINES: Screen = Screen::Pane(View::Lines);
 const PANES: &[Screen] = &[LOG, TREE, WAITS, LINES];
+/// The same while a search in one of them is typed.
+const SEEK: &[Screen] = &[Screen::Seek];
 
 /// Every screen from which a view can be opened; a view itself is not opened again.
 const fn around(views: [Screen; 3]) -> [Screen; 9] {
@@ -38,22 +40,7 @@ pub(super) const ROWS: &[Binding] = &[
         Action::Show(View::Waits),
     ),
     row(&[Char('O')], "O", ("what the members print", ""), AROUND_LINES, Action::Show(View::Lines)),
-    row(
-        &[Code(KeyCode::Right), Char('l')],
-        "→ l",
-        ("next story step", "next"),
-        PANES,
-        Action::Along(Forward),
-    ),
-    row(
-        &[Code(KeyCode::Left), Char('h')],
-        "← h",
-        ("previous story step", "prev"),
-        PANES,
-        Action::Along(Back),
-    ),
-    row(&[Code(KeyCode::Up), Char('k')], "↑ k", ("a row up", "up"), PANES, Action::Choose(-1)),
-    row(&[Code(KeyCode::Down), Char('j')], "↓ j", ("a row down", "down"), PANES, Action::Choose(1)),
+    row(&[Char('/')], "/", ("a row with these words", "find"), PANES, Action::Find),
     row(
         &[Code(KeyCode::Enter)],
         "Enter",
@@ -69,11 +56,15 @@ pub(super) const ROWS: &[Binding] = &[
         Action::OtherKey(Forward),
     ),
     row(&[Char('N')], "N", ("the key before", ""), &[TREE], Action::OtherKey(Back)),
-    row(&[Char('f')], "f", ("now, or the step looked at", "now"), PANES, Action::ToggleNow),
-    row(&[Code(KeyCode::PageUp)], "PgUp", ("ten rows up", ""), PANES, Action::Choose(-10)),
-    row(&[Code(KeyCode::PageDown)], "PgDn", ("ten rows down", ""), PANES, Action::Choose(10)),
-    row(&[Char('g'), Code(KeyCode::Home)], "g", ("the first row", ""), PANES, Action::ChooseFirst),
-    row(&[Char('G'), Code(KeyCode::End)], "G", ("the last row", ""), PANES, Action::ChooseLast),
+    row(&[Text], "a-z …", ("words of the row", "type"), SEEK, Action::Type(' '))
+        .with_character(Action::Type),
+    row(
+        &[Code(KeyCode::Enter)],
+        "Enter",
+        ("the next row with them", "next row"),
+        SEEK,
+        Action::Narrow,
+    ),
     row(&[Char('C')], "C", ("the cluster at this moment", "cluster"), PANES, Action::Cluster),
     row(&[Char('R')], "R", ("the list of requests", ""), PANES, Action::Requests),
     row(&[Char('?')], "?", ("the keys that are valid now", "help"), PANES, Action::Help),

@@ -164,6 +164,9 @@ pub(crate) fn durable(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     if is_lost {
         return vec![vec![LOST.to_owned()]];
     }
+    if let Some(said) = before_entry(steps, log, lanes) {
+        return vec![vec![said]];
+    }
     let kept = kept(steps, log, lanes);
     let is_committed = !will_be && lanes.iter().any(|lane| steps.knows(log, lane) == Some(true));
     let states = lanes.iter().zip(&kept).map(|(lane, kept)| {
@@ -189,10 +192,30 @@ fn nothing_to_keep(subject: Subject) -> &'static str {
     }
 }
 
+/// What is said of an election whose term has no entry yet at the cursor: the leader that it elects
+/// appends that entry.
+fn before_entry(steps: &Steps, log: &Log, lanes: &[Lane]) -> Option<String> {
+    let term = match steps.subject {
+        Subject::Cluster(Address::Election { term, .. }) => term,
+        _ => return None,
+    };
+    let has_got = |place: u8, cut| log.known(place, cut).iter().any(|known| known.term == term);
+    let places = || lanes.iter().filter_map(|lane| lane.place);
+    let has_now = places().any(|place| steps.cut(place).is_some_and(|cut| has_got(place, cut)));
+    let gets_later = places().any(|place| has_got(place, (u16::MAX, u64::MAX)));
+    let is_kept = |kept: &Kept| !matches!(kept, Kept::No | Kept::Unknown);
+    let is_on_disk = kept(steps, log, lanes).iter().any(is_kept);
+    (gets_later && !has_now && !is_on_disk)
+        .then(|| format!("term {term} has no entry yet: a power failure can take none away"))
+}
+
 /// Whether the story's write survives a power failure at the cursor; `None` if it has no entry, or
 /// if that is unknown.
 pub(crate) fn survives(steps: &Steps, lanes: &[Lane]) -> Option<bool> {
     let log = steps.log.as_ref().filter(|_| !steps.is_lost)?;
+    if before_entry(steps, log, lanes).is_some() {
+        return None;
+    }
     let [safe, unknown] = counted(&kept(steps, log, lanes));
     let needed = lanes.len() / 2 + 1;
     let is_committed = lanes.iter().any(|lane| steps.knows(log, lane) == Some(true));
@@ -246,6 +269,9 @@ fn who_knows(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     let [is_lost, will_be] = is_lost(steps, log);
     if is_lost {
         return vec![vec![LOST.to_owned()]];
+    }
+    if before_entry(steps, log, lanes).is_some() {
+        return vec![vec!["no entry yet: there is no commit to know of".to_owned()]];
     }
     let knows = lanes.iter().map(|lane| {
         let word = match steps.knows(log, lane) {

@@ -91,8 +91,6 @@ pub(crate) enum Action {
     Compare,
     /// Stop the whole program, as a shell does.
     Suspend,
-    /// Scroll a page by lines.
-    Leaf(Direction, usize),
     /// Do what was asked.
     Confirm,
     /// End the player, and leave the members running.
@@ -109,12 +107,8 @@ pub(crate) enum Action {
     ChooseAt(usize),
     /// Go to the step at this position.
     GoAt(usize),
-    /// Choose another row of the list, down when positive.
-    Choose(isize),
-    /// Move the cursor to the oldest request.
-    ChooseFirst,
-    /// Move the cursor to the newest request, and follow.
-    ChooseLast,
+    /// Move by rows in what is shown, down when positive; by the greatest numbers to its ends.
+    Move(isize),
     /// Follow the newest row, or stop following.
     ToggleFollow,
     /// List the slowest first, or the newest last.
@@ -137,11 +131,11 @@ pub(crate) enum Action {
     Prompt,
     /// A digit of that number.
     Digit(u8),
-    /// Start typing what the list is narrowed to.
+    /// Start typing what the list is narrowed to, or what a row of a view contains.
     Find,
     /// A character of that.
     Type(char),
-    /// Narrow the list to what was typed.
+    /// Narrow the list to what was typed, or go to the next row with it.
     Narrow,
     /// Take back a digit, or a character.
     Erase,
@@ -174,8 +168,6 @@ pub(crate) enum Action {
     Zoom,
     /// The source of the step, or its section of the book, over the whole screen.
     Read(Text),
-    /// Turn its pages by lines, down when positive.
-    Turn(isize),
     /// Type a request of one's own, or do something with those that were sent.
     Console(console::Key),
 }
@@ -210,6 +202,8 @@ pub(crate) enum Screen {
     Console,
     /// A view beside the stories, over any of these.
     Pane(View),
+    /// The same, while the user types what is searched in it.
+    Seek,
 }
 
 /// Everything that the player knows.
@@ -424,7 +418,10 @@ impl State {
         (self.news, self.refreshed_ns) = (News::Nothing, self.now_ns);
         self.version += 1;
         let recording = self.memory.recording();
-        let order = Order::of(recording);
+        let order = match &self.steps {
+            Some(steps) => Order::aligned(recording, steps.clocks()),
+            None => Order::of(recording),
+        };
         let found = self.find.wanted.clone().find(recording);
         let mut rows = story::requests((recording, &order), &found);
         rows.retain(|row| self.find.only.has(row));
@@ -460,7 +457,7 @@ impl State {
             _ => {}
         }
         if let Some(view) = self.panes.shown {
-            return Screen::Pane(view);
+            return if self.panes.seek.is_typed() { Screen::Seek } else { Screen::Pane(view) };
         }
         match &self.steps {
             None if self.find.typed.is_some() => Screen::Find,
@@ -483,16 +480,14 @@ impl State {
             Action::Help | Action::Seek(_) | Action::Scroll(_) => self.update_help(action),
             Action::Back | Action::Erase if self.is_helping => self.update_help(action),
             action if self.update_pane(action) => {}
-            Action::Choose(_)
-            | Action::ChooseAt(_)
-            | Action::ChooseFirst
-            | Action::ChooseLast
+            Action::Move(rows) => self.move_by(rows),
+            Action::ChooseAt(_)
             | Action::ToggleFollow
             | Action::Sort
             | Action::Freeze
             | Action::Mark
             | Action::Open => self.update_list(action),
-            Action::Copy | Action::Save | Action::Compare | Action::Suspend | Action::Leaf(..) => {
+            Action::Copy | Action::Save | Action::Compare | Action::Suspend => {
                 self.update_wishes(action);
             }
             Action::Leave
@@ -560,7 +555,6 @@ impl State {
             Action::TogglePath => steps.toggle_path(),
             Action::Zoom => steps.is_zoomed = true,
             Action::Read(text) => steps.read(text),
-            Action::Turn(lines) => steps.turn(lines),
             // The others need no open story.
             _ => {}
         }

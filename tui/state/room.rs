@@ -9,7 +9,8 @@
 //!
 //! A board is of one moment: the step that is looked at, or now. Now has a second source: the
 //! supervisor that runs the members knows whether a process runs, so a member can be PAUSED or
-//! starting where its records only end. Commands act on now, also while a past moment is shown.
+//! starting where its records only end. Commands act on now, so they are offered only there: on the
+//! screen of a past moment the members are others.
 //!
 //! Invariant: nothing is done to a member before its consequence has been shown and `y` pressed.
 //!
@@ -177,6 +178,8 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// Its position in the recording; `None` for a member that has sent nothing.
     pub(crate) place: Option<u8>,
+    /// Raft's id of it; 0 if that is unknown.
+    pub(crate) member_id: u64,
     pub(crate) marks: Watermarks,
     pub(crate) heard: Heard,
     /// When its last record was heard, in nanoseconds before the moment of the board.
@@ -206,6 +209,22 @@ pub(crate) struct Board {
     pub(crate) cut: Vec<(usize, usize)>,
 }
 
+/// Who leads at a moment, as far as the records up to it say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// The member in this column, by its own records.
+    Member(usize),
+    /// The member in this column led when it was heard last, this many nanoseconds ago.
+    Silent(usize, u64),
+    /// The member with this id leads this term, by those that follow it: it sends no records.
+    Named(u64, u64),
+    /// Nobody has for this many nanoseconds; `None` if nobody ever did.
+    Nobody(Option<u64>),
+    /// A member of which nothing is known may lead. The records named a leader last this many
+    /// nanoseconds ago.
+    Unknown(Option<u64>),
+}
+
 /// Whether a majority runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quorum {
@@ -220,13 +239,61 @@ pub(crate) enum Quorum {
 }
 
 impl Board {
-    /// The member that leads: of those that run, the one that leads the highest term.
+    /// The member that leads: of those that run, the one that leads the highest term. One that a
+    /// majority has left behind in its term leads nobody, even if it does not know that yet.
     pub(crate) fn leader(&self) -> Option<usize> {
-        let leads = |column: &Column| {
-            column.heard == Heard::Fresh && column.marks.get(Water::Role) == Some(LEADER)
+        let leads = |at: &usize| self.leads(*at) && self.columns[*at].heard == Heard::Fresh;
+        let majority = self.columns.len() / 2 + 1;
+        let is_left = |at: &usize| majority <= self.later(*at);
+        let leaders = (0..self.columns.len()).filter(|at| leads(at) && !is_left(at));
+        leaders.max_by_key(|at| self.term(*at))
+    }
+
+    fn leads(&self, at: usize) -> bool {
+        self.columns[at].marks.get(Water::Role) == Some(LEADER)
+    }
+
+    fn term(&self, at: usize) -> u64 {
+        self.columns[at].marks.get(Water::Term).unwrap_or(0)
+    }
+
+    /// How many members are in a later term than this one.
+    fn later(&self, than: usize) -> usize {
+        (0..self.columns.len()).filter(|at| self.term(than) < self.term(*at)).count()
+    }
+
+    /// Who leads, also by the words of others.
+    pub(crate) fn lead(&self) -> Lead {
+        if let Some(leader) = self.leader() {
+            return Lead::Member(leader);
+        }
+        let all = || 0..self.columns.len();
+        let silent = |at: usize| match self.columns[at].heard {
+            // A member that asks for votes in a later term has given it up.
+            Heard::Silent(ns) if self.leads(at) && self.later(at) == 0 => Some((at, ns)),
+            _ => None,
         };
-        let term = |at: &usize| self.columns[*at].marks.get(Water::Term).unwrap_or(0);
-        (0..self.columns.len()).filter(|at| leads(&self.columns[*at])).max_by_key(term)
+        if let Some((at, ns)) = all().find_map(silent) {
+            return Lead::Silent(at, ns);
+        }
+        let named = |at: usize| {
+            let column = &self.columns[at];
+            let id = column.marks.get(Water::Leader).filter(|id| *id != 0)?;
+            let of = self.columns.iter().find(|column| column.member_id == id);
+            let is_mute = of.is_none_or(|column| column.heard == Heard::Never);
+            let follows = column.heard == Heard::Fresh && self.later(at) == 0;
+            (is_mute && follows).then(|| Lead::Named(id, self.term(at)))
+        };
+        if let Some(named) = all().find_map(named) {
+            return named;
+        }
+        let is_unknown = |column: &Column| {
+            let runs = matches!(column.heard, Heard::Fresh | Heard::Silent(_) | Heard::Never);
+            runs && column.marks.get(Water::Role).is_none()
+        };
+        let is_unknown = self.columns.iter().any(is_unknown) || self.quorum().0 == Quorum::Unknown;
+        let since = self.leaderless_ns();
+        if is_unknown { Lead::Unknown(since) } else { Lead::Nobody(since) }
     }
 
     /// Who runs, and who leads.
@@ -259,7 +326,7 @@ impl Board {
     }
 
     /// For how long nobody has led, as far as the records say; `None` if they never named a leader.
-    pub(crate) fn leaderless_ns(&self) -> Option<u64> {
+    fn leaderless_ns(&self) -> Option<u64> {
         self.led_ns.map(|led| self.at_ns.saturating_sub(led))
     }
 }

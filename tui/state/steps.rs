@@ -29,11 +29,12 @@ use super::{
     page::{Reading, Text},
     sources,
     story::{self, Moment, Step, Subject, Told, Unknown},
-    watermarks::{self, States, Water, Watermarks},
+    watermarks::{self, Clocks, States, Water, Watermarks},
 };
 
 pub(crate) mod because;
 pub(crate) mod felt;
+mod missing;
 
 use felt::Felt;
 
@@ -157,12 +158,15 @@ pub(crate) struct Steps {
     pub(crate) whole_ns: u64,
     /// The versions of the key that the story names.
     pub(crate) history: History,
-    /// How long steps usually take.
+    /// How long steps usually take, as it was known when the story was opened.
     pub(crate) usuals: Usuals,
     /// The watermarks of each member at each of its moments.
     states: States,
     /// The times of all events.
     axis: Axis,
+    /// How the members' clocks differ, as it was known when the story was opened. More messages say
+    /// it better, but a screen on which the reader has stopped must stand still.
+    clocks: Clocks,
     speed: usize,
     due_ns: u64,
 }
@@ -170,7 +174,8 @@ pub(crate) struct Steps {
 impl Steps {
     /// Opens a story at its first step.
     pub(crate) fn open(recording: &Recording, subject: Subject) -> Steps {
-        let told = story::story((recording, &Order::of(recording)), subject);
+        let order = Order::of(recording);
+        let told = story::story((recording, &order), subject);
         let mut steps = Steps {
             subject,
             steps: told.steps,
@@ -200,6 +205,7 @@ impl Steps {
             usuals: Usuals::of(recording),
             states: watermarks::states(recording),
             axis: told.axis,
+            clocks: order.clocks,
             speed: 2,
             due_ns: 0,
         };
@@ -210,8 +216,13 @@ impl Steps {
         steps
     }
 
-    /// Adds records that arrived since. A story whose beginning has been dropped meanwhile stays as
-    /// it was, with its lanes. Returns whether it is up to date.
+    /// The clocks by which the story was opened.
+    pub(crate) fn clocks(&self) -> &Clocks {
+        &self.clocks
+    }
+
+    /// Adds records that arrived since, ordered by the story's [clocks](Self::clocks). A story
+    /// whose beginning has been dropped meanwhile stays as it was. Returns whether it is up to date.
     pub(crate) fn refresh(&mut self, recording: &Recording, order: &Order) -> bool {
         let Told { steps, unknown, is_lost, log, through, axis, openings, zero_ns } =
             story::story((recording, order), self.subject);
@@ -233,7 +244,6 @@ impl Steps {
             self.is_waiting = true;
         }
         self.states = watermarks::states(recording);
-        self.usuals = Usuals::of(recording);
         self.whole_ns = self.whole();
         self.read_history(recording);
         true
@@ -354,16 +364,19 @@ impl Steps {
     }
 
     /// Turns the pages of the text that is read, down when positive, no further than its ends.
-    pub(crate) fn turn(&mut self, lines: isize) {
-        let Some(step) = self.steps.get(self.look) else { return };
-        let Some(reading) = &mut self.reading else { return };
+    /// Returns whether that was possible.
+    pub(crate) fn turn(&mut self, lines: isize) -> bool {
+        let Some(step) = self.steps.get(self.look) else { return false };
+        let Some(reading) = &mut self.reading else { return false };
         let page = match reading.text {
             Text::Source => sources::page(step.event.stage),
             Text::Book => book::page(step.event.stage, BOOK_WIDTH),
         };
         let size = |lines: usize| isize::try_from(lines).unwrap_or(isize::MAX);
         let (above, below) = (size(page.at), size(page.lines.len().saturating_sub(page.at)));
-        reading.scrolled = reading.scrolled.saturating_add(lines).clamp(-above, below);
+        let before = reading.scrolled;
+        reading.scrolled = before.saturating_add(lines).clamp(-above, below);
+        reading.scrolled != before
     }
 
     /// Makes the critical path bright, or all steps again.
@@ -465,7 +478,8 @@ impl Steps {
             rows.pop();
         }
         if !rows.is_empty() {
-            rows.extend((0..self.unknown.len()).map(Row::Unknown));
+            let told = |at: &usize| self.says_of(&self.unknown[*at]);
+            rows.extend((0..self.unknown.len()).filter(told).map(Row::Unknown));
         }
         rows
     }

@@ -160,6 +160,8 @@ pub(crate) struct Step {
 pub(crate) struct Unknown {
     /// Position of the member's column.
     pub(crate) lane: usize,
+    /// Its position in the recording; `None` for a member that sent no records.
+    pub(crate) place: Option<u8>,
     /// The missing steps; empty if the member sent no records at all.
     pub(crate) stages: Vec<Stage>,
     /// Whether its records prove that they had not happened: nothing is missing so far.
@@ -462,7 +464,10 @@ fn unknown(story: &query::Story, lanes: &[Lane]) -> Vec<Unknown> {
             stages.entry((lane, false)).or_default();
         }
     }
-    let unknown = |((lane, is_not_yet), stages)| Unknown { lane, stages, is_not_yet };
+    let unknown = |((lane, is_not_yet), stages): ((usize, bool), _)| {
+        let place = lanes[lane].place;
+        Unknown { lane, place, stages, is_not_yet }
+    };
     stages.into_iter().map(unknown).collect()
 }
 

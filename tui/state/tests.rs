@@ -275,8 +275,8 @@ fn missing_steps_and_members_without_records_are_named_as_unknown() {
     scene.recording.events.retain(|event| !is_sync(event));
     let steps = story_of(&scene, Subject::Request(PUT));
     let expected = [
-        Unknown { lane: 1, stages: vec![Stage::WalFsync], is_not_yet: false },
-        Unknown { lane: 2, stages: Vec::new(), is_not_yet: false },
+        Unknown { lane: 1, place: Some(1), stages: vec![Stage::WalFsync], is_not_yet: false },
+        Unknown { lane: 2, place: None, stages: Vec::new(), is_not_yet: false },
     ];
     assert_eq!(steps.unknown, expected);
     assert_eq!(story_of(&scenes::put(), Subject::Request(PUT)).unknown, []);

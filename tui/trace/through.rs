@@ -172,6 +172,7 @@ fn fate(members: &[MemberInfo], without: &Without) -> Option<String> {
         }
         Fate::SteppedDown(_) => format!("{name} stepped down"),
         Fate::StoodStill => format!("{name} stood still"),
+        Fate::CutOff => format!("{name} was cut off"),
         Fate::FellSilent => format!("{name} fell silent"),
         Fate::None => return None,
     })
@@ -200,6 +201,7 @@ fn lost(members: &[MemberInfo], through: &Through, without: &Without) -> Vec<Str
             Fate::Stopped => "; it had been asked to stop".to_owned(),
             Fate::SteppedDown(cause) => format!("; it stepped down: {}", because(members, cause)),
             Fate::StoodStill => "; its process stood still".to_owned(),
+            Fate::CutOff => "; its links left it no majority".to_owned(),
             Fate::FellSilent | Fate::None => String::new(),
         };
         let since = offset(gap.from);

@@ -64,11 +64,13 @@ fn title(state: &State) -> String {
 
 fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
     let unreachable = state.unreachable().into_iter();
-    let lines = heads.iter().map(|head| member_line(head, usize::from(area.width))).chain(
-        unreachable.map(|(endpoint, why)| {
+    let longest = heads.iter().map(|head| head.name.chars().count()).max().unwrap_or(0);
+    let widths = (longest, usize::from(area.width));
+    let lines = heads.iter().map(|head| member_line(head, widths)).chain(unreachable.map(
+        |(endpoint, why)| {
             (format!(" {}  unknown: {}", text::clean(endpoint), text::clean(why)), Tone::Bad)
-        }),
-    );
+        },
+    ));
     let lines: Vec<(String, Tone)> = lines.collect();
     if lines.is_empty() {
         pen.text(area, 0, " no member has sent records yet", Tone::Dim);
@@ -78,12 +80,17 @@ fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
     }
 }
 
-/// One line about one member.
-fn member_line(head: &Head, width: usize) -> (String, Tone) {
-    let name = words::cut(&head.name, 10);
+/// Width of the shortest column of names, and of all that stands beside it.
+const NAME_MIN: usize = 10;
+const NUMBERS: usize = 70;
+
+/// One line about one member; the longest name and the window have these widths.
+fn member_line(head: &Head, (longest, width): (usize, usize)) -> (String, Tone) {
+    let name_width = longest.clamp(NAME_MIN, width.saturating_sub(NUMBERS).max(NAME_MIN));
+    let name = words::cut(&head.name, name_width);
     let number = |water, digits: usize| number(&head.marks, water, digits);
     let line = format!(
-        " {name:<10} {:<10} term {} commit {} applied {} rev {}",
+        " {name:<name_width$} {:<10} term {} commit {} applied {} rev {}",
         role(head),
         number(Water::Term, 2),
         number(Water::Commit, 5),
@@ -92,7 +99,7 @@ fn member_line(head: &Head, width: usize) -> (String, Tone) {
     );
     let is_leader = head.marks.get(Water::Role) == Some(LEADER);
     match head.heard {
-        Heard::Never => (format!(" {name:<10} unknown: it sent no records"), Tone::Bad),
+        Heard::Never => (format!(" {name:<name_width$} unknown: it sent no records"), Tone::Bad),
         Heard::Down(_) | Heard::Paused(_) | Heard::Silent(_) | Heard::Starting(_) => {
             let since = since(head.heard);
             let room = width.saturating_sub(since.chars().count() + 1);
@@ -199,6 +206,8 @@ pub(crate) struct Widths {
 /// Width of the narrowest column of members, and of the widest.
 const MEMBER_MIN: usize = 8;
 const MEMBER_MAX: usize = 24;
+/// The widest is this part of a wide window.
+const MEMBER_PART: usize = 5;
 /// Width of an id, with the blank after it.
 const ID: usize = 17;
 
@@ -208,7 +217,8 @@ impl Widths {
         let result = if width < 100 { 9 } else { 19 };
         let rpc = if width < 110 { 11 } else { 22 };
         let names = state.lanes.iter().map(|lane| lane.name.chars().count()).max();
-        let longest = if width < 110 { MEMBER_MIN } else { MEMBER_MAX };
+        let widest = MEMBER_MAX.max(width / MEMBER_PART);
+        let longest = if width < 110 { MEMBER_MIN } else { widest };
         let member = names.unwrap_or(0).clamp(MEMBER_MIN, longest);
         let has_id = 140 <= width;
         let id = if has_id { ID } else { 0 };

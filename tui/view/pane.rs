@@ -17,6 +17,7 @@ use ratatui::layout::Rect;
 
 use super::{
     cluster::{Grid, Table, banner, below},
+    list::window,
     pen::{Pen, Tone, wrap},
 };
 use crate::state::{
@@ -29,6 +30,61 @@ const TOP: u16 = 3;
 /// Lines for the chosen row: a rule, two sentences, and what the signs mean.
 const ABOUT: u16 = 4;
 
+/// A view of members side by side, without its rows.
+struct Sheet<'a> {
+    /// The widths of the names of the rows: below 100 columns, below 160, and from there on. From
+    /// 200 on a part of the window, so that long names use the room.
+    labels: [u16; 3],
+    /// Narrowest readable column of a member.
+    cell_min: u16,
+    /// What the columns before the members' have.
+    title: &'a str,
+    /// Lines below the rows.
+    below: u16,
+}
+
+/// From this width on the names of the rows have two of five columns.
+const WIDE: u16 = 200;
+
+impl Sheet<'_> {
+    /// The columns.
+    fn grid(&self, area: Rect, sight: &Sight) -> Grid {
+        let [narrow, middle, wide] = self.labels;
+        let label = match area.width {
+            0..100 => narrow,
+            100..160 => middle,
+            160..WIDE => wide,
+            width => wide.max(width / 5 * 2),
+        };
+        Grid::beside((label, self.cell_min), area.width, sight.board.columns.len(), 0)
+    }
+
+    /// Draws what stands above the rows. Returns where the rows are, and what is below them.
+    fn draw(&self, pen: &mut Pen<'_>, area: Rect, (state, sight, grid): Shown<'_>) -> [Rect; 2] {
+        let table = Table { state, board: &sight.board, grid };
+        banner::draw(pen, area, state, &sight.board);
+        table.draw_heads(pen, Rect { y: area.y + 1, height: 2, ..area }, usize::MAX);
+        let head = below(area, TOP, 1);
+        table.draw_borders(pen, head);
+        pen.text(Rect { width: grid.label, ..head }, 0, self.title, Tone::Dim);
+        let height = area.height.saturating_sub(TOP + 1 + self.below);
+        let rows = below(area, TOP + 1, height);
+        table.draw_borders(pen, rows);
+        [rows, below(area, TOP + 1 + height, self.below)]
+    }
+}
+
+/// What a sheet shows, and in which columns.
+type Shown<'a> = (&'a State, &'a Sight, &'a Grid);
+
+/// The rows that are shown, with the chosen one among them: the position of each, its line, and
+/// whether it is the chosen one.
+fn shown(rows: Rect, count: usize, chosen: usize) -> impl Iterator<Item = (usize, Rect, bool)> {
+    let first = window(count, usize::from(rows.height), chosen);
+    let lines = (first..count).zip(0..rows.height);
+    lines.map(move |(place, line)| (place, below(rows, line, 1), place == chosen))
+}
+
 /// Draws a view.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, view: View) {
     let sight = state.sight();
@@ -38,18 +94,6 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, view: View) {
         View::Waits => waits::draw(pen, area, state, &sight),
         View::Lines => lines::draw(pen, area, state, &sight),
     }
-}
-
-/// Draws the banner and the heads; the labels of the rows below have this width.
-fn draw_top<'a>(
-    pen: &mut Pen<'_>,
-    area: Rect,
-    (state, sight, grid): (&'a State, &'a Sight, &'a Grid),
-) -> Table<'a> {
-    let table = Table { state, board: &sight.board, grid };
-    banner::draw(pen, area, state, &sight.board);
-    table.draw_heads(pen, Rect { y: area.y + 1, height: 2, ..area }, usize::MAX);
-    table
 }
 
 /// Draws sentences below a rule, and on the last line what the signs mean.

@@ -12,7 +12,7 @@ use super::{
 use crate::state::{
     State,
     player::{Head, Heard},
-    steps::{Row, Steps},
+    steps::{Direction, Row, Steps},
     story::{Moment, Step},
     watermarks::Water,
     words,
@@ -31,7 +31,10 @@ pub(crate) fn write(recording: Recording, look: Look, out: &mut impl Write) -> i
     for row in &state.list.rows {
         line("")?;
         line(&request_line(&state, row, Widths::of(WIDTH, &state)))?;
-        for step in story(&state, &Steps::open(state.recording(), row.subject)) {
+        let mut steps = Steps::open(state.recording(), row.subject);
+        // A story as text is that at its end.
+        steps.jump(Direction::Forward);
+        for step in story(&state, &steps) {
             line(&step)?;
         }
     }
@@ -65,7 +68,7 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
                 lines.push(format!("       {}", folded(noise, others)));
             }
             Row::Unknown(at) => {
-                lines.push(format!("       {}", unknown(&steps.unknown[at], state)));
+                lines.push(format!("       {}", unknown(steps, &steps.unknown[at], state)));
             }
             Row::Step(at) => {
                 let step = &steps.steps[at];

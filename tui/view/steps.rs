@@ -90,7 +90,13 @@ fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: 
         Grain::Stage => "stage",
         Grain::Raw => "raw",
     };
-    let playing = if steps.is_playing { "▶ playing" } else { "paused" };
+    let speed = steps.speed_word();
+    let playing = match (&steps.felt, steps.is_playing) {
+        (Some(_), _) => "▶ felt 1 ms = 1 s".to_owned(),
+        (None, true) => format!("▶ playing {speed}"),
+        (None, false) => format!("paused {speed}"),
+    };
+    let predicts = if state.quiz.is_on { "   PREDICT" } else { "" };
     let focus = steps.focus.and_then(|lane| state.lanes.get(lane));
     let focus = focus.map_or_else(String::new, |lane| format!("   only {}", lane.name));
     let hidden = state.lanes.len() - columns.shown.min(state.lanes.len());
@@ -99,28 +105,42 @@ fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: 
         1 => "   1 lane not shown".to_owned(),
         more => format!("   {more} lanes not shown"),
     };
-    let right = format!("{grain} {at}/{total}   {playing} {}{focus}{hidden} ", steps.speed_word());
+    let right = format!("{grain} {at}/{total}   {playing}{predicts}{focus}{hidden} ");
     let room = usize::from(width).saturating_sub(right.chars().count() + 1);
-    let hides = state.quiz.hides(steps);
-    let subject = if hides { asked_for(state, steps) } else { subject(state, steps) };
-    let left = pen.words(&format!(" {subject}"));
+    let left = pen.words(&format!(" {}", subject_within(state, steps, room.saturating_sub(1))));
     format!("{:<room$} {right}", words::cut(&left, room))
 }
 
-/// The longest key in a title.
+/// The longest key in a title that has no room to spare.
 const KEY: usize = 40;
 
+/// The subject of the story, as far as it is shown, with as much of the key as this room allows.
+fn subject_within(state: &State, steps: &Steps, room: usize) -> String {
+    let hides = state.quiz.hides(steps);
+    let said = |key| match hides {
+        true => asked_for(state, steps, key),
+        false => subject_of(state, steps, key),
+    };
+    let (shortest, longest) = (said(KEY), said(usize::MAX));
+    let spare = room.saturating_sub(shortest.chars().count());
+    if longest.chars().count() <= room { longest } else { said(KEY + spare) }
+}
+
 /// The subject of the story without what came of it.
-fn asked_for(state: &State, steps: &Steps) -> String {
+fn asked_for(state: &State, steps: &Steps, key_room: usize) -> String {
     let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
-    let Some(row) = row else { return subject(state, steps) };
-    let (rpc, key) = what(row, KEY);
+    let Some(row) = row else { return subject_of(state, steps, key_room) };
+    let (rpc, key) = what(row, key_room);
     let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
     format!("{rpc} {key} on {}", member.map_or("unknown", |lane| &lane.name))
 }
 
 /// One line about the subject of the story.
 pub(crate) fn subject(state: &State, steps: &Steps) -> String {
+    subject_of(state, steps, KEY)
+}
+
+fn subject_of(state: &State, steps: &Steps, key_room: usize) -> String {
     let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
     let Some(row) = row else {
         return match steps.subject {
@@ -128,7 +148,7 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
             Subject::Cluster(address) => address.text(&state.recording().members),
         };
     };
-    let asked = asked_for(state, steps);
+    let asked = asked_for(state, steps, key_room);
     let revision = row.revision.map_or_else(String::new, |revision| format!("   rev {revision}"));
     let lost = if steps.is_lost { "   its entry is lost" } else { "" };
     let through = through::summary(&state.recording().members, &steps.through);
@@ -219,7 +239,7 @@ fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, column
                 pen.text(columns.lanes(line), 0, &text, Tone::Dim);
             }
             Row::Unknown(at) => {
-                let text = unknown(&steps.unknown[*at], state);
+                let text = unknown(steps, &steps.unknown[*at], state);
                 pen.text(columns.lanes(line), 0, &text, Tone::Bad);
             }
         }
@@ -243,16 +263,25 @@ pub(crate) fn folded(noise: usize, others: usize) -> String {
 }
 
 /// A line for the missing records of a member.
-pub(crate) fn unknown(unknown: &Unknown, state: &State) -> String {
+pub(crate) fn unknown(steps: &Steps, unknown: &Unknown, state: &State) -> String {
     let name = &state.lanes[unknown.lane].name;
     if unknown.stages.is_empty() {
         return format!("? {name} unknown: it sent no records");
     }
-    let stages: Vec<&str> = unknown.stages.iter().map(|stage| stage.name()).collect();
-    let stages = stages.join(", ");
-    match unknown.is_not_yet {
-        true => format!("· {name} not yet: {stages}"),
-        false => format!("? {name} unknown: no record of {stages}"),
+    if unknown.is_not_yet {
+        let names: Vec<&str> = unknown.stages.iter().map(|stage| stage.name()).collect();
+        return format!("· {name} not yet: {}", names.join(", "));
+    }
+    let said = steps.missing(unknown).map(|stages| {
+        let names: Vec<&str> = stages.iter().map(|stage| stage.name()).collect();
+        names.join(", ")
+    });
+    match [said[0].as_str(), said[1].as_str()] {
+        [happened, ""] => format!("? {name} unknown: no record of {happened}"),
+        ["", maybe] => format!("? {name} unknown, perhaps not yet: {maybe}"),
+        [happened, maybe] => {
+            format!("? {name} unknown: no record of {happened}; perhaps not yet: {maybe}")
+        }
     }
 }
 

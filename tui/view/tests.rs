@@ -24,6 +24,7 @@ use crate::{
 mod console;
 mod felt;
 mod manners;
+mod newcomer;
 mod panes;
 mod quiz;
 mod reads;

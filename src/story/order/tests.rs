@@ -242,3 +242,22 @@ fn a_start_without_messages_has_the_clock_of_the_start_before() {
     let own = i128::from(wall_ns(&recording, recording.events.last().unwrap()));
     assert_eq!(own + of(1), *order.times.last().unwrap());
 }
+
+/// Goal: by clocks that are known already every event keeps its time, although later messages
+/// say something else.
+#[test]
+fn times_stay_when_the_clocks_are_kept() {
+    let mut random = Random::new(7);
+    let first = traffic(&mut random);
+    let before = Order::of(&first);
+    let mut more = first.clone();
+    for event in traffic(&mut random).events {
+        let late = u64::from(event.member) * 70_000;
+        let (clock, clock_end) = (event.clock + 100_000, event.clock_end + 100_000);
+        let (at_ns, link) = (event.at_ns + 1_000_000 + late, event.link + 1_000);
+        more.events.push(Event { clock, clock_end, at_ns, link, ..event });
+    }
+    let count = first.events.len();
+    assert_ne!(Order::of(&more).times[..count], before.times[..]);
+    assert_eq!(Order::aligned(&more, &before.clocks).times[..count], before.times[..]);
+}

@@ -21,7 +21,7 @@
 //! is here though it comes later: that which the death of this process began. It ended the request,
 //! and what became of its entry is up to the next leader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Story,
@@ -45,6 +45,8 @@ pub enum Fate {
     SteppedDown(Because),
     /// Its process stood still when it was missed.
     StoodStill,
+    /// Its links were cut, and those that were left did not reach a majority.
+    CutOff,
     /// No other member heard of it any more.
     FellSilent,
     /// Nobody led before, as far as captured.
@@ -367,6 +369,7 @@ fn fate(recording: &Recording, order: &Order, cluster: &Cluster, gap: &Leaderles
         Some((_, last)) if recording.events[last].stage == Stage::MemberStop => Fate::Stopped,
         Some((start, last)) if is_before_next(last) => Fate::Died(start.boot),
         _ if stood_still_when_missed(recording, order, cluster, gap) => Fate::StoodStill,
+        _ if was_cut_off(recording, order, cluster, gap) => Fate::CutOff,
         _ => Fate::FellSilent,
     }
 }
@@ -401,6 +404,31 @@ fn stood_still_when_missed(
         own.is_some_and(|own| own.member_id == gap.before)
             && missed.is_some_and(|missed| stall.from < missed && missed < stall.to)
     })
+}
+
+/// Whether the leader's links, when the first of the others missed it, left it no majority. Both
+/// ends record a cut, and what they drop because of one that came before the records.
+fn was_cut_off(recording: &Recording, order: &Order, cluster: &Cluster, gap: &Leaderless) -> bool {
+    let Some(missed) = gap.shown.or(gap.asked).map(|at| order.times[at]) else { return false };
+    let cuts = links::cut(recording, order, (missed, missed)).into_iter().map(|at| {
+        let event = &recording.events[at];
+        (event.member, field!(event, RaftLink, peer))
+    });
+    let is_meant = |(event, time): &(&Event, &i128)| {
+        event.stage == Stage::RaftDrop
+            && field!(event, RaftDrop, cut) != 0
+            && (gap.from..=missed).contains(*time)
+    };
+    let drops = recording.events.iter().zip(&order.times).filter(is_meant);
+    let drops = drops.map(|(event, _)| (event.member, field!(event, RaftDrop, peer)));
+    let id = |place: u8| recording.members.get(usize::from(place)).map(|known| known.member_id);
+    let far = cuts.chain(drops).filter_map(|(place, peer)| match id(place)? {
+        own if own == gap.before => Some(peer),
+        own if peer == gap.before => Some(own),
+        _ => None,
+    });
+    let (members, far) = (cluster.alive(0, 0).1, far.collect::<BTreeSet<u64>>().len());
+    members.saturating_sub(far) < members / 2 + 1
 }
 
 /// The messages that were dropped in this time, by member, peer and type.

@@ -12,6 +12,10 @@
 //! its own record of the write was not captured. What was written before the records began, or by
 //! requests that are not kept, shows only in the versions that it left out: those have one row.
 //!
+//! Of a long key only the beginning is captured. Keys that begin alike cannot be told apart by it,
+//! so a key whose text was cut has a row for each generation. A deletion names no generation; if
+//! the text leaves a choice, it stands alone.
+//!
 //! Where a row is follows from three facts about its member: which revision the file has, which the
 //! last freeze of the write buffer had, and which revisions are compacted.
 
@@ -43,12 +47,16 @@ pub(crate) struct Pane {
 }
 
 /// The name of a row: its key, and its revision; `None` for the key's own row.
-pub(crate) type Name = (Vec<u8>, Option<(u64, u64)>);
+pub(crate) type Name = (KeyName, Option<(u64, u64)>);
+
+/// What tells a key from others: its captured text, its length, and, if that text was cut, the
+/// revision with which its generation began, or that of a deletion which stands alone.
+pub(crate) type KeyName = (Vec<u8>, u64, u64);
 
 /// What the records say about keys.
 #[derive(Debug, Default)]
 struct Facts {
-    keys: BTreeMap<Vec<u8>, Key>,
+    keys: BTreeMap<KeyName, Key>,
     /// Freezes of the write buffer of each member: when, and with which revision.
     freezes: Vec<Vec<(Moment, u64)>>,
     /// When each request's values went into the write buffer of each member.
@@ -59,8 +67,9 @@ struct Facts {
 
 /// A key, and its revisions by number.
 #[derive(Debug)]
-struct Key {
-    text: KeyText,
+pub(crate) struct Key {
+    pub(crate) text: KeyText,
+    name: KeyName,
     revisions: BTreeMap<(u64, u64), Revision>,
 }
 
@@ -83,14 +92,14 @@ pub(crate) struct Revision {
 pub(crate) enum Line<'a> {
     /// A key, the number of its revisions that were captured, and whether it exists, if that is
     /// known.
-    Key(&'a KeyText, usize, Option<bool>),
+    Key(&'a Key, usize, Option<bool>),
     /// Puts of a generation that were not captured: the first and the last version.
-    Missing(&'a KeyText, [u64; 2]),
+    Missing(&'a Key, [u64; 2]),
     /// Generations that ended before those that were captured.
-    Earlier(&'a KeyText, u64),
-    Revision(&'a KeyText, (u64, u64), &'a Revision),
+    Earlier(&'a Key, u64),
+    Revision(&'a Key, (u64, u64), &'a Revision),
     /// Later revisions that were not captured, of this key or of others: how many.
-    Later(&'a KeyText, u64),
+    Later(&'a Key, u64),
 }
 
 /// Where a member has the row of a revision.
@@ -121,7 +130,7 @@ impl Pane {
         let lines = self.facts.lines(sight);
         let chosen = self.chosen.as_ref().and_then(|name| {
             let is_it = |line: &Line<'_>| name_of(line) == *name;
-            let is_of_key = |line: &Line<'_>| line.key().bytes == name.0;
+            let is_of_key = |line: &Line<'_>| line.key().name == name.0;
             lines.iter().position(is_it).or_else(|| lines.iter().position(is_of_key))
         });
         let of_story = || {
@@ -142,13 +151,22 @@ impl Pane {
 
 impl Line<'_> {
     /// The key that the row is about.
-    pub(crate) fn key(&self) -> &KeyText {
+    pub(crate) fn key(&self) -> &Key {
         match self {
             Line::Key(key, ..)
             | Line::Missing(key, _)
             | Line::Earlier(key, _)
             | Line::Later(key, _)
             | Line::Revision(key, ..) => key,
+        }
+    }
+
+    /// What a search finds in the row: the key in its own row, and the number of a revision.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Line::Key(key, ..) => key.text.display(),
+            Line::Revision(_, (main, sub), _) => format!("{{{main},{sub}}}"),
+            Line::Missing(..) | Line::Earlier(..) | Line::Later(..) => String::new(),
         }
     }
 }
@@ -158,7 +176,7 @@ fn name_of(line: &Line<'_>) -> Name {
         Line::Revision(_, number, _) => Some(*number),
         _ => None,
     };
-    (line.key().bytes.clone(), number)
+    (line.key().name.clone(), number)
 }
 
 impl Facts {
@@ -169,6 +187,7 @@ impl Facts {
             facts.learn(event);
         }
         facts.freezes.iter_mut().for_each(|own| own.sort_unstable());
+        facts.join_deletions();
         facts
     }
 
@@ -193,8 +212,14 @@ impl Facts {
             return;
         }
         let [main, sub] = fields!(event, TreeIndexPut | TreeIndexTombstone: main, sub);
-        let new = || Key { text: text.clone(), revisions: BTreeMap::new() };
-        let key = self.keys.entry(text.bytes.clone()).or_insert_with(new);
+        let generation = match event.stage {
+            _ if !is_cut(text) => 0,
+            Stage::TreeIndexPut => field!(event, TreeIndexPut, created),
+            _ => main,
+        };
+        let name = (text.bytes.clone(), text.length, generation);
+        let new = || Key { text: text.clone(), name: name.clone(), revisions: BTreeMap::new() };
+        let key = self.keys.entry(name.clone()).or_insert_with(new);
         let revision = key.revisions.entry((main, sub)).or_default();
         revision.id = event.id;
         if event.stage == Stage::TreeIndexPut {
@@ -202,6 +227,26 @@ impl Facts {
             revision.generations = field!(event, TreeIndexPut, generations_old);
         }
         revision.got.push((event.member, moment(event)));
+    }
+
+    /// Gives each deletion of a key whose text was cut to the generation that it ends, if only one
+    /// with this text is there to end.
+    fn join_deletions(&mut self) {
+        let is_deletion = |key: &Key| key.revisions.values().all(|one| one.put.is_none());
+        let alone = self.keys.values().filter(|key| is_cut(&key.text) && is_deletion(key));
+        let alone: Vec<KeyName> = alone.map(|key| key.name.clone()).collect();
+        for name in alone {
+            let (bytes, length, main) = &name;
+            let same = (bytes.clone(), *length, 0)..(bytes.clone(), *length, *main);
+            let is_open = |key: &&Key| key.revisions.values().all(|one| one.put.is_some());
+            let mut open = self.keys.range(same).map(|(_, key)| key).filter(is_open);
+            let (Some(only), None) = (open.next(), open.next()) else { continue };
+            let ended = only.name.clone();
+            let Some(deletion) = self.keys.remove(&name) else { continue };
+            if let Some(key) = self.keys.get_mut(&ended) {
+                key.revisions.extend(deletion.revisions);
+            }
+        }
     }
 
     /// The rows at a moment, in the order of keys and of revisions.
@@ -227,14 +272,14 @@ impl Facts {
             let Some((number, last)) = revisions.last() else { continue };
             let later = later(number.0);
             let exists = (later == 0).then_some(last.put.is_some());
-            lines.push(Line::Key(&key.text, revisions.len(), exists));
+            lines.push(Line::Key(key, revisions.len(), exists));
             let mut before: Option<[u64; 2]> = None;
             for (number, revision) in &revisions {
-                lines.extend(missing(&key.text, revision, before));
-                lines.push(Line::Revision(&key.text, **number, revision));
+                lines.extend(missing(key, revision, before));
+                lines.push(Line::Revision(key, **number, revision));
                 before = Some(revision.put.unwrap_or([0, 0]));
             }
-            lines.extend((later != 0).then_some(Line::Later(&key.text, later)));
+            lines.extend((later != 0).then_some(Line::Later(key, later)));
         }
         lines
     }
@@ -242,11 +287,7 @@ impl Facts {
 
 /// The row for what was not captured before this revision. `before` is the put before it, with
 /// zeros for a deletion; none if it is the first of its key.
-fn missing<'a>(
-    key: &'a KeyText,
-    revision: &Revision,
-    before: Option<[u64; 2]>,
-) -> Option<Line<'a>> {
+fn missing<'a>(key: &'a Key, revision: &Revision, before: Option<[u64; 2]>) -> Option<Line<'a>> {
     let [created, version] = revision.put?;
     let next = match before {
         Some([same, last]) if same == created => last.saturating_add(1),
@@ -314,18 +355,15 @@ impl<'a> Keyed<'a> {
     /// key is compacted as well.
     fn is_compacted(
         &self,
-        key: &KeyText,
+        key: &Key,
         number: (u64, u64),
         revision: &Revision,
         marks: &Watermarks,
     ) -> bool {
         let Some(compacted) = marks.get(Water::Compacted) else { return false };
-        let later = self.facts.keys.get(&key.bytes).into_iter().flat_map(|key| {
-            let after = (std::ops::Bound::Excluded(number), std::ops::Bound::Unbounded);
-            key.revisions.range(after).map(|(number, _)| number.0)
-        });
-        number.0 <= compacted
-            && (revision.put.is_none() || later.into_iter().any(|later| later <= compacted))
+        let after = (std::ops::Bound::Excluded(number), std::ops::Bound::Unbounded);
+        let mut later = key.revisions.range(after).map(|(number, _)| number.0);
+        number.0 <= compacted && (revision.put.is_none() || later.any(|later| later <= compacted))
     }
 
     /// Whether the request's values went into the member's buffer, but not yet at this moment.
@@ -361,7 +399,8 @@ impl<'a> Keyed<'a> {
             };
             return vec![why];
         };
-        let key = words::key(line.key(), 40);
+        let text = &line.key().text;
+        let key = words::key(text, 40);
         let said = match line {
             Line::Key(_, count, None | Some(true)) => format!(
                 "{key}: {count} of its revisions were captured. Enter on one of them opens the \
@@ -393,8 +432,21 @@ impl<'a> Keyed<'a> {
                 ),
             },
         };
-        vec![said]
+        let cut = is_cut(text).then(|| {
+            format!(
+                "Only {} of the {} bytes of this key were captured: it has a row for each \
+                 generation, because other keys may begin alike.",
+                text.bytes.len(),
+                text.length
+            )
+        });
+        [said].into_iter().chain(cut).collect()
     }
+}
+
+/// Whether only the beginning of the key was captured.
+fn is_cut(key: &KeyText) -> bool {
+    (key.bytes.len() as u64) < key.length
 }
 
 #[cfg(test)]

@@ -38,6 +38,13 @@ pub(crate) struct Line {
     order_ns: u64,
 }
 
+impl Line {
+    /// What a search finds in the line.
+    pub(crate) fn text(&self) -> String {
+        format!("{} {} {}", self.name, self.level, self.text)
+    }
+}
+
 /// The lines at one moment.
 #[derive(Debug)]
 pub(crate) struct Printed<'a> {

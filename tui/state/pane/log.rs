@@ -264,6 +264,13 @@ impl Logged<'_> {
         })
     }
 
+    /// What a search finds in a row: its index, its term and what it is. Of several entries it
+    /// finds nothing, because nothing is known of each.
+    pub(crate) fn text_of(&self, line: Line) -> String {
+        let Line::Entry(index, term) = line else { return String::new() };
+        format!("{index} {term} {}", self.entry(line).map_or("", |entry| &entry.what))
+    }
+
     /// The entry of a row.
     pub(crate) fn entry(&self, line: Line) -> Option<&Entry> {
         match line {
@@ -382,20 +389,23 @@ impl Logged<'_> {
         if is_lost { lens::LOST.to_owned() } else { lens::verdict(&kept, is_committed) }
     }
 
-    /// The newest write of the member's log files: the segment, where in it, and the entries that
-    /// this segment is known to have.
+    /// The newest captured write of the member's log files: the segment, where in it, and the
+    /// entries that this segment has up to there. `?` stands for a first one that was not captured,
+    /// and `+` says that the log is longer.
     pub(crate) fn segment(&self, column: usize) -> Option<String> {
         let (place, cut) = self.sight.member(column)?;
         let own = self.facts.writes.get(usize::from(place))?;
         let happened = &own[..own.partition_point(|write| write.moment <= cut)];
         let newest = happened.last().filter(|write| write.moment.0 == cut.0)?;
-        let same = happened.iter().filter(|write| write.segment == newest.segment);
-        let with_entries = || same.clone().filter(|write| write.last != 0);
-        let first = with_entries().map(|write| write.first).min();
-        let last = with_entries().map(|write| write.last).max();
-        let entries = first.zip(last).map(|(first, last)| match first == last {
-            true => format!(": {last}"),
-            false => format!(": {first}-{last}"),
+        let with_entries = || happened.iter().filter(|write| write.last != 0);
+        let same = || with_entries().filter(|write| write.segment == newest.segment);
+        let last = same().map(|write| write.last).max();
+        let entries = last.map(|last| {
+            let first = first_of_segment(newest.segment, with_entries());
+            let first = first.map_or_else(|| "?".to_owned(), |first| first.to_string());
+            let written = self.sight.board.columns[column].marks.get(Water::Written);
+            let more = if written.is_some_and(|written| last < written) { "+" } else { "" };
+            format!(": {first}-{last}{more}")
         });
         let entries = entries.unwrap_or_default();
         Some(format!("{}, {}{entries}", newest.segment, words::count(newest.offset)))
@@ -412,6 +422,22 @@ impl Logged<'_> {
             _ => format!("at least {index}"),
         })
     }
+}
+
+/// The first entry of a segment, by the writes of entries in their order: a log begins with entry
+/// 1, and a later segment with what follows the last entry of the one before.
+fn first_of_segment<'a>(segment: u64, writes: impl Iterator<Item = &'a Write>) -> Option<u64> {
+    if segment == 0 {
+        return Some(1);
+    }
+    let mut before = None;
+    for write in writes {
+        if write.segment == segment {
+            return before.filter(|last| *last == write.first.wrapping_sub(1)).map(|_| write.first);
+        }
+        before = Some(write.last);
+    }
+    None
 }
 
 fn entries(first: u64, last: u64) -> String {

@@ -148,6 +148,22 @@ impl Waiting {
     }
 }
 
+impl Waiting {
+    /// What a search finds in each row: keys and names, the member, and the id of a lease.
+    pub(crate) fn texts(&self, sight: &Sight) -> Vec<String> {
+        let key = |key: Option<&KeyText>| key.map_or_else(String::new, KeyText::display);
+        let name = |column: usize| sight.board.columns.get(column).map_or("", |one| &one.name);
+        let of_column = |text: Option<&KeyText>, column| format!("{} {}", key(text), name(column));
+        let watchers = self.watchers.iter().map(|one| of_column(one.key.as_ref(), one.column));
+        let lease = |lease: &Lease| {
+            let keys: Vec<String> = lease.keys.iter().map(KeyText::display).collect();
+            format!("{:016x} {}", lease.lease, keys.join(" "))
+        };
+        let places = self.places.iter().map(|one| of_column(one.name.as_ref(), one.column));
+        watchers.chain(self.leases.iter().map(lease)).chain(places).collect()
+    }
+}
+
 impl Pane {
     /// Reads all records.
     pub(crate) fn refresh(&mut self, recording: &Recording, clocks: &Clocks) {

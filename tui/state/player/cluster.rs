@@ -68,6 +68,11 @@ impl State {
         self.steps.as_ref().filter(|_| !self.room.is_now)
     }
 
+    /// Whether the cluster and the views beside the stories show now.
+    pub(crate) fn shows_now(&self) -> bool {
+        self.looked_at().is_none()
+    }
+
     /// The members at the step that is looked at, or now.
     pub(crate) fn board(&self) -> Board {
         let steps = self.looked_at();
@@ -112,6 +117,7 @@ impl State {
             Column {
                 name: head.name,
                 place: lane.place,
+                member_id: lane.member_id,
                 marks: head.marks,
                 heard: head.heard,
                 last_ns,
@@ -144,6 +150,7 @@ impl State {
             columns.push(Column {
                 name: text::clean(name),
                 place: None,
+                member_id: 0,
                 marks: Watermarks::default(),
                 heard,
                 last_ns: None,
@@ -192,7 +199,7 @@ impl State {
                 self.trials.told = None;
             }
             Screen::Moment => self.room.is_shown = false,
-            Screen::Pane(_) => self.panes.shown = None,
+            Screen::Pane(_) | Screen::Seek => self.panes.close(),
             Screen::Cluster => {
                 self.room.notice = Some("this is the first screen; q leaves the player".to_owned());
             }

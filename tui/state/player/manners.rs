@@ -35,8 +35,24 @@ impl State {
         self.notice.as_deref().or(of_room).or(of_steps)
     }
 
+    /// Moves by rows in the page or the list that is shown, and says where it ends.
+    pub(super) fn move_by(&mut self, rows: isize) {
+        let end = if rows < 0 { "first" } else { "last" };
+        match (&mut self.compared, self.steps.as_mut().filter(|steps| steps.reading.is_some())) {
+            (Some(page), _) => {
+                let is_moved = page.scroll(rows);
+                self.notice = (!is_moved).then(|| format!("this is the {end} row"));
+            }
+            (None, Some(steps)) => {
+                let is_moved = steps.turn(rows);
+                self.notice = (!is_moved).then(|| format!("this is the {end} row"));
+            }
+            (None, None) => self.choose(rows),
+        }
+    }
+
     /// Moves in the list, by the greatest numbers to its ends, and says where it ends.
-    pub(super) fn choose(&mut self, rows: isize) {
+    fn choose(&mut self, rows: isize) {
         let before = self.list.chosen();
         let followed = self.list.is_following;
         match rows {

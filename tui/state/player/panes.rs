@@ -4,7 +4,7 @@ use glass_etcd::story::query::address::Address;
 
 use super::{
     super::{
-        pane::{Sight, View, log::Line},
+        pane::{Sight, View, keys, lines, log::Line},
         steps::{Direction, Steps},
         story::Subject,
         watermarks::Moment,
@@ -86,21 +86,20 @@ impl State {
             return false;
         };
         match action {
-            Action::Choose(rows) => self.choose_in_pane(view, rows),
-            Action::ChooseFirst => self.choose_in_pane(view, isize::MIN),
-            Action::ChooseLast => self.choose_in_pane(view, isize::MAX),
+            Action::Move(rows) => self.move_in_pane(view, rows),
+            Action::Find => self.panes.seek.begin(),
+            Action::Type(character) => self.panes.seek.append(character),
+            Action::Erase => self.panes.seek.erase(),
+            Action::Narrow => self.seek_in_pane(view),
             Action::Open => self.open_from_pane(view),
             Action::OtherKey(direction) => self.choose_other_key(direction),
-            Action::Back => self.panes.shown = None,
+            Action::Back => self.panes.close(),
             Action::Along(_) if self.looked_at().is_none() => {
                 let notice = match self.steps {
                     Some(_) => "this is now; f shows the step that is looked at",
                     None => "no story is open: this is now",
                 };
                 self.notice = Some(notice.to_owned());
-            }
-            Action::ToggleNow if self.steps.is_none() => {
-                self.notice = Some("no story is open: this is now".to_owned());
             }
             Action::Cluster | Action::Requests => {
                 self.panes.shown = None;
@@ -111,43 +110,60 @@ impl State {
         true
     }
 
-    fn choose_in_pane(&mut self, view: View, rows: isize) {
+    fn move_in_pane(&mut self, view: View, rows: isize) {
+        let (texts, chosen) = self.rows_in_pane(view);
+        let wanted = chosen.saturating_add_signed(rows).min(texts.len().saturating_sub(1));
+        self.choose_in_pane(view, wanted);
+        let end = if rows < 0 { "first" } else { "last" };
+        self.notice = (wanted == chosen).then(|| format!("this is the {end} row"));
+    }
+
+    fn seek_in_pane(&mut self, view: View) {
+        let (texts, chosen) = self.rows_in_pane(view);
+        match self.panes.seek.next(&texts, chosen) {
+            Ok(place) => self.choose_in_pane(view, place),
+            Err(why) => self.notice = Some(why),
+        }
+    }
+
+    /// What a search finds in each row of a view, and the position of the chosen row.
+    fn rows_in_pane(&self, view: View) -> (Vec<String>, usize) {
         let sight = self.sight();
-        let is_moved = match view {
+        match view {
             View::Log => {
                 let log = self.panes.log.at(&sight, self.story_entry());
-                let last = log.lines.len().saturating_sub(1);
-                let wanted = log.chosen.saturating_add_signed(rows).min(last);
-                let (is_moved, name) = (wanted != log.chosen, log.name_of(wanted));
-                self.panes.log.chosen = name;
-                is_moved
+                (log.lines.iter().map(|line| log.text_of(*line)).collect(), log.chosen)
             }
             View::Keys => {
                 let keys = self.panes.keys.at(&sight, self.story_subject());
-                let last = keys.lines.len().saturating_sub(1);
-                let wanted = keys.chosen.saturating_add_signed(rows).min(last);
-                let (is_moved, name) = (wanted != keys.chosen, keys.name_of(wanted));
-                self.panes.keys.chosen = name;
-                is_moved
+                (keys.lines.iter().map(keys::Line::text).collect(), keys.chosen)
             }
             View::Waits => {
                 let waiting = self.panes.waits.at(&sight);
-                let last = waiting.len().saturating_sub(1);
-                let wanted = waiting.chosen.saturating_add_signed(rows).min(last);
-                self.panes.waits.chosen = Some(wanted);
-                wanted != waiting.chosen
+                (waiting.texts(&sight), waiting.chosen)
             }
             View::Lines => {
                 let printed = self.panes.lines.at(&sight);
-                let last = printed.lines.len().saturating_sub(1);
-                let wanted = printed.chosen.saturating_add_signed(rows).min(last);
-                let is_moved = wanted != printed.chosen;
-                self.panes.lines.choose(wanted);
-                is_moved
+                (printed.lines.iter().map(lines::Line::text).collect(), printed.chosen)
             }
-        };
-        let end = if rows < 0 { "first" } else { "last" };
-        self.notice = (!is_moved).then(|| format!("this is the {end} row"));
+        }
+    }
+
+    /// Chooses the row at this position.
+    fn choose_in_pane(&mut self, view: View, place: usize) {
+        let sight = self.sight();
+        match view {
+            View::Log => {
+                let name = self.panes.log.at(&sight, self.story_entry()).name_of(place);
+                self.panes.log.chosen = name;
+            }
+            View::Keys => {
+                let name = self.panes.keys.at(&sight, self.story_subject()).name_of(place);
+                self.panes.keys.chosen = name;
+            }
+            View::Waits => self.panes.waits.chosen = Some(place),
+            View::Lines => self.panes.lines.choose(place),
+        }
     }
 
     /// Opens the story that has written what the chosen row shows.

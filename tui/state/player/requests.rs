@@ -6,15 +6,12 @@ impl State {
     /// The part of [`State::update`] that chooses a row, arranges the list, or opens a story.
     pub(super) fn update_list(&mut self, action: Action) {
         match action {
-            Action::Choose(rows) => self.choose(rows),
             Action::ChooseAt(place) => {
                 let wanted = self.list.shown().nth(place).map(|row| row.subject);
                 if let Some(subject) = wanted {
                     self.list.select(subject);
                 }
             }
-            Action::ChooseFirst => self.choose(isize::MIN),
-            Action::ChooseLast => self.choose(isize::MAX),
             Action::ToggleFollow => self.list.follow(!self.list.is_following),
             Action::Sort => self.list.change_sort(),
             Action::Freeze => self.list.freeze(!self.list.is_frozen()),

@@ -4,7 +4,7 @@ use super::{
     super::{
         anchor::Anchor,
         compared::Compared,
-        steps::{Direction, Steps},
+        steps::Steps,
         story::{Step, Subject},
         text,
         watermarks::moment,
@@ -126,7 +126,7 @@ impl State {
         })
     }
 
-    /// The part of [`State::update`] that asks something of the loop, or reads a page.
+    /// The part of [`State::update`] that asks something of the loop.
     pub(super) fn update_wishes(&mut self, action: Action) {
         match action {
             Action::Copy => match self.command_of_step() {
@@ -139,13 +139,6 @@ impl State {
             Action::Save => self.wishes.push(Wish::Save),
             Action::Suspend => self.wishes.push(Wish::Suspend),
             Action::Compare => self.compare(),
-            Action::Leaf(direction, lines) => {
-                let page = self.compared.as_mut();
-                if page.is_some_and(|page| !page.scroll(direction, lines)) {
-                    let end = if direction == Direction::Back { "first" } else { "last" };
-                    self.notice = Some(format!("this is the {end} line"));
-                }
-            }
             _ => {}
         }
     }

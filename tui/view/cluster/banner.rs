@@ -1,6 +1,5 @@
 //! The first line of the control room: the verdict on all members, and the moment that is shown.
 
-use glass_etcd::trace::value::LEADER;
 use ratatui::layout::Rect;
 
 use super::super::{
@@ -13,7 +12,7 @@ use crate::state::{
     figures::Alarms,
     lanes::name_of,
     room::START_NS,
-    room::{Board, Column, Hands, Quorum},
+    room::{Board, Column, Hands, Lead, Quorum},
     watermarks::Water,
     words,
 };
@@ -34,7 +33,7 @@ pub(in crate::view) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board:
             Quorum::Unknown => ("QUORUM UNKNOWN", Tone::Bad),
         };
         piece(pen, &format!(" {word} {running}/{total}"), tone);
-        let (leads, tone) = match leading(board) {
+        let (leads, tone) = match leading(state, board) {
             // The members cannot have one yet.
             (leads, _) if verdict == Quorum::Soon => (leads, Tone::Plain),
             other => other,
@@ -54,24 +53,26 @@ pub(in crate::view) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board:
 }
 
 /// Who leads, or for how long nobody has.
-fn leading(board: &Board) -> (String, Tone) {
-    let number = |column: &Column, water| column.marks.get(water);
-    if let Some(leader) = board.leader() {
-        let column = &board.columns[leader];
-        let term = number(column, Water::Term).map_or("?".to_owned(), |term| term.to_string());
-        return (format!("{} leads term {term}", column.name), Tone::Plain);
-    }
-    let silent = board.columns.iter().find_map(|column| match column.heard {
-        Heard::Silent(ns) if number(column, Water::Role) == Some(LEADER) => Some((column, ns)),
-        _ => None,
-    });
-    if let Some((column, ns)) = silent {
-        return (format!("LEADER {} SILENT {}", column.name, words::duration(ns)), Tone::Bad);
-    }
-    match board.leaderless_ns() {
-        Some(ns) => (format!("NO LEADER {}", words::duration(ns)), Tone::Bad),
-        None if board.columns.iter().any(is_young) => ("no leader yet".to_owned(), Tone::Plain),
-        None => ("leader unknown".to_owned(), Tone::Bad),
+fn leading(state: &State, board: &Board) -> (String, Tone) {
+    let name = |at: usize| &board.columns[at].name;
+    let since = |ns: u64| words::duration(ns);
+    match board.lead() {
+        Lead::Member(at) => {
+            let term = board.columns[at].marks.get(Water::Term);
+            let term = term.map_or("?".to_owned(), |term| term.to_string());
+            (format!("{} leads term {term}", name(at)), Tone::Plain)
+        }
+        Lead::Silent(at, ns) => (format!("LEADER {} SILENT {}", name(at), since(ns)), Tone::Bad),
+        Lead::Named(id, term) => {
+            let name = name_of(&state.lanes, id);
+            (format!("{name} leads term {term}, others say"), Tone::Plain)
+        }
+        Lead::Nobody(Some(ns)) => (format!("NO LEADER {}", since(ns)), Tone::Bad),
+        Lead::Unknown(_) | Lead::Nobody(None) if board.columns.iter().any(is_young) => {
+            ("no leader yet".to_owned(), Tone::Plain)
+        }
+        Lead::Unknown(Some(ns)) => (format!("LEADER UNKNOWN {}", since(ns)), Tone::Bad),
+        Lead::Unknown(None) | Lead::Nobody(None) => ("leader unknown".to_owned(), Tone::Bad),
     }
 }
 

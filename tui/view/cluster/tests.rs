@@ -276,7 +276,11 @@ fn in_a_recording_and_beside_foreign_members_the_keys_say_why_they_do_nothing() 
     let mut past = own(&scenes::put().recording);
     press(&mut past, "enter enter C K");
     assert!(text(&past).contains("a step of the past"), "{}", text(&past));
-    press(&mut past, "f K");
+    let offered = |state: &State| crate::keys::line(state).iter().any(|row| row.brief == "kill");
+    assert!(!offered(&past), "the members of a past moment cannot be killed");
+    press(&mut past, "f");
+    assert!(offered(&past));
+    press(&mut past, "K");
     assert!(text(&past).contains("KILL etcd-01?"), "{}", text(&past));
 }
 

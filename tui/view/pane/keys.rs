@@ -4,11 +4,10 @@ use ratatui::layout::Rect;
 
 use super::{
     super::{
-        cluster::{Grid, below},
-        list::window,
+        cluster::Grid,
         pen::{Pen, Tone},
     },
-    ABOUT, TOP, draw_about, draw_top,
+    ABOUT, Sheet, draw_about, shown,
 };
 use crate::state::{
     State,
@@ -19,40 +18,34 @@ use crate::state::{
     text, words,
 };
 
-/// Narrowest readable column of a member.
-const CELL_MIN: u16 = 14;
 /// What the words for places mean.
 const LEGEND: &str = "index: in memory only   active, frozen: write buffer   file: database file";
 
+/// The columns of the view.
+const SHEET: Sheet<'_> = Sheet {
+    labels: [35, 45, 70],
+    cell_min: 14,
+    title: "   revision created version",
+    below: ABOUT,
+};
+
 /// Draws the key space.
 pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) {
-    let label = match area.width {
-        0..100 => 35,
-        100..160 => 45,
-        _ => 70,
-    };
-    let grid = Grid::beside((label, CELL_MIN), area.width, sight.board.columns.len(), 0);
-    let table = draw_top(pen, area, (state, sight, &grid));
+    let grid = SHEET.grid(area, sight);
+    let [rows, about] = SHEET.draw(pen, area, (state, sight, &grid));
     let keys = state.panes.keys.at(sight, state.story_subject());
-    let height = area.height.saturating_sub(TOP + 1 + ABOUT);
-    let head = below(area, TOP, 1);
-    table.draw_borders(pen, head);
-    let title = "   revision created version";
-    pen.text(Rect { width: grid.label, ..head }, 0, title, Tone::Dim);
-    let rows = below(area, TOP + 1, height);
-    table.draw_borders(pen, rows);
-    let first = window(keys.lines.len(), usize::from(height), keys.chosen);
-    for (place, line) in (first..keys.lines.len()).zip(0..height) {
-        draw_line(pen, below(rows, line, 1), (&keys, &grid), place);
+    for (place, line, is_chosen) in shown(rows, keys.lines.len(), keys.chosen) {
+        draw_line(pen, line, (&keys, &grid), place);
+        if is_chosen {
+            pen.tint(line, 0, Tone::Chosen);
+        }
     }
-    let about = below(area, TOP + 1 + height, ABOUT);
     draw_about(pen, about, ("THIS REVISION", &keys.sentences()), LEGEND);
 }
 
 fn draw_line(pen: &mut Pen<'_>, area: Rect, (keys, grid): (&Keyed<'_>, &Grid), place: usize) {
     let line = &keys.lines[place];
-    let is_chosen = place == keys.chosen;
-    let mark = if is_chosen { '»' } else { ' ' };
+    let mark = if place == keys.chosen { '»' } else { ' ' };
     let (text, tone) = label(line, usize::from(grid.label).saturating_sub(3));
     pen.text(Rect { width: grid.label, ..area }, 0, &format!("{mark}{text}"), tone);
     for member in grid.members() {
@@ -61,9 +54,6 @@ fn draw_line(pen: &mut Pen<'_>, area: Rect, (keys, grid): (&Keyed<'_>, &Grid), p
             pen.text(grid.cell(area, member), 0, &format!(" {word}"), tone);
         }
     }
-    if is_chosen {
-        pen.tint(area, 0, Tone::Chosen);
-    }
 }
 
 /// The text of a row before the members' columns.
@@ -71,7 +61,7 @@ fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
     match line {
         Line::Key(key, _, exists) => {
             let end = if *exists == Some(false) { "  (deleted)" } else { "" };
-            let key = words::key(key, room.saturating_sub(end.len()));
+            let key = words::key(&key.text, room.saturating_sub(end.len()));
             (format!("{}{end}", text::clean(&key)), Tone::Strong)
         }
         Line::Missing(_, [first, last]) if first == last => {

@@ -5,10 +5,9 @@ use ratatui::layout::Rect;
 use super::{
     super::{
         cluster::{banner, below},
-        list::window,
         pen::{Pen, Tone, wrap},
     },
-    ABOUT,
+    ABOUT, shown,
 };
 use crate::state::{
     State,
@@ -28,9 +27,10 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     }
     let height = area.height.saturating_sub(2 + ABOUT);
     let rows = below(area, 2, height);
-    let first = window(printed.lines.len(), usize::from(height), printed.chosen);
-    for ((place, line), at) in printed.lines.iter().enumerate().skip(first).zip(0..height) {
-        let is_chosen = place == printed.chosen;
+    let names = printed.lines.iter().map(|line| line.name.chars().count()).max();
+    let names = names.unwrap_or(0).clamp(10, (usize::from(area.width) / 8).max(10));
+    for (place, at, is_chosen) in shown(rows, printed.lines.len(), printed.chosen) {
+        let line = &printed.lines[place];
         let mark = if is_chosen { '»' } else { ' ' };
         let tone = match line.level.as_str() {
             _ if printed.past <= place => Tone::Dim,
@@ -38,9 +38,9 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
             "warn" => Tone::Strong,
             _ => Tone::Plain,
         };
-        pen.text(rows, at, &format!("{mark} {}", row(line)), tone);
+        pen.text(at, 0, &format!("{mark} {}", row(line, names)), tone);
         if is_chosen {
-            pen.tint(rows, at, Tone::Chosen);
+            pen.tint(at, 0, Tone::Chosen);
         }
     }
     let about = below(area, 2 + height, ABOUT);
@@ -54,11 +54,11 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     }
 }
 
-fn row(line: &Line) -> String {
+fn row(line: &Line, names: usize) -> String {
     let time = line.at_ns.map_or_else(|| "?".to_owned(), words::time_of_day);
-    let name = words::cut(&text::clean(&line.name), 10);
+    let name = words::cut(&text::clean(&line.name), names);
     let level = words::cut(&text::clean(&line.level), 5);
-    format!("{time:<12} {name:<10} {level:<5} {}", text::clean(&line.text))
+    format!("{time:<12} {name:<names$} {level:<5} {}", text::clean(&line.text))
 }
 
 /// Why there are no lines.

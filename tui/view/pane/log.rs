@@ -5,10 +5,9 @@ use ratatui::layout::Rect;
 use super::{
     super::{
         cluster::{Grid, Table, below},
-        list::window,
         pen::{Pen, Tone},
     },
-    ABOUT, TOP, draw_about, draw_top,
+    ABOUT, Sheet, draw_about, shown,
 };
 use crate::state::{
     State,
@@ -20,41 +19,35 @@ use crate::state::{
 };
 
 /// Lines below the entries: the log's files, what raft knows of them, and about the chosen row.
-const BELOW: u16 = 2 + ABOUT;
+const BELOW: u16 = FILES + ABOUT;
+/// Lines about the log's files.
+const FILES: u16 = 2;
 /// Width of the numbers before an entry's description.
 const NUMBERS: usize = 12;
 /// Narrowest column that has room for all watermarks in words.
 const WORDS_MIN: u16 = 50;
-/// Narrowest readable column of a member.
-const CELL_MIN: u16 = 17;
+/// The columns of the view.
+const SHEET: Sheet<'_> =
+    Sheet { labels: [26, 36, 60], cell_min: 17, title: "  index term entry", below: BELOW };
 
 /// Draws the logs.
 pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) {
-    let label = match area.width {
-        0..100 => 26,
-        100..160 => 36,
-        _ => 60,
-    };
-    let grid = Grid::beside((label, CELL_MIN), area.width, sight.board.columns.len(), 0);
-    let table = draw_top(pen, area, (state, sight, &grid));
+    let grid = SHEET.grid(area, sight);
+    let [rows, under] = SHEET.draw(pen, area, (state, sight, &grid));
     let story = state.story_entry();
     let log = state.panes.log.at(sight, story);
-    let height = area.height.saturating_sub(TOP + 1 + BELOW);
-    let head = below(area, TOP, 1);
-    table.draw_borders(pen, head);
-    pen.text(Rect { width: grid.label, ..head }, 0, "  index term entry", Tone::Dim);
-    let rows = below(area, TOP + 1, height);
-    table.draw_borders(pen, rows);
-    let first = window(log.lines.len(), usize::from(height), log.chosen);
-    for (place, line) in (first..log.lines.len()).zip(0..height) {
-        draw_line(pen, below(rows, line, 1), (&log, &grid), place, story);
+    for (place, line, is_chosen) in shown(rows, log.lines.len(), log.chosen) {
+        draw_line(pen, line, (&log, &grid), place, story);
+        if is_chosen {
+            pen.tint(line, 0, Tone::Chosen);
+        }
     }
-    draw_files(pen, below(area, TOP + 1 + height, 2), &table, &log);
-    let about = below(area, TOP + 3 + height, BELOW - 2);
+    let table = Table { state, board: &sight.board, grid: &grid };
+    draw_files(pen, below(under, 0, FILES), &table, &log);
     let signs = "✔ on disk  ✘ not   up to here:";
     let letters = MARKS.iter().map(|(_, letter, word)| format!(" {letter} {word}"));
     let legend = format!("{signs}{}", letters.collect::<String>());
-    draw_about(pen, about, ("THIS ENTRY", &log.sentences()), &legend);
+    draw_about(pen, below(under, FILES, ABOUT), ("THIS ENTRY", &log.sentences()), &legend);
 }
 
 /// A row: what the entry is, and how far each member is with it.
@@ -66,9 +59,8 @@ fn draw_line(
     story: Option<(u64, u64)>,
 ) {
     let line = log.lines[place];
-    let is_chosen = place == log.chosen;
     let is_story = matches!(line, Line::Entry(index, term) if story == Some((index, term)));
-    let mark = match (is_chosen, is_story) {
+    let mark = match (place == log.chosen, is_story) {
         (_, true) => '◆',
         (true, _) => '»',
         _ => ' ',
@@ -95,9 +87,6 @@ fn draw_line(
     for member in grid.members() {
         let cell = log.cell(line, member);
         draw_cell(pen, grid.cell(area, member), &cell);
-    }
-    if is_chosen {
-        pen.tint(area, 0, Tone::Chosen);
     }
 }
 

@@ -6,10 +6,9 @@ use ratatui::layout::Rect;
 use super::{
     super::{
         cluster::{banner, below},
-        list::window,
         pen::{Pen, Tone},
     },
-    ABOUT, draw_about,
+    ABOUT, draw_about, shown,
 };
 use crate::state::{
     State,
@@ -32,13 +31,13 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     let height = area.height.saturating_sub(1 + ABOUT);
     let rows = below(area, 1, height);
     let chosen = lines.iter().position(|(_, _, row)| *row == Some(waiting.chosen)).unwrap_or(0);
-    let first = window(lines.len(), usize::from(height), chosen);
-    for ((text, tone, row), line) in lines.iter().skip(first).zip(0..height) {
-        let is_chosen = *row == Some(waiting.chosen);
+    for (place, line, is_chosen) in shown(rows, lines.len(), chosen) {
+        let (text, tone, row) = &lines[place];
+        let is_chosen = is_chosen && row.is_some();
         let mark = if is_chosen { '»' } else { ' ' };
-        pen.text(rows, line, &format!("{mark}{text}"), *tone);
+        pen.text(line, 0, &format!("{mark}{text}"), *tone);
         if is_chosen {
-            pen.tint(rows, line, Tone::Chosen);
+            pen.tint(line, 0, Tone::Chosen);
         }
     }
     let about = below(area, 1 + height, ABOUT);
@@ -46,9 +45,27 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     draw_about(pen, about, ("THIS ONE", &[said]), "what began before the records is not shown");
 }
 
+/// Widths of the columns that grow with the window.
+#[derive(Clone, Copy)]
+struct Widths {
+    key: usize,
+    member: usize,
+    /// What is left for the keys of a lease.
+    keys: usize,
+}
+
+impl Widths {
+    fn of(sight: &Sight, width: usize) -> Widths {
+        let names = sight.board.columns.iter().map(|column| column.name.chars().count());
+        let member = names.max().unwrap_or(0).clamp(12, (width / 6).max(12));
+        let key = width.saturating_sub(48 + member).clamp(12, 120);
+        Widths { key, member, keys: width.saturating_sub(44) }
+    }
+}
+
 /// All lines: of each kind a heading and a row for each.
 fn lines(waiting: &Waiting, sight: &Sight, width: usize) -> Vec<Drawn> {
-    let key_width = width.saturating_sub(60).clamp(12, 60);
+    let widths = Widths::of(sight, width);
     let mut lines: Vec<Drawn> = Vec::new();
     let mut row = 0;
     let mut section = |title: &str, head: String, rows: Vec<(String, Tone)>| {
@@ -63,17 +80,18 @@ fn lines(waiting: &Waiting, sight: &Sight, width: usize) -> Vec<Drawn> {
         }
         lines.push((String::new(), Tone::Plain, None));
     };
-    let watchers = waiting.watchers.iter().map(|one| watcher(one, sight, key_width)).collect();
+    let watchers = waiting.watchers.iter().map(|one| watcher(one, sight, widths)).collect();
+    let Widths { key, member, .. } = widths;
     let head = format!(
-        "  {:<key_width$} {:<12} {:<12} {:>8} {:>8}",
+        "  {:<key$} {:<member$} {:<12} {:>8} {:>8}",
         "key", "member", "state", "next", "sent ≥"
     );
     section("WATCHERS", head, watchers);
-    let leases = waiting.leases.iter().map(lease).collect();
+    let leases = waiting.leases.iter().map(|one| lease(one, widths)).collect();
     let head = format!("  {:<16} {:>8} {:>12}  {}", "lease", "ttl", "left", "keys");
     section("LEASES", head, leases);
-    let places = waiting.places.iter().map(|one| place(one, sight, key_width)).collect();
-    let head = format!("  {:<key_width$} {:<12} {:>8}  {}", "name", "member", "revision", "state");
+    let places = waiting.places.iter().map(|one| place(one, sight, widths)).collect();
+    let head = format!("  {:<key$} {:<member$} {:>8}  {}", "name", "member", "revision", "state");
     section("LOCKS AND ELECTIONS", head, places);
     lines
 }
@@ -82,15 +100,16 @@ fn key_of(key: Option<&KeyText>, width: usize) -> String {
     key.map_or_else(|| "? unknown".to_owned(), |key| text::clean(&words::key(key, width)))
 }
 
-fn member(sight: &Sight, column: usize) -> String {
-    words::cut(sight.board.columns.get(column).map_or("unknown", |column| &column.name), 12)
+fn member(sight: &Sight, column: usize) -> &str {
+    sight.board.columns.get(column).map_or("unknown", |column| &column.name)
 }
 
 fn number(number: Option<u64>) -> String {
     number.map_or_else(|| "?".to_owned(), |number| number.to_string())
 }
 
-fn watcher(watcher: &Watcher, sight: &Sight, width: usize) -> (String, Tone) {
+fn watcher(watcher: &Watcher, sight: &Sight, widths: Widths) -> (String, Tone) {
+    let Widths { key: width, member: member_width, .. } = widths;
     // A call waits for one of the keys below its name.
     let key = match watcher.of_call {
         Some(_) => key_of(watcher.key.as_ref(), width.saturating_sub(2)) + "/…",
@@ -103,15 +122,21 @@ fn watcher(watcher: &Watcher, sight: &Sight, width: usize) -> (String, Tone) {
     };
     let sent = watcher.sent.map_or_else(|| "-".to_owned(), |sent| sent.to_string());
     let of_call = watcher.of_call.map_or_else(String::new, |call| format!("  of {call}"));
-    let member = member(sight, watcher.column);
+    let member = words::cut(member(sight, watcher.column), member_width);
     let next = number(watcher.next);
-    (format!("  {key:<width$} {member:<12} {state:<12} {next:>8} {sent:>8}{of_call}"), tone)
+    (
+        format!("  {key:<width$} {member:<member_width$} {state:<12} {next:>8} {sent:>8}{of_call}"),
+        tone,
+    )
 }
 
-fn lease(lease: &Lease) -> (String, Tone) {
+fn lease(lease: &Lease, widths: Widths) -> (String, Tone) {
+    /// Width that each of many keys has at least.
+    const KEY: usize = 30;
     let left = left(lease);
+    let each = (widths.keys / lease.keys.len().max(1)).saturating_sub(1).max(KEY);
     let keys: Vec<String> =
-        lease.keys.iter().map(|key| text::clean(&words::key(key, 30))).collect();
+        lease.keys.iter().map(|key| text::clean(&words::key(key, each))).collect();
     let keys = if keys.is_empty() { "none captured".to_owned() } else { keys.join(" ") };
     let tone = if lease.left_ns <= 0 { Tone::Bad } else { Tone::Plain };
     let ttl = format!("{} s", lease.ttl);
@@ -127,15 +152,16 @@ fn left(lease: &Lease) -> String {
     }
 }
 
-fn place(place: &Place, sight: &Sight, width: usize) -> (String, Tone) {
+fn place(place: &Place, sight: &Sight, widths: Widths) -> (String, Tone) {
+    let Widths { key: width, member: member_width, .. } = widths;
     let name = key_of(place.name.as_ref(), width);
-    let member = member(sight, place.column);
+    let member = words::cut(member(sight, place.column), member_width);
     let (state, tone) = match (place.holds, place.before) {
         (true, _) => (holds(place).to_owned(), Tone::Good),
         (false, Some(before)) => (format!("waits for the key of revision {before}"), Tone::Plain),
         (false, None) => ("in the queue".to_owned(), Tone::Plain),
     };
-    (format!("  {name:<width$} {member:<12} {:>8}  {state}", place.own), tone)
+    (format!("  {name:<width$} {member:<member_width$} {:>8}  {state}", place.own), tone)
 }
 
 fn holds(place: &Place) -> &'static str {

@@ -67,6 +67,34 @@ fn a_member_alone_tells_that_it_lost_its_leader_and_followed_another() {
     assert_eq!(None, without.election, "of it there is only this member's vote");
 }
 
+/// Goal: a leader whose links were cut was cut off, and one that lost a single link of two was not.
+#[test]
+fn a_leader_without_links_was_cut_off_and_did_not_fall_silent() {
+    for (cut, stage, expected) in [
+        (&[2, 3][..], Stage::RaftLink, Fate::CutOff),
+        (&[2, 3][..], Stage::RaftDrop, Fate::CutOff),
+        (&[3][..], Stage::RaftLink, Fate::FellSilent),
+    ] {
+        let mut script = Script::new();
+        script.beat(0, 3);
+        let rpc = script.begin(2, Stage::Rpc, PUT);
+        let propose = script.begin(2, Stage::RaftPropose, PUT);
+        for peer in cut {
+            let flag = if stage == Stage::RaftLink { "cut_new" } else { "cut" };
+            script.step(0, stage, 0, &[("peer", *peer), (flag, 1)]);
+        }
+        script.now_ns = 900 * MS;
+        script.wins(4, 1);
+        let learns = Turn { role: [FOLLOWER; 2], term: [3, 4], leader: [1, 2] };
+        script.turn(2, &learns);
+        script.message((1, 2), message::HEARTBEAT, 0, &[("term", 4)]);
+        script.end(propose, &[]);
+        script.end(rpc, &[]);
+        let through = through_of(&script.recording);
+        assert_eq!(expected, through.without[0].fate, "{stage:?} {cut:?}");
+    }
+}
+
 /// Goal: what did not delay a request is a line of its own, and no headline.
 #[test]
 fn the_standstill_of_a_member_that_nobody_waited_for_is_no_delay() {

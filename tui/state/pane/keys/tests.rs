@@ -5,7 +5,7 @@ use std::{fs::File, io::BufReader};
 use glass_etcd::story::recording;
 
 use super::*;
-use crate::state::{State, tests::press};
+use crate::state::{State, scenes, tests::press};
 
 fn at(name: &str, keys: &str) -> State {
     let file = File::open(format!("tests/recordings/{name}.ndjson")).unwrap();
@@ -20,7 +20,7 @@ fn rows(state: &State) -> Vec<String> {
     let keys = state.panes.keys.at(&sight, state.story_subject());
     let row = |line: &Line<'_>| {
         let name = match line {
-            Line::Key(key, count, exists) => format!("{} {count} {exists:?}", key.display()),
+            Line::Key(key, count, exists) => format!("{} {count} {exists:?}", key.text.display()),
             Line::Missing(_, versions) => format!("missing {versions:?}"),
             Line::Earlier(_, count) => format!("earlier {count}"),
             Line::Later(_, count) => format!("later {count}"),
@@ -124,4 +124,23 @@ fn enter_opens_the_story_that_wrote_the_revision() {
     let sight = state.sight();
     let keys = state.panes.keys.at(&sight, state.story_subject());
     assert!(!keys.lines.is_empty() || state.steps.as_ref().unwrap().now == 0);
+}
+
+/// Goal: keys whose captured beginnings are the same do not share a generation. Method: two puts of
+/// such keys, each the first of its generation.
+#[test]
+fn long_keys_that_begin_alike_have_rows_of_their_own() {
+    let mut recording = scenes::put().recording;
+    recording.events.extend(scenes::put_again(1).recording.events);
+    let text = KeyText { bytes: vec![b'k'; 88], length: 120 };
+    let named = recording.events.iter_mut().filter(|event| event.key.is_some());
+    named.for_each(|event| event.key = Some(text.clone()));
+    let mut state = State::of_recording(recording);
+    press(&mut state, "T");
+    let rows = rows(&state);
+    let keys = rows.iter().filter(|row| row.starts_with("kkkk")).count();
+    assert_eq!(keys, 2, "{rows:?}");
+    let sight = state.sight();
+    let said = state.panes.keys.at(&sight, None).sentences();
+    assert!(said[1].contains("Only 88 of the 120 bytes of this key"), "{said:?}");
 }

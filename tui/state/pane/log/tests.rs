@@ -114,3 +114,21 @@ fn enter_on_an_empty_entry_opens_the_election_of_its_term() {
         panic!("{:?}", state.story_subject());
     };
 }
+
+/// Goal: the first entry of a segment is the first that was captured only if that is known.
+#[test]
+fn a_segment_begins_with_entry_one_or_behind_the_segment_before() {
+    let write = |segment, first, last| {
+        let moment = (1, first);
+        Write { moment, first, last, segment, offset: 0 }
+    };
+    let first = |segment, writes: &[Write]| first_of_segment(segment, writes.iter());
+    assert_eq!(Some(1), first(0, &[write(0, 42, 43)]));
+    assert_eq!(Some(44), first(1, &[write(0, 42, 43), write(1, 44, 50)]));
+    assert_eq!(None, first(1, &[write(0, 42, 43), write(1, 46, 50)]));
+    assert_eq!(None, first(1, &[write(1, 46, 50)]));
+    let busy = at(golden("busy"), "L");
+    let sight = busy.sight();
+    let segment = busy.panes.log.at(&sight, None).segment(0).unwrap();
+    assert!(segment.contains(": 1-208"), "{segment}");
+}

@@ -1,0 +1,243 @@
+//! What new users stumbled over: words of the present on screens of the past, keys that were not
+//! offered, and screens that moved.
+
+use std::time::Duration;
+
+use glass_etcd::{
+    story::KeyText,
+    trace::{Kind, Stage},
+};
+
+use super::{UNICODE, opened, panes::recorded, screen, walk::recordings};
+use crate::{
+    keys,
+    play::{Input, handle},
+    state::{
+        Screen, State,
+        scenes::{self, PUT, Scene},
+        steps::Steps,
+        story::Subject,
+        tests::{live, press, tell_all},
+        watermarks::Water,
+    },
+};
+
+const SMALL: (u16, u16) = (80, 24);
+const WIDE: (u16, u16) = (200, 60);
+
+fn drawn(state: &State) -> String {
+    screen(state, SMALL, UNICODE).to_string()
+}
+
+fn title(state: &State, size: (u16, u16)) -> String {
+    screen(state, size, UNICODE).to_string().lines().next().unwrap().to_owned()
+}
+
+/// The words of the bottom line that stand there where there is room.
+fn offered(state: &State) -> Vec<&'static str> {
+    keys::line(state).into_iter().map(|row| row.brief).collect()
+}
+
+/// Goal: the banner of a past moment names no leader that a later term has left behind.
+#[test]
+fn a_past_moment_names_no_leader_of_an_earlier_term() {
+    let mut state = opened(scenes::election(), "enter C");
+    let (mut named, mut nobody) = (0, 0);
+    for _ in 0..40 {
+        let banner = title(&state, SMALL);
+        let terms = state.heads().into_iter().filter_map(|head| head.marks.get(Water::Term));
+        if banner.contains("LEADER etcd-01") || banner.contains("etcd-01 leads") {
+            assert_eq!(terms.max(), Some(3), "{banner}");
+            named += 1;
+        }
+        nobody += usize::from(banner.contains("NO LEADER"));
+        press(&mut state, "right");
+    }
+    assert!(0 < named && 0 < nobody, "{named} {nobody}");
+}
+
+#[test]
+fn a_leader_without_records_is_named_by_those_that_follow_it() {
+    let banner = title(&opened(scenes::gap(), "enter C"), (160, 48));
+    assert!(banner.contains("264ae6bc59e99892 leads term 3, others say"), "{banner}");
+}
+
+#[test]
+fn felt_time_is_neither_paused_nor_played_at_a_speed() {
+    let mut state = opened(scenes::put(), "enter F");
+    handle(&mut state, Input::Tick(Duration::from_millis(10)));
+    let felt = title(&state, SMALL);
+    assert!(felt.contains("▶ felt 1 ms = 1 s") && !felt.contains("paused"), "{felt}");
+    press(&mut state, "F");
+    assert!(title(&state, SMALL).contains("paused x1"));
+}
+
+#[test]
+fn the_mode_that_asks_stands_in_the_title() {
+    let mut state = opened(scenes::put(), "enter P");
+    assert!(title(&state, SMALL).contains("PREDICT"), "{}", title(&state, SMALL));
+    press(&mut state, "P");
+    assert!(!title(&state, SMALL).contains("PREDICT"));
+}
+
+/// Goal: what is still to come is not said to be missing; at the end what may never come is not
+/// either.
+#[test]
+fn no_record_is_missed_before_its_step_can_have_happened() {
+    let mut scene = scenes::put();
+    scene.recording.events.retain(|event| event.stage != Stage::Rpc || event.kind == Kind::Begin);
+    let mut state = opened(scene, "enter");
+    assert!(!drawn(&state).contains("unknown"), "{}", drawn(&state));
+    press(&mut state, "G");
+    assert!(drawn(&state).contains("? etcd-02 unknown, perhaps not yet: rpc"), "{}", drawn(&state));
+}
+
+/// Goal: once the file of a member has the write, its commit has happened, captured or not.
+#[test]
+fn a_step_that_a_member_is_past_was_not_captured() {
+    let mut scene = scenes::put();
+    scene.recording.events.retain(|event| event.stage != Stage::BackendCommit);
+    scene.at(200_000).keyframes(42, 8, 42, 20_114);
+    let state = opened(scene, "enter G");
+    let said = drawn(&state);
+    assert_eq!(said.matches(" unknown: no record of backend.commit").count(), 3, "{said}");
+}
+
+/// Goal: the entry that opens a term is not judged before it exists.
+#[test]
+fn an_election_has_nothing_to_lose_before_its_entry() {
+    let mut state = opened(scenes::election(), "enter x");
+    let before = "term 4 has no entry yet";
+    let mut seen = Vec::new();
+    for _ in 0..40 {
+        let has_entry = state
+            .steps
+            .as_ref()
+            .unwrap()
+            .happened()
+            .iter()
+            .any(|step| step.is_captured && step.event.stage == Stage::RaftEntry);
+        let said = drawn(&state);
+        assert_eq!(!has_entry, said.contains(before), "{said}");
+        assert!(has_entry || !said.contains("LOST"), "{said}");
+        seen.push(has_entry);
+        press(&mut state, "right");
+    }
+    assert!(seen.contains(&true) && seen.contains(&false));
+}
+
+/// Goal: the key that shows another moment says which one it leads to.
+#[test]
+fn f_says_where_it_leads() {
+    for view in ["C", "L", "T"] {
+        let mut state = opened(scenes::put(), &format!("enter {view}"));
+        assert!(drawn(&state).contains("f now"), "{view}: {}", drawn(&state));
+        press(&mut state, "f");
+        assert!(drawn(&state).contains("f the step"), "{view}: {}", drawn(&state));
+        press(&mut state, "f");
+        assert!(drawn(&state).contains("f now"), "{view}");
+    }
+    let mut now = opened(scenes::put(), "L f");
+    assert_eq!(now.said(), Some("no story is open: this is now"));
+    press(&mut now, "esc");
+}
+
+/// Goal: the line for requests is named at the bottom of a small window, on every screen.
+#[test]
+fn the_line_for_requests_is_offered_at_eighty_columns() {
+    let mut state = live(&scenes::put().recording, 1_000);
+    state.console.connect(7);
+    for keys in ["C", "R", "enter", "enter"] {
+        press(&mut state, keys);
+        let said = drawn(&state);
+        assert!(said.lines().last().unwrap().contains(" i send "), "{keys}: {said}");
+    }
+    assert!(!offered(&opened(scenes::put(), "enter")).contains(&"send"), "a recording takes none");
+}
+
+/// Goal: `/` leads from row to row in each view, and says so when there is none.
+#[test]
+fn a_search_in_a_view_goes_to_the_next_row_with_the_words() {
+    let mut state = recorded("puts_and_gets", "T g /");
+    assert_eq!(state.place(), Screen::Seek);
+    assert!(drawn(&state).contains("find a row /_"), "{}", drawn(&state));
+    let key = |state: &State| {
+        let sight = state.sight();
+        let keys = state.panes.keys.at(&sight, None);
+        keys.lines[keys.chosen].key().text.display()
+    };
+    press(&mut state, "F O O enter");
+    assert_eq!(key(&state), "foo");
+    press(&mut state, "/ b a r enter");
+    assert_eq!(key(&state), "bar5");
+    press(&mut state, "/ esc / z z enter");
+    assert_eq!((state.said(), key(&state).as_str()), (Some("no row has \"zz\""), "bar5"));
+    press(&mut state, "L g / b a r enter");
+    let sight = state.sight();
+    let log = state.panes.log.at(&sight, None);
+    assert!(log.text_of(log.chosen().unwrap()).contains("bar5"));
+    let mut waits = recorded("lease", "W / l o c k enter O / x enter");
+    assert_eq!(waits.said(), Some("no row has \"x\""));
+    press(&mut waits, "/ esc esc");
+    assert_eq!(waits.place(), Screen::List);
+}
+
+/// Goal: numbers of a story do not move while later messages say better how the clocks differ.
+#[test]
+fn a_paused_screen_stands_still_while_records_arrive() {
+    let mut state = live(&scenes::put().recording, 1_000);
+    press(&mut state, "enter : 9 enter");
+    for keys in ["", "C"] {
+        press(&mut state, keys);
+        let before = screen(&state, (120, 36), UNICODE);
+        let mut later = scenes::put_again(if keys.is_empty() { 1 } else { 2 }).recording.events;
+        // Messages to etcd-02 now seem slower, and those from it faster.
+        later.iter_mut().filter(|event| event.member == 1).for_each(|event| event.at_ns += 80_000);
+        tell_all(&mut state, &later, 1_000);
+        state.refresh();
+        assert_eq!(before, screen(&state, (120, 36), UNICODE), "{keys}");
+    }
+}
+
+/// The put, with long names: of a member, and of the key.
+fn long_names() -> (Scene, String, &'static str) {
+    let (key, name) = ("config/".repeat(9), "etcd-in-the-cellar-of-building-7");
+    let mut scene = scenes::put();
+    scene.recording.members[1].name = name.to_owned();
+    let text = KeyText { bytes: key.as_bytes().to_vec(), length: key.len() as u64 };
+    let named = scene.recording.events.iter_mut().filter(|event| event.key.is_some());
+    named.for_each(|event| event.key = Some(text.clone()));
+    (scene, key, name)
+}
+
+#[test]
+fn names_are_whole_where_there_is_room() {
+    let (scene, key, name) = long_names();
+    let mut state = opened(scene, "");
+    let list = screen(&state, WIDE, UNICODE).to_string();
+    assert!(list.lines().filter(|line| line.contains(name)).count() == 2, "{list}");
+    press(&mut state, "enter");
+    assert!(title(&state, WIDE).contains(&format!("{key} on {name}")), "{}", title(&state, WIDE));
+    press(&mut state, "G T");
+    let keys = screen(&state, WIDE, UNICODE).to_string();
+    assert!(keys.lines().any(|line| line.contains(&key)), "{keys}");
+}
+
+/// Goal: a story is short enough to be followed: a put on a follower has forty steps at most.
+#[test]
+fn a_put_that_met_no_trouble_has_forty_steps_at_most() {
+    let mut puts = 0;
+    for (name, recording) in recordings() {
+        let state = State::of_recording(recording);
+        for row in state.list.rows.iter().filter(|row| row.method == "KV/Put").take(20) {
+            let story = Steps::open(state.recording(), row.subject);
+            if story.through.is_empty() {
+                puts += 1;
+                assert!(story.position().1 <= 40, "{name}: {} steps", story.position().1);
+            }
+        }
+    }
+    assert!(4 < puts);
+    let story = Steps::open(&scenes::put().recording, Subject::Request(PUT));
+    assert_eq!(story.position().1, 38);
+}
