@@ -4,6 +4,9 @@
 //! Each run of cells in one style is a text with its exact width, so that columns stay columns in
 //! any font. The same screen is the same file, byte by byte.
 
+#[cfg(test)]
+pub(crate) mod moving;
+
 use std::fmt::Write as _;
 
 use ratatui::{
@@ -30,22 +33,33 @@ text{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;white-space:
 
 /// The screen as a picture.
 pub(crate) fn svg(buffer: &Buffer) -> String {
-    let (columns, lines) = (usize::from(buffer.area.width), usize::from(buffer.area.height));
+    let size = (usize::from(buffer.area.width), usize::from(buffer.area.height));
+    let pieces: String = pieces(buffer).iter().map(|piece| format!("{piece}\n")).collect();
+    format!("{}{pieces}</svg>\n", head(size, STYLE))
+}
+
+/// The beginning of a picture: its size in columns and lines, its style, and its ground.
+fn head((columns, lines): (usize, usize), style: &str) -> String {
     let (width, height) = (columns * WIDTH + 2 * MARGIN, lines * HEIGHT + 2 * MARGIN);
-    let mut svg = format!(
+    format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         width=\"{width}\" height=\"{height}\">\n<style>{STYLE}</style>\n\
+         width=\"{width}\" height=\"{height}\">\n<style>{style}</style>\n\
          <rect class=\"g\" width=\"100%\" height=\"100%\" rx=\"6\"/>\n"
-    );
-    for (line, cells) in buffer.content().chunks(columns.max(1)).enumerate() {
+    )
+}
+
+/// What is drawn on the ground: a piece for each run of cells in one style.
+fn pieces(buffer: &Buffer) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let columns = usize::from(buffer.area.width).max(1);
+    for (line, cells) in buffer.content().chunks(columns).enumerate() {
         let mut column = 0;
         for run in cells.chunk_by(|a, b| classes(a) == classes(b)) {
-            write_run(&mut svg, run, (column, line));
+            pieces.extend(piece(run, (column, line)));
             column += run.len();
         }
     }
-    svg.push_str("</svg>\n");
-    svg
+    pieces
 }
 
 /// The classes of a cell's text, and whether the cell is reversed.
@@ -66,15 +80,15 @@ fn classes(cell: &Cell) -> (String, bool) {
     (format!("{bold} {colour}").trim().to_owned(), is_reversed)
 }
 
-/// Writes the cells of one style; blank ones need no text.
-fn write_run(svg: &mut String, run: &[Cell], (column, line): (usize, usize)) {
-    let Some(first) = run.first() else { return };
-    let (class, is_reversed) = classes(first);
+/// The cells of one style; blank ones need no text.
+fn piece(run: &[Cell], (column, line): (usize, usize)) -> Option<String> {
+    let (class, is_reversed) = classes(run.first()?);
     let (x, y) = (MARGIN + column * WIDTH, MARGIN + line * HEIGHT);
     let length = run.len() * WIDTH;
+    let mut piece = String::new();
     if is_reversed {
-        let _ = writeln!(
-            svg,
+        let _ = write!(
+            piece,
             "<rect class=\"k\" x=\"{x}\" y=\"{y}\" width=\"{length}\" height=\"{HEIGHT}\"/>"
         );
     }
@@ -82,18 +96,18 @@ fn write_run(svg: &mut String, run: &[Cell], (column, line): (usize, usize)) {
     let inner = text.trim_end();
     let skipped = inner.chars().take_while(|c| *c == ' ').count();
     let inner = inner.trim_start();
-    if inner.is_empty() {
-        return;
+    if !inner.is_empty() {
+        let (x, length) = (x + skipped * WIDTH, inner.chars().count() * WIDTH);
+        let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
+        let _ = write!(
+            piece,
+            "<text{class} x=\"{x}\" y=\"{}\" textLength=\"{length}\" \
+             lengthAdjust=\"spacingAndGlyphs\">{}</text>",
+            y + BASE,
+            escaped(inner)
+        );
     }
-    let (x, length) = (x + skipped * WIDTH, inner.chars().count() * WIDTH);
-    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
-    let _ = writeln!(
-        svg,
-        "<text{class} x=\"{x}\" y=\"{}\" textLength=\"{length}\" \
-         lengthAdjust=\"spacingAndGlyphs\">{}</text>",
-        y + BASE,
-        escaped(inner)
-    );
+    Some(piece).filter(|piece| !piece.is_empty())
 }
 
 fn escaped(text: &str) -> String {

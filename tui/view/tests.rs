@@ -25,6 +25,7 @@ mod console;
 mod felt;
 mod manners;
 mod panes;
+mod picture;
 mod quiz;
 mod reads;
 mod sentences;
