@@ -24,7 +24,10 @@ use crate::{
         self,
         api::{Action, Command},
     },
-    view::{self, Look, pen::ColorChoice},
+    view::{
+        self, Look,
+        theme::{ColorChoice, Palette, Terminal, ThemeChoice},
+    },
 };
 
 /// Messages queued for the player; beyond that, the members' streams are held back.
@@ -58,6 +61,10 @@ pub(crate) struct LookArgs {
     /// Whether colours are used; NO_COLOR in the environment turns `auto` off.
     #[arg(long, value_enum, default_value = "auto")]
     color: ColorChoice,
+    /// The ground that colours have to be readable on; `auto` takes the terminal's own palette,
+    /// unless COLORFGBG in the environment says that the ground is light.
+    #[arg(long, value_enum, default_value = "auto")]
+    theme: ThemeChoice,
     /// Draw with ASCII characters only.
     #[arg(long)]
     ascii: bool,
@@ -69,9 +76,8 @@ pub(crate) struct LookArgs {
 
 impl LookArgs {
     pub(crate) fn look(self) -> Look {
-        let no_color = std::env::var("NO_COLOR").ok();
-        let look = Look::new(self.color, no_color.as_deref(), self.ascii);
-        Look { has_mouse: self.mouse, ..look }
+        let palette = Palette::of((self.color, self.theme), &Terminal::of_environment());
+        Look { palette, is_ascii: self.ascii, has_mouse: self.mouse }
     }
 }
 

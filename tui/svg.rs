@@ -11,8 +11,10 @@ use std::fmt::Write as _;
 
 use ratatui::{
     buffer::{Buffer, Cell},
-    style::{Color, Modifier},
+    style::Modifier,
 };
+
+use crate::view::theme::{self, Hue};
 
 /// Size of a cell, and the margin, in pixels.
 const WIDTH: usize = 8;
@@ -65,16 +67,17 @@ fn pieces(buffer: &Buffer) -> Vec<String> {
 /// The classes of a cell's text, and whether the cell is reversed.
 fn classes(cell: &Cell) -> (String, bool) {
     let is_reversed = cell.modifier.contains(Modifier::REVERSED);
-    let colour = match cell.fg {
+    let colour = match theme::hue_of(cell.fg) {
         _ if is_reversed => "i",
-        Color::Red | Color::LightRed => "red",
-        Color::Green | Color::LightGreen => "green",
-        Color::Yellow | Color::LightYellow => "yellow",
-        Color::Blue | Color::LightBlue => "blue",
-        Color::Magenta | Color::LightMagenta => "magenta",
-        Color::Cyan | Color::LightCyan => "cyan",
-        _ if cell.modifier.contains(Modifier::DIM) => "d",
-        _ => "",
+        Some(Hue::Red) => "red",
+        Some(Hue::Green) => "green",
+        Some(Hue::Yellow) => "yellow",
+        Some(Hue::Blue) => "blue",
+        Some(Hue::Magenta) => "magenta",
+        Some(Hue::Cyan) => "cyan",
+        Some(Hue::Grey) => "d",
+        None if cell.modifier.contains(Modifier::DIM) => "d",
+        None => "",
     };
     let bold = if cell.modifier.contains(Modifier::BOLD) { "b" } else { "" };
     (format!("{bold} {colour}").trim().to_owned(), is_reversed)
@@ -117,7 +120,10 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ratatui::{layout::Rect, style::Style};
+    use ratatui::{
+        layout::Rect,
+        style::{Color, Style},
+    };
 
     #[test]
     fn a_screen_is_a_picture_that_hides_nothing_and_needs_nothing() {

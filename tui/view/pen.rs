@@ -3,32 +3,18 @@
 use ratatui::{
     buffer::Buffer,
     layout::{Position, Rect},
-    style::{Color, Modifier, Style},
+    style::{Modifier, Style},
 };
 
-use crate::state::kind::StepKind;
+use super::theme::{Hue, Palette};
 pub(crate) use crate::state::text::wrap;
-
-use crate::state::Action;
-
-/// Values of `--color`: `auto`, `never` or `16`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum ColorChoice {
-    /// Colours, unless `NO_COLOR` is set.
-    #[default]
-    Auto,
-    /// No colours; bold and dim stay.
-    Never,
-    /// The sixteen colours of the terminal's own palette, even if `NO_COLOR` is set.
-    #[value(name = "16")]
-    Sixteen,
-}
+use crate::state::{Action, kind::StepKind};
 
 /// Options of the terminal: colour, and the characters that it can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
-    /// Whether colours may be used.
-    pub(crate) has_color: bool,
+    /// The colours that are used.
+    pub(crate) palette: Palette,
     /// Whether only ASCII may be used.
     pub(crate) is_ascii: bool,
     /// Whether the mouse is taken.
@@ -36,17 +22,6 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// The look for these flags; `no_color` is the value of the environment variable `NO_COLOR`.
-    /// Any value but the empty one turns colours off.
-    pub(crate) fn new(choice: ColorChoice, no_color: Option<&str>, is_ascii: bool) -> Look {
-        let has_color = match choice {
-            ColorChoice::Auto => no_color.is_none_or(str::is_empty),
-            ColorChoice::Never => false,
-            ColorChoice::Sixteen => true,
-        };
-        Look { has_color, is_ascii, has_mouse: false }
-    }
-
     /// The text in this look: unchanged, or with ASCII replacements.
     pub(crate) fn words(self, text: &str) -> String {
         if !self.is_ascii {
@@ -119,23 +94,22 @@ pub(crate) enum Tone {
 }
 
 impl Tone {
-    /// Only the terminal's own palette is used, so that light and dark palettes both stay readable.
     fn style(self, look: Look) -> Style {
         let plain = Style::default();
-        let colored = |color| if look.has_color { plain.fg(color) } else { plain };
+        let bold = |style: Style| style.add_modifier(Modifier::BOLD);
         match self {
             Tone::Plain => plain,
-            Tone::Dim => plain.add_modifier(Modifier::DIM),
-            Tone::Strong => plain.add_modifier(Modifier::BOLD),
+            Tone::Dim => look.palette.style(Hue::Grey),
+            Tone::Strong => bold(plain),
             Tone::Chosen => plain.add_modifier(Modifier::REVERSED),
-            Tone::Good => colored(Color::Green).add_modifier(Modifier::BOLD),
-            Tone::Bad => colored(Color::Red).add_modifier(Modifier::BOLD),
+            Tone::Good => bold(look.palette.style(Hue::Green)),
+            Tone::Bad => bold(look.palette.style(Hue::Red)),
             Tone::Of(kind) => match kind {
-                StepKind::Disk => colored(Color::Yellow),
-                StepKind::Network => colored(Color::Cyan),
-                StepKind::Raft => colored(Color::Magenta),
-                StepKind::Apply => colored(Color::Green),
-                StepKind::Read => colored(Color::Blue),
+                StepKind::Disk => look.palette.style(Hue::Yellow),
+                StepKind::Network => look.palette.style(Hue::Cyan),
+                StepKind::Raft => look.palette.style(Hue::Magenta),
+                StepKind::Apply => look.palette.style(Hue::Green),
+                StepKind::Read => look.palette.style(Hue::Blue),
                 StepKind::Call | StepKind::Member => plain,
             },
         }
@@ -255,26 +229,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_follow_the_flag_first_and_the_environment_second() {
-        let has = |choice, no_color| Look::new(choice, no_color, false).has_color;
-        assert!(has(ColorChoice::Auto, None));
-        assert!(has(ColorChoice::Auto, Some("")));
-        assert!(!has(ColorChoice::Auto, Some("1")));
-        assert!(has(ColorChoice::Sixteen, Some("1")));
-        assert!(!has(ColorChoice::Never, None));
-    }
-
-    #[test]
-    fn the_flag_has_the_three_values_that_the_manual_names() {
-        use clap::ValueEnum;
-        let names = ColorChoice::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-        let names: Vec<String> = names.map(|value| value.get_name().to_owned()).collect();
-        assert_eq!(names, ["auto", "never", "16"]);
-    }
-
-    #[test]
     fn ascii_leaves_nothing_beyond_ascii() {
-        let look = Look { has_color: false, is_ascii: true, has_mouse: false };
+        let look = Look { palette: Palette::None, is_ascii: true, has_mouse: false };
         assert_eq!(look.words("41→42 ✔ é"), "41->42 [ok] ?");
         assert!(ASCII.iter().all(|(special, plain)| !special.is_ascii() && plain.is_ascii()));
     }

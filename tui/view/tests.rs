@@ -9,7 +9,7 @@ use glass_etcd::{
 };
 use ratatui::{Terminal, backend::TestBackend};
 
-use super::{Look, draw, plain};
+use super::{Look, draw, plain, theme::Palette};
 use crate::{
     play::{Input, handle},
     random::Random,
@@ -32,8 +32,8 @@ mod sentences;
 mod walk;
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (100, 30), (140, 40)];
-const UNICODE: Look = Look { has_color: true, is_ascii: false, has_mouse: false };
-const ASCII: Look = Look { has_color: false, is_ascii: true, has_mouse: false };
+const UNICODE: Look = Look { palette: Palette::Sixteen, is_ascii: false, has_mouse: false };
+const ASCII: Look = Look { palette: Palette::None, is_ascii: true, has_mouse: false };
 
 fn screen(state: &State, (width, height): (u16, u16), look: Look) -> TestBackend {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -285,6 +285,19 @@ fn styles_separate_past_and_future() {
     let state = opened(scenes::put(), "enter : 1 1 enter");
     let backend = screen(&state, SIZES[0], UNICODE);
     insta::assert_debug_snapshot!("put_styles", backend.buffer());
+}
+
+/// Goal: a theme changes colours and nothing else, and a saved picture is the same with each.
+#[test]
+fn a_theme_changes_colours_only() {
+    let state = opened(scenes::put(), "enter : 1 1 enter");
+    let own = screen(&state, SIZES[0], UNICODE);
+    for palette in [Palette::Dark, Palette::Light] {
+        let themed = screen(&state, SIZES[0], Look { palette, ..UNICODE });
+        assert_eq!(own.to_string(), themed.to_string());
+        assert_ne!(own.buffer(), themed.buffer());
+        assert_eq!(crate::svg::svg(own.buffer()), crate::svg::svg(themed.buffer()));
+    }
 }
 
 #[test]
