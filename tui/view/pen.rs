@@ -60,6 +60,7 @@ const ASCII: &[(char, &str)] = &[
     ('✘', "[no]"),
     ('…', "~"),
     ('≤', "<="),
+    ('≥', ">="),
     ('µ', "u"),
     ('×', "x"),
     ('▶', ">"),
@@ -165,7 +166,8 @@ impl<'a> Pen<'a> {
         let text = self.look.words(text);
         let width = usize::from(area.width);
         let text = self.look.words(&crate::state::words::cut(&text, width));
-        let style = tone.style(self.look);
+        // A cell that was written before keeps nothing of its old style.
+        let style = Style::reset().patch(tone.style(self.look));
         let (end, _) = self.buffer.set_stringn(area.x, area.y + line, text, width, style);
         end.saturating_sub(area.x)
     }
@@ -227,6 +229,43 @@ pub(crate) fn pack_words(pen: &Pen<'_>, pieces: &[String], width: usize) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_over_another_has_its_own_style_only() {
+        let look = Look { palette: Palette::Light, is_ascii: false, has_mouse: false };
+        let area = Rect::new(0, 0, 4, 1);
+        let (mut once, mut twice) = (Buffer::empty(area), Buffer::empty(area));
+        Pen::new(&mut once, look).text(area, 0, "NOW!", Tone::Strong);
+        let mut pen = Pen::new(&mut twice, look);
+        [Tone::Dim, Tone::Bad, Tone::Strong].map(|tone| pen.text(area, 0, "NOW!", tone));
+        assert_eq!(once, twice);
+    }
+
+    /// Goal: no sign of a view is a question mark in ASCII. Method: all signs that the code of the
+    /// views and of their words contains.
+    #[test]
+    fn every_sign_has_its_words_in_ascii() {
+        let is_known =
+            |sign: &char| sign.is_ascii() || ASCII.iter().any(|(known, _)| known == sign);
+        let mut folders = vec!["tui/view".into(), "tui/state".into()];
+        let mut missing = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir::<std::path::PathBuf>(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_str().unwrap();
+                if path.is_dir() && name != "tests" && name != "snapshots" {
+                    folders.push(path);
+                } else if name.ends_with(".rs") && !["tests.rs", "scenes.rs"].contains(&name) {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+                    let code = shipped.lines().filter(|line| !line.trim_start().starts_with("//"));
+                    let signs = code.flat_map(str::chars).filter(|sign| !is_known(sign));
+                    missing.extend(signs.map(|sign| format!("{}: {sign}", path.display())));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 
     #[test]
     fn ascii_leaves_nothing_beyond_ascii() {

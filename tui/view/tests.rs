@@ -28,6 +28,7 @@ mod panes;
 mod picture;
 mod quiz;
 mod reads;
+mod screens;
 mod sentences;
 mod walk;
 

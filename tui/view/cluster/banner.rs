@@ -70,8 +70,14 @@ fn leading(board: &Board) -> (String, Tone) {
     }
     match board.leaderless_ns() {
         Some(ns) => (format!("NO LEADER {}", words::duration(ns)), Tone::Bad),
-        None if board.columns.iter().any(is_young) => ("no leader yet".to_owned(), Tone::Plain),
-        None => ("leader unknown".to_owned(), Tone::Bad),
+        None => {
+            let is_new = board.columns.iter().any(is_young);
+            // Only a member whose role a record says is known to have elected nobody.
+            let has_role = |column| number(column, Water::Role).is_some();
+            let is_known = is_new && board.columns.iter().any(has_role);
+            let words = if is_known { "no leader yet" } else { "leader unknown" };
+            (words.to_owned(), if is_new { Tone::Plain } else { Tone::Bad })
+        }
     }
 }
 

@@ -27,7 +27,7 @@ const LEGEND: &str = "index: in memory only   active, frozen: write buffer   fil
 /// Draws the key space.
 pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) {
     let label = match area.width {
-        0..100 => 35,
+        0..100 => 32,
         100..160 => 45,
         _ => 70,
     };

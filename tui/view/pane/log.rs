@@ -51,7 +51,7 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     }
     draw_files(pen, below(area, TOP + 1 + height, 2), &table, &log);
     let about = below(area, TOP + 3 + height, BELOW - 2);
-    let signs = "✔ on disk  ✘ not   up to here:";
+    let signs = "✔ on disk ✘ not  up to here:";
     let letters = MARKS.iter().map(|(_, letter, word)| format!(" {letter} {word}"));
     let legend = format!("{signs}{}", letters.collect::<String>());
     draw_about(pen, about, ("THIS ENTRY", &log.sentences()), &legend);
@@ -80,10 +80,10 @@ fn draw_line(
             let what = log.entry(line).map_or("", |entry| &entry.what);
             format!("{mark}{index:>6} {term:>4} {}", words::cut(what, room))
         }
-        Line::Gap(first, last) if first == last => format!("{mark}{last:>6}    ? not captured"),
+        Line::Gap(first, last) if first == last => format!("{mark}{last:>6} ? not captured"),
         Line::Gap(first, last) => {
             let count = words::count(last - first + 1);
-            format!("{mark}{:>6}    ? {count} not captured", format!("-{last}"))
+            format!("{mark}{:>6} ? {count} not captured", format!("-{last}"))
         }
     };
     let tone = match line {

@@ -15,7 +15,7 @@ use crate::{
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 36), (200, 60)];
 
 /// A recording of a real cluster, with the list open, after these keys.
-fn recorded(name: &str, keys: &str) -> State {
+pub(super) fn recorded(name: &str, keys: &str) -> State {
     let file = File::open(format!("tests/recordings/{name}.ndjson")).unwrap();
     let read = recording::read(std::io::BufReader::new(file)).unwrap();
     let mut state = State::of_recording(read.recording);
