@@ -237,7 +237,9 @@ mod tests {
         let (mut once, mut twice) = (Buffer::empty(area), Buffer::empty(area));
         Pen::new(&mut once, look).text(area, 0, "NOW!", Tone::Strong);
         let mut pen = Pen::new(&mut twice, look);
-        [Tone::Dim, Tone::Bad, Tone::Strong].map(|tone| pen.text(area, 0, "NOW!", tone));
+        for tone in [Tone::Dim, Tone::Bad, Tone::Strong] {
+            pen.text(area, 0, "NOW!", tone);
+        }
         assert_eq!(once, twice);
     }
 

@@ -26,6 +26,7 @@ mod felt;
 mod manners;
 mod panes;
 mod picture;
+mod plain_views;
 mod quiz;
 mod reads;
 mod screens;
@@ -304,10 +305,10 @@ fn a_theme_changes_colours_only() {
 #[test]
 fn a_story_as_text() {
     let mut text = Vec::new();
-    plain::write(scenes::put().recording, UNICODE, &mut text).unwrap();
+    plain::write(&State::of_recording(scenes::put().recording), UNICODE, &mut text).unwrap();
     insta::assert_snapshot!("plain_put", String::from_utf8(text).unwrap());
     let mut text = Vec::new();
-    plain::write(scenes::gap().recording, ASCII, &mut text).unwrap();
+    plain::write(&State::of_recording(scenes::gap().recording), ASCII, &mut text).unwrap();
     assert!(text.is_ascii());
     insta::assert_snapshot!("plain_gap_ascii", String::from_utf8(text).unwrap());
 }
@@ -397,7 +398,7 @@ fn no_recording_is_too_strange_to_draw() {
             press(&mut state, keys[random.index(keys.len())]);
             screen(&state, SIZES[random.index(3)], ASCII);
         }
-        plain::write(state.recording().clone(), UNICODE, &mut Vec::new()).unwrap();
+        plain::write(&state, UNICODE, &mut Vec::new()).unwrap();
     }
 }
 

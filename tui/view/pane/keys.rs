@@ -67,7 +67,7 @@ fn draw_line(pen: &mut Pen<'_>, area: Rect, (keys, grid): (&Keyed<'_>, &Grid), p
 }
 
 /// The text of a row before the members' columns.
-fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
+pub(in crate::view) fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
     match line {
         Line::Key(key, _, exists) => {
             let end = if *exists == Some(false) { "  (deleted)" } else { "" };
@@ -99,7 +99,7 @@ fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
 }
 
 /// The word for where a member has a row.
-fn place_word(place: Place) -> (&'static str, Tone) {
+pub(in crate::view) fn place_word(place: Place) -> (&'static str, Tone) {
     match place {
         Place::Unknown => ("? unknown", Tone::Dim),
         Place::No => ("-", Tone::Dim),

@@ -54,7 +54,8 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     }
 }
 
-fn row(line: &Line) -> String {
+/// A line of a log.
+pub(in crate::view) fn row(line: &Line) -> String {
     let time = line.at_ns.map_or_else(|| "?".to_owned(), words::time_of_day);
     let name = words::cut(&text::clean(&line.name), 10);
     let level = words::cut(&text::clean(&line.level), 5);
@@ -62,7 +63,7 @@ fn row(line: &Line) -> String {
 }
 
 /// Why there are no lines.
-fn nothing(hands: Hands) -> &'static str {
+pub(in crate::view) fn nothing(hands: Hands) -> &'static str {
     match hands {
         Hands::Recording => "This recording has no log lines.",
         Hands::Nobody => {

@@ -21,7 +21,7 @@ use crate::state::{
 };
 
 /// A line: its text, and the position of the row that it is, if it is one.
-type Drawn = (String, Tone, Option<usize>);
+pub(in crate::view) type Drawn = (String, Tone, Option<usize>);
 
 /// Draws those who wait.
 pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) {
@@ -47,7 +47,7 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
 }
 
 /// All lines: of each kind a heading and a row for each.
-fn lines(waiting: &Waiting, sight: &Sight, width: usize) -> Vec<Drawn> {
+pub(in crate::view) fn lines(waiting: &Waiting, sight: &Sight, width: usize) -> Vec<Drawn> {
     let key_width = width.saturating_sub(60).clamp(12, 60);
     let mut lines: Vec<Drawn> = Vec::new();
     let mut row = 0;
@@ -143,7 +143,7 @@ fn holds(place: &Place) -> &'static str {
 }
 
 /// What is to be said of the chosen row.
-fn sentence(waiting: &Waiting, sight: &Sight) -> String {
+pub(in crate::view) fn sentence(waiting: &Waiting, sight: &Sight) -> String {
     let at = waiting.chosen;
     if let Some(one) = waiting.watchers.get(at) {
         let name = member(sight, one.column);
