@@ -23,6 +23,7 @@ use crate::{
 
 mod console;
 mod felt;
+mod fuzz;
 mod manners;
 mod panes;
 mod picture;
