@@ -86,7 +86,7 @@ pub(crate) enum Palette {
     Light,
 }
 
-/// A colour of the player, whatever it looks like.
+/// A colour of the player: its role, which each palette fills in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hue {
     Red,
