@@ -17,6 +17,8 @@ use crate::{
 
 mod found;
 
+#[cfg(test)]
+pub(crate) use found::row_of;
 pub(crate) use found::{Found, find, of_wheel};
 
 /// A key, as the table identifies it.

@@ -24,7 +24,11 @@ use crate::{
         self,
         api::{Action, Command},
     },
-    view::{self, Look, pen::ColorChoice},
+    view::{
+        Look,
+        plain::{View as PlainView, write_view},
+        theme::{ColorChoice, Palette, Terminal, ThemeChoice},
+    },
 };
 
 /// Messages queued for the player; beyond that, the members' streams are held back.
@@ -48,6 +52,9 @@ pub(crate) struct PlayArgs {
     /// that live members remember.
     #[arg(long)]
     plain: bool,
+    /// Which view to write: at the step, if one is named, or at the end of the records.
+    #[arg(long, value_enum, default_value = "stories", requires = "plain")]
+    view: PlainView,
     #[command(flatten)]
     look: LookArgs,
 }
@@ -58,6 +65,10 @@ pub(crate) struct LookArgs {
     /// Whether colours are used; NO_COLOR in the environment turns `auto` off.
     #[arg(long, value_enum, default_value = "auto")]
     color: ColorChoice,
+    /// The ground that colours have to be readable on; `auto` takes the terminal's own palette,
+    /// unless COLORFGBG in the environment says that the ground is light.
+    #[arg(long, value_enum, default_value = "auto")]
+    theme: ThemeChoice,
     /// Draw with ASCII characters only.
     #[arg(long)]
     ascii: bool,
@@ -69,9 +80,8 @@ pub(crate) struct LookArgs {
 
 impl LookArgs {
     pub(crate) fn look(self) -> Look {
-        let no_color = std::env::var("NO_COLOR").ok();
-        let look = Look::new(self.color, no_color.as_deref(), self.ascii);
-        Look { has_mouse: self.mouse, ..look }
+        let palette = Palette::of((self.color, self.theme), &Terminal::of_environment());
+        Look { palette, is_ascii: self.ascii, has_mouse: self.mouse }
     }
 }
 
@@ -80,7 +90,7 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     let (file, anchor) = args.file.as_deref().map(Anchor::split).unwrap_or_default();
     let result = match &file {
-        Some(file) if args.plain => plain(file, look),
+        Some(file) if args.plain => plain(file, anchor, (args.view, look)),
         // A file that cannot be played is worth a word, with or without a terminal.
         Some(file) => state(file, anchor).and_then(|state| match is_terminal {
             true => block_on(play::run(state, None, None, (None, look))).map(|_| ()),
@@ -89,7 +99,7 @@ pub(crate) fn run(args: &PlayArgs) -> ExitCode {
                 file.display()
             ))),
         }),
-        None if args.plain => remembered(&args.endpoints, look),
+        None if args.plain => remembered(args, anchor, look),
         None if is_terminal => {
             let control = other(args);
             let place = control.is_some().then_some(&args.place);
@@ -188,25 +198,37 @@ fn state(file: &Path, anchor: Option<Anchor>) -> io::Result<State> {
     let state = read.and_then(|read| State::of_file(BufReader::new(read), BYTES_MAX));
     let mut state = state.map_err(|error| of_file(file, &error))?;
     state.origin = Origin::File(file.display().to_string());
-    if let Some(anchor) = anchor {
-        let wrong = |why| io::Error::other(format!("{}: {why}", file.display()));
-        state.await_step(anchor).map_err(wrong)?;
-    }
+    open_step(&mut state, anchor, file)?;
     Ok(state)
 }
 
-/// Writes all stories of the file, without a memory limit.
-fn plain(file: &Path, look: Look) -> io::Result<()> {
+/// Writes a view of the file, without a memory limit.
+fn plain(file: &Path, anchor: Option<Anchor>, (view, look): (PlainView, Look)) -> io::Result<()> {
     let read = source::open(file).map_err(|error| of_file(file, &error))?;
-    view::plain::write(read.recording, look, &mut io::stdout().lock())
+    let mut state = State::of_recording(read.recording);
+    open_step(&mut state, anchor, file)?;
+    write_view(&mut state, view, look, &mut io::stdout().lock())
 }
 
-/// Writes all stories that these members remember.
-fn remembered(endpoints: &[String], look: Look) -> io::Result<()> {
-    block_on(async {
-        let recording = trace::remembered(endpoints).await?;
-        view::plain::write(recording, look, &mut io::stdout().lock())
-    })
+/// Writes a view of what these members remember.
+fn remembered(args: &PlayArgs, anchor: Option<Anchor>, look: Look) -> io::Result<()> {
+    let recording = block_on(trace::remembered(&args.endpoints))?;
+    let mut state = State::of_recording(recording);
+    state.room.hands = Hands::Nobody;
+    if let Some(anchor) = anchor {
+        state.await_step(anchor).map_err(io::Error::other)?;
+    }
+    if let (PlainView::Logs, Some((Control(base), hands, names))) = (args.view, other(args)) {
+        state.room.hands = hands;
+        state.printed(LogFiles::of(&base, &names).read());
+    }
+    write_view(&mut state, args.view, look, &mut io::stdout().lock())
+}
+
+/// Opens the step with this address, if there is one.
+fn open_step(state: &mut State, anchor: Option<Anchor>, file: &Path) -> io::Result<()> {
+    let wrong = |why| io::Error::other(format!("{}: {why}", file.display()));
+    anchor.map_or(Ok(()), |anchor| state.await_step(anchor).map_err(wrong))
 }
 
 /// Names the file and the cause: the file is missing, is a directory, or is no recording.

@@ -4,12 +4,17 @@
 //! Each run of cells in one style is a text with its exact width, so that columns stay columns in
 //! any font. The same screen is the same file, byte by byte.
 
+#[cfg(test)]
+pub(crate) mod moving;
+
 use std::fmt::Write as _;
 
 use ratatui::{
     buffer::{Buffer, Cell},
-    style::{Color, Modifier},
+    style::Modifier,
 };
+
+use crate::view::theme::{self, Hue};
 
 /// Size of a cell, and the margin, in pixels.
 const WIDTH: usize = 8;
@@ -30,51 +35,63 @@ text{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;white-space:
 
 /// The screen as a picture.
 pub(crate) fn svg(buffer: &Buffer) -> String {
-    let (columns, lines) = (usize::from(buffer.area.width), usize::from(buffer.area.height));
+    let size = (usize::from(buffer.area.width), usize::from(buffer.area.height));
+    let pieces: String = pieces(buffer).iter().map(|piece| format!("{piece}\n")).collect();
+    format!("{}{pieces}</svg>\n", head(size, STYLE))
+}
+
+/// The beginning of a picture: its size in columns and lines, its style, and its ground.
+fn head((columns, lines): (usize, usize), style: &str) -> String {
     let (width, height) = (columns * WIDTH + 2 * MARGIN, lines * HEIGHT + 2 * MARGIN);
-    let mut svg = format!(
+    format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         width=\"{width}\" height=\"{height}\">\n<style>{STYLE}</style>\n\
+         width=\"{width}\" height=\"{height}\">\n<style>{style}</style>\n\
          <rect class=\"g\" width=\"100%\" height=\"100%\" rx=\"6\"/>\n"
-    );
-    for (line, cells) in buffer.content().chunks(columns.max(1)).enumerate() {
+    )
+}
+
+/// What is drawn on the ground: a piece for each run of cells in one style.
+fn pieces(buffer: &Buffer) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let columns = usize::from(buffer.area.width).max(1);
+    for (line, cells) in buffer.content().chunks(columns).enumerate() {
         let mut column = 0;
         for run in cells.chunk_by(|a, b| classes(a) == classes(b)) {
-            write_run(&mut svg, run, (column, line));
+            pieces.extend(piece(run, (column, line)));
             column += run.len();
         }
     }
-    svg.push_str("</svg>\n");
-    svg
+    pieces
 }
 
 /// The classes of a cell's text, and whether the cell is reversed.
 fn classes(cell: &Cell) -> (String, bool) {
     let is_reversed = cell.modifier.contains(Modifier::REVERSED);
-    let colour = match cell.fg {
+    let colour = match theme::hue_of(cell.fg) {
         _ if is_reversed => "i",
-        Color::Red | Color::LightRed => "red",
-        Color::Green | Color::LightGreen => "green",
-        Color::Yellow | Color::LightYellow => "yellow",
-        Color::Blue | Color::LightBlue => "blue",
-        Color::Magenta | Color::LightMagenta => "magenta",
-        Color::Cyan | Color::LightCyan => "cyan",
-        _ if cell.modifier.contains(Modifier::DIM) => "d",
-        _ => "",
+        Some(Hue::Red) => "red",
+        Some(Hue::Green) => "green",
+        Some(Hue::Yellow) => "yellow",
+        Some(Hue::Blue) => "blue",
+        Some(Hue::Magenta) => "magenta",
+        Some(Hue::Cyan) => "cyan",
+        Some(Hue::Grey) => "d",
+        None if cell.modifier.contains(Modifier::DIM) => "d",
+        None => "",
     };
     let bold = if cell.modifier.contains(Modifier::BOLD) { "b" } else { "" };
     (format!("{bold} {colour}").trim().to_owned(), is_reversed)
 }
 
-/// Writes the cells of one style; blank ones need no text.
-fn write_run(svg: &mut String, run: &[Cell], (column, line): (usize, usize)) {
-    let Some(first) = run.first() else { return };
-    let (class, is_reversed) = classes(first);
+/// The cells of one style; blank ones need no text.
+fn piece(run: &[Cell], (column, line): (usize, usize)) -> Option<String> {
+    let (class, is_reversed) = classes(run.first()?);
     let (x, y) = (MARGIN + column * WIDTH, MARGIN + line * HEIGHT);
     let length = run.len() * WIDTH;
+    let mut piece = String::new();
     if is_reversed {
-        let _ = writeln!(
-            svg,
+        let _ = write!(
+            piece,
             "<rect class=\"k\" x=\"{x}\" y=\"{y}\" width=\"{length}\" height=\"{HEIGHT}\"/>"
         );
     }
@@ -82,18 +99,18 @@ fn write_run(svg: &mut String, run: &[Cell], (column, line): (usize, usize)) {
     let inner = text.trim_end();
     let skipped = inner.chars().take_while(|c| *c == ' ').count();
     let inner = inner.trim_start();
-    if inner.is_empty() {
-        return;
+    if !inner.is_empty() {
+        let (x, length) = (x + skipped * WIDTH, inner.chars().count() * WIDTH);
+        let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
+        let _ = write!(
+            piece,
+            "<text{class} x=\"{x}\" y=\"{}\" textLength=\"{length}\" \
+             lengthAdjust=\"spacingAndGlyphs\">{}</text>",
+            y + BASE,
+            escaped(inner)
+        );
     }
-    let (x, length) = (x + skipped * WIDTH, inner.chars().count() * WIDTH);
-    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
-    let _ = writeln!(
-        svg,
-        "<text{class} x=\"{x}\" y=\"{}\" textLength=\"{length}\" \
-         lengthAdjust=\"spacingAndGlyphs\">{}</text>",
-        y + BASE,
-        escaped(inner)
-    );
+    Some(piece).filter(|piece| !piece.is_empty())
 }
 
 fn escaped(text: &str) -> String {
@@ -103,7 +120,10 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ratatui::{layout::Rect, style::Style};
+    use ratatui::{
+        layout::Rect,
+        style::{Color, Style},
+    };
 
     #[test]
     fn a_screen_is_a_picture_that_hides_nothing_and_needs_nothing() {

@@ -29,6 +29,7 @@ pub(crate) mod plain;
 pub(crate) mod quiz;
 pub(crate) mod reading;
 pub(crate) mod steps;
+pub(crate) mod theme;
 pub(crate) mod why;
 
 #[cfg(test)]

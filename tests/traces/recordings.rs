@@ -36,6 +36,11 @@ const FIGURES_NS: i128 = 250_000_000;
 /// How much of it is kept, in nanoseconds.
 const BUSY_NS: i128 = 12_000_000;
 
+/// How many records the long recording has at least.
+const LONG_RECORDS: usize = 100_000;
+/// One of its loads.
+const LONG_LOAD: [&str; 8] = ["bench", "put", "--clients", "32", "--conns", "4", "--seconds", "3"];
+
 /// A cluster that `m0` leads.
 async fn led_by_m0() -> Scene {
     for _ in 0..STARTS {
@@ -297,4 +302,33 @@ fn middle(recording: &Recording) -> Recording {
         (from - around..to + around).contains(&at)
     });
     part
+}
+
+/// Loads of puts; before each of the later ones the leader is killed, with the put of another
+/// client under way, and then it starts again. The recording is for measurements, and too long for
+/// the repository: it goes where programs are built.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "writes target/long.ndjson; tests/recordings/README.md says how"]
+async fn long() {
+    let mut scene = led_by_m0().await;
+    scene.listener = Listener::start_at(&scene.cluster, &[0, 1, 2], BUSY_TRACES).await;
+    let mut leader = 0;
+    for round in 0.. {
+        eprintln!("{}", glass(&scene, &LONG_LOAD).await);
+        let records = scene.listener.recording().events.len();
+        eprintln!("round {round}: {records} records");
+        if LONG_RECORDS <= records && 1 < round {
+            break;
+        }
+        let under_way = put(&scene, (leader + 1) % 3, "told/under-way");
+        scene.cluster.kill(leader);
+        let next = another_leads(&scene, leader).await;
+        scene.cluster.spawn(leader);
+        scene.cluster.wait_ready(leader).await;
+        // Whether it comes through depends on where it was.
+        _ = under_way.await;
+        leader = next;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/long.ndjson");
+    recording::write(File::create(path).unwrap(), &scene.listener.recording()).unwrap();
 }

@@ -29,18 +29,7 @@ pub(crate) fn find(state: &State, key: KeyEvent) -> Found {
     if key.kind == KeyEventKind::Release {
         return Found::Nothing;
     }
-    let matches = |row: &&Binding| row.presses.iter().any(|press| is_pressed(*press, key));
-    let place = state.place();
-    let row = match state.is_helping {
-        true => HELP.iter().find(matches),
-        false => {
-            // Of two rows for one key, that which has an effect now; at most one has.
-            let mut rows = all().filter(|row| row.places.contains(&place)).filter(matches);
-            let valid = |row: &&Binding| (row.when)(state).is_ok();
-            rows.clone().find(valid).or_else(|| rows.next())
-        }
-    };
-    let Some(row) = row else { return Found::Refused(unbound(state, key)) };
+    let Some(row) = row_of(state, key) else { return Found::Refused(unbound(state, key)) };
     if let Err(why) = (row.when)(state) {
         return Found::Refused(why.to_owned());
     }
@@ -52,6 +41,21 @@ pub(crate) fn find(state: &State, key: KeyEvent) -> Found {
             digit.map_or(Found::Nothing, |digit| Found::Action(make(digit)))
         }
         _ => Found::Nothing,
+    }
+}
+
+/// The row of the table that this key has on the screen that is shown.
+pub(crate) fn row_of(state: &State, key: KeyEvent) -> Option<&'static Binding> {
+    let matches = |row: &&Binding| row.presses.iter().any(|press| is_pressed(*press, key));
+    let place = state.place();
+    match state.is_helping {
+        true => HELP.iter().find(matches),
+        false => {
+            // Of two rows for one key, that which has an effect now; at most one has.
+            let mut rows = all().filter(|row| row.places.contains(&place)).filter(matches);
+            let valid = |row: &&Binding| (row.when)(state).is_ok();
+            rows.clone().find(valid).or_else(|| rows.next())
+        }
     }
 }
 

@@ -38,17 +38,22 @@ fn names(steps: &Steps, grain: Grain) -> Vec<(usize, &'static str)> {
 /// Sends keys to the real loop's function; a number stands for its digits.
 pub(crate) fn press(state: &mut State, keys: &str) {
     for key in keys.split_whitespace() {
-        let code = match key {
-            "enter" => KeyCode::Enter,
-            "esc" => KeyCode::Esc,
-            "left" => KeyCode::Left,
-            "right" => KeyCode::Right,
-            "up" => KeyCode::Up,
-            "down" => KeyCode::Down,
-            "space" => KeyCode::Char(' '),
-            character => KeyCode::Char(character.chars().next().unwrap()),
-        };
+        let code = code_of(key);
         assert!(handle(state, Input::Key(KeyEvent::from(code))), "{key} left the player");
+    }
+}
+
+/// The key with this name.
+pub(crate) fn code_of(key: &str) -> KeyCode {
+    match key {
+        "enter" => KeyCode::Enter,
+        "esc" => KeyCode::Esc,
+        "left" => KeyCode::Left,
+        "right" => KeyCode::Right,
+        "up" => KeyCode::Up,
+        "down" => KeyCode::Down,
+        "space" => KeyCode::Char(' '),
+        character => KeyCode::Char(character.chars().next().unwrap()),
     }
 }
 

@@ -160,9 +160,9 @@ pub(super) fn below(area: Rect, line: u16, height: u16) -> Rect {
 }
 
 /// The name of a row, and what each member has in it.
-struct Row {
-    name: &'static str,
-    cells: Vec<(String, Tone)>,
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) cells: Vec<(String, Tone)>,
 }
 
 pub(super) struct Table<'a> {
@@ -204,7 +204,7 @@ impl Table<'_> {
 
     /// The word for the role. Of two that both say that they lead, the one with the higher term
     /// does.
-    fn role(&self, member: usize) -> &'static str {
+    pub(super) fn role(&self, member: usize) -> &'static str {
         let column = &self.board.columns[member];
         let role = column.marks.get(Water::Role);
         match column.heard {
@@ -218,7 +218,7 @@ impl Table<'_> {
     }
 
     /// The rows that are numbers only.
-    fn numbers(&self, is_tall: bool) -> Vec<Row> {
+    pub(super) fn numbers(&self, is_tall: bool) -> Vec<Row> {
         let mut rows = Vec::new();
         if is_tall {
             rows.push(self.row("runs for", |column| match column.heard {
@@ -320,17 +320,31 @@ impl Table<'_> {
         for member in self.grid.members() {
             let Some(column) = columns.get(member) else { continue };
             let cell = self.grid.cell(area, member);
-            let number = figures(column).and_then(|f| f.number(measure, self.board.at_ns));
-            let runs = matches!(column.heard, Heard::Fresh | Heard::Silent(_) | Heard::Never);
-            let (words, tone) = match number {
-                _ if !runs => ("-".to_owned(), Tone::Dim),
-                Some(number) => (bars::number(measure, number), Tone::Plain),
-                None => ("unknown".to_owned(), Tone::Dim),
-            };
+            let (words, tone) = self.measured(measure, column);
             pen.text(Rect { width: NUMBER.min(cell.width), ..cell }, 0, &format!(" {words}"), tone);
             let x = (cell.x + NUMBER).min(cell.right());
             bars::draw(pen, Rect { x, width: cell.right() - x, ..cell }, &bars[member], most);
         }
+    }
+
+    /// The newest number of a measure.
+    fn measured(&self, measure: Measure, column: &Column) -> (String, Tone) {
+        let figures = column.place.and_then(|place| self.state.figures(place));
+        let number = figures.and_then(|figures| figures.number(measure, self.board.at_ns));
+        let runs = matches!(column.heard, Heard::Fresh | Heard::Silent(_) | Heard::Never);
+        match number {
+            _ if !runs => ("-".to_owned(), Tone::Dim),
+            Some(number) => (bars::number(measure, number), Tone::Plain),
+            None => ("unknown".to_owned(), Tone::Dim),
+        }
+    }
+
+    /// A row with the newest number of each measure.
+    pub(super) fn measures(&self) -> impl Iterator<Item = Row> {
+        Measure::ALL.into_iter().map(|measure| Row {
+            name: bars::name(measure),
+            cells: self.board.columns.iter().map(|c| self.measured(measure, c)).collect(),
+        })
     }
 
     pub(super) fn draw_borders(&self, pen: &mut Pen<'_>, area: Rect) {
@@ -344,7 +358,7 @@ impl Table<'_> {
 }
 
 /// How a member is, and since when; where there is room, when it was heard last.
-fn how(column: &Column, room: usize) -> (String, Tone) {
+pub(super) fn how(column: &Column, room: usize) -> (String, Tone) {
     match column.heard {
         Heard::Never => match &column.down {
             Some(why) => (format!("unknown: {}", text::clean(why)), Tone::Bad),

@@ -8,10 +8,10 @@
 //!  about    the chosen row in sentences ─ what the signs mean
 //! ```
 
-mod keys;
-mod lines;
-mod log;
-mod waits;
+pub(super) mod keys;
+pub(super) mod lines;
+pub(super) mod log;
+pub(super) mod waits;
 
 use ratatui::layout::Rect;
 

@@ -1,8 +1,14 @@
 //! The same rows as text, for screen readers, logs, pipes and the book.
+//!
+//! Each view of the player has such a form: [`write()`] has the members and the stories, [`step`]
+//! what is said of steps, [`panes`] the control room and the views beside the stories. What stands
+//! side by side on a screen stands one below the other here, with the member's name before it, so
+//! that it can be read aloud. Rows and sentences come from the functions that draw the screens.
+
+mod panes;
+mod step;
 
 use std::io::{self, Write};
-
-use glass_etcd::story::Recording;
 
 use super::{
     list::{Widths, request_line, role, since},
@@ -11,6 +17,7 @@ use super::{
 };
 use crate::state::{
     State,
+    page::Text,
     player::{Head, Heard},
     steps::{Direction, Row, Steps},
     story::{Moment, Step},
@@ -21,20 +28,68 @@ use crate::state::{
 /// Width of a line of the list, in columns.
 const WIDTH: usize = 100;
 
+/// Values of `--view`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum View {
+    /// The steps of all stories, a line for each.
+    Stories,
+    /// What every lens says at each story step, and why it happened; of one step if one is named.
+    Steps,
+    /// The members, with their watermarks and measures.
+    Cluster,
+    /// The members' raft logs.
+    Log,
+    /// The keys with their revisions.
+    Keys,
+    /// Watchers, leases and locks.
+    Waits,
+    /// What the members print.
+    Logs,
+    /// The source of the named step.
+    Source,
+    /// What the book says of the named step.
+    Book,
+}
+
+/// Writes a view of the step that is looked at, or else of the end of the records.
+pub(crate) fn write_view(
+    state: &mut State,
+    view: View,
+    look: Look,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let lines = match view {
+        View::Stories => return write(state, look, out),
+        View::Steps => return step::write(state, look, out),
+        View::Source => step::read(state, Text::Source)?,
+        View::Book => step::read(state, Text::Book)?,
+        View::Cluster => panes::cluster(state),
+        View::Log => panes::log(state),
+        View::Keys => panes::keys(state),
+        View::Waits => panes::waits(state),
+        View::Logs => panes::printed(state),
+    };
+    put(out, look, &lines)
+}
+
+/// Writes lines in this look.
+fn put(out: &mut impl Write, look: Look, lines: &[String]) -> io::Result<()> {
+    lines.iter().try_for_each(|line| writeln!(out, "{}", look.words(line.trim_end())))
+}
+
 /// Writes the members, the list of requests, and the story of each of them.
-pub(crate) fn write(recording: Recording, look: Look, out: &mut impl Write) -> io::Result<()> {
-    let state = State::of_recording(recording);
+pub(crate) fn write(state: &State, look: Look, out: &mut impl Write) -> io::Result<()> {
     let mut line = |text: &str| writeln!(out, "{}", look.words(text.trim_end()));
     for head in state.heads() {
         line(&member(&head))?;
     }
     for row in &state.list.rows {
         line("")?;
-        line(&request_line(&state, row, Widths::of(WIDTH, &state)))?;
+        line(&request_line(state, row, Widths::of(WIDTH, state)))?;
         let mut steps = Steps::open(state.recording(), row.subject);
         // A story as text is that at its end.
         steps.jump(Direction::Forward);
-        for step in story(&state, &steps) {
+        for step in story(state, &steps) {
             line(&step)?;
         }
     }
@@ -71,21 +126,26 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
                 lines.push(format!("       {}", unknown(steps, &steps.unknown[at], state)));
             }
             Row::Step(at) => {
-                let step = &steps.steps[at];
                 number += 1;
-                let after = words::offset(step.wall_ns, steps.zero_ns);
-                let name = &state.lanes[step.lane].name;
-                let text = words::step(step, &state.lanes).join(" ");
-                let text = match step.arrow {
-                    Some(arrow) => message_words(&text, step, arrow, &state.lanes[arrow.peer].name),
-                    None => text,
-                };
-                let client = client(steps, step);
-                lines.push(format!("  {number:>3}  {after:<9} {name:<12} {text}{client}"));
+                lines.push(step_line(state, (steps, at), number));
             }
         }
     }
     lines
+}
+
+/// The row of the step at a position.
+fn step_line(state: &State, (steps, at): (&Steps, usize), number: usize) -> String {
+    let step = &steps.steps[at];
+    let after = words::offset(step.wall_ns, steps.zero_ns);
+    let name = &state.lanes[step.lane].name;
+    let text = words::step(step, &state.lanes).join(" ");
+    let text = match step.arrow {
+        Some(arrow) => message_words(&text, step, arrow, &state.lanes[arrow.peer].name),
+        None => text,
+    };
+    let client = client(steps, step);
+    format!("  {number:>3}  {after:<9} {name:<12} {text}{client}")
 }
 
 /// The step as the client sees it, whose own actions are inferred.

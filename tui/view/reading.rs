@@ -42,7 +42,7 @@ pub(crate) fn draw_excerpt(pen: &mut Pen<'_>, area: Rect, steps: &Steps, text: T
 }
 
 /// The page of the step at the look cursor.
-fn page(steps: &Steps, text: Text, width: u16) -> Option<Page> {
+pub(super) fn page(steps: &Steps, text: Text, width: u16) -> Option<Page> {
     let stage = steps.steps.get(steps.look)?.event.stage;
     Some(match text {
         Text::Source => sources::page(stage),
@@ -58,15 +58,19 @@ fn draw_lines(pen: &mut Pen<'_>, area: Rect, page: &Page, first: usize, indent: 
             Role::Heading | Role::Marked => Tone::Strong,
             Role::Remark => Tone::Dim,
         };
-        let text = line.text.get(indent..).unwrap_or_else(|| line.text.trim_start());
-        let text = match line.number {
-            Some(number) => {
-                let mark = if line.role == Role::Marked { '»' } else { ' ' };
-                format!("{mark}{number:>4}  {text}")
-            }
-            None if line.role == Role::Marked => format!(" » {text}"),
-            None => format!("   {text}"),
-        };
-        pen.text(area, row, &text, tone);
+        pen.text(area, row, &line_text(line, indent), tone);
+    }
+}
+
+/// A line of a page, less this indentation.
+pub(super) fn line_text(line: &Line, indent: usize) -> String {
+    let text = line.text.get(indent..).unwrap_or_else(|| line.text.trim_start());
+    match line.number {
+        Some(number) => {
+            let mark = if line.role == Role::Marked { '»' } else { ' ' };
+            format!("{mark}{number:>4}  {text}")
+        }
+        None if line.role == Role::Marked => format!(" » {text}"),
+        None => format!("   {text}"),
     }
 }

@@ -28,16 +28,7 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     let width = usize::from(area.width).saturating_sub(2);
     let room = usize::from(area.height.saturating_sub(1));
     let said: Vec<String> = wrap(&meaning(step, state, steps), width);
-    let mut numbers = words::fields(&step.event, &state.lanes);
-    if let Some(reason) = step.event.reason {
-        numbers.insert(0, format!("FAILED: {}", reason.text()));
-    }
-    if let Some(usual) = beside_usual(step, steps) {
-        numbers.insert(0, usual);
-    }
-    if numbers.is_empty() {
-        numbers.push("no numbers".to_owned());
-    }
+    let numbers = numbers(step, state, steps);
     let mut lines: Vec<(String, Tone)> = plain(said, Tone::Plain);
     lines.extend(plain(pack_words(pen, &numbers, width), Tone::Plain));
     lines.extend(plain(pack_words(pen, &sources(step), width), Tone::Dim));
@@ -63,6 +54,19 @@ fn draw_more(pen: &mut Pen<'_>, area: Rect) {
     pen.text(corner, 0, &more, Tone::Strong);
 }
 
+/// The numbers of the step, in pieces.
+pub(super) fn numbers(step: &Step, state: &State, steps: &Steps) -> Vec<String> {
+    let mut numbers = words::fields(&step.event, &state.lanes);
+    if let Some(reason) = step.event.reason {
+        numbers.insert(0, format!("FAILED: {}", reason.text()));
+    }
+    numbers.splice(0..0, beside_usual(step, steps));
+    if numbers.is_empty() {
+        numbers.push("no numbers".to_owned());
+    }
+    numbers
+}
+
 /// How long the step took, beside how long it usually takes. `None` if that is unknown.
 fn beside_usual(step: &Step, steps: &Steps) -> Option<String> {
     let usual = steps.usuals.of_step(&step.event).filter(Usual::is_known)?;
@@ -72,7 +76,7 @@ fn beside_usual(step: &Step, steps: &Steps) -> Option<String> {
 }
 
 /// Where to read on.
-fn sources(step: &Step) -> Vec<String> {
+pub(super) fn sources(step: &Step) -> Vec<String> {
     let stage = step.event.stage;
     vec![
         format!("src/{}", stage.rust_path()),

@@ -410,19 +410,12 @@ fn stood_still_when_missed(
 /// ends record a cut, and what they drop because of one that came before the records.
 fn was_cut_off(recording: &Recording, order: &Order, cluster: &Cluster, gap: &Leaderless) -> bool {
     let Some(missed) = gap.shown.or(gap.asked).map(|at| order.times[at]) else { return false };
-    let cuts = links::cut(recording, order, (missed, missed)).into_iter().map(|at| {
+    let cuts = links::cut_during(recording, order, (missed, missed)).into_iter().map(|at| {
         let event = &recording.events[at];
-        (event.member, field!(event, RaftLink, peer))
+        (event.member, links::peer(event))
     });
-    let is_meant = |(event, time): &(&Event, &i128)| {
-        event.stage == Stage::RaftDrop
-            && field!(event, RaftDrop, cut) != 0
-            && (gap.from..=missed).contains(*time)
-    };
-    let drops = recording.events.iter().zip(&order.times).filter(is_meant);
-    let drops = drops.map(|(event, _)| (event.member, field!(event, RaftDrop, peer)));
     let id = |place: u8| recording.members.get(usize::from(place)).map(|known| known.member_id);
-    let far = cuts.chain(drops).filter_map(|(place, peer)| match id(place)? {
+    let far = cuts.filter_map(|(place, peer)| match id(place)? {
         own if own == gap.before => Some(peer),
         own if peer == gap.before => Some(own),
         _ => None,

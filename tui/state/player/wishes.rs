@@ -95,7 +95,7 @@ impl State {
     }
 
     /// The address of the step that is explained.
-    fn anchor(&self) -> Result<Anchor, &'static str> {
+    pub(crate) fn anchor(&self) -> Result<Anchor, &'static str> {
         let steps = self.steps.as_ref().ok_or("no story is open")?;
         let step = steps.steps.get(steps.look).ok_or("this story has no step")?;
         let member = self.recording().members.get(usize::from(step.event.member));

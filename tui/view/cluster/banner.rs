@@ -20,10 +20,20 @@ use crate::state::{
 /// Draws the line.
 pub(in crate::view) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board: &Board) {
     let mut left = area;
-    let mut piece = |pen: &mut Pen<'_>, text: &str, tone| {
-        let used = pen.text(left, 0, text, tone);
+    for (at, (text, tone)) in verdict(state, board).into_iter().enumerate() {
+        let gap = if at == 0 { " " } else { "   " };
+        let used = pen.text(left, 0, &format!("{gap}{text}"), tone);
         left = Rect { x: left.x + used, width: left.width - used, ..left };
-    };
+    }
+    let when = pen.words(&when(state, board));
+    let length = u16::try_from(when.chars().count() + 1).unwrap_or(u16::MAX);
+    let x = left.right().saturating_sub(length).max((left.x + 3).min(left.right()));
+    pen.text(Rect { x, width: left.right() - x, ..left }, 0, &when, Tone::Dim);
+}
+
+/// The verdict on all members, in pieces: the quorum, the leader, links that are cut, alarms.
+pub(in crate::view) fn verdict(state: &State, board: &Board) -> Vec<(String, Tone)> {
+    let mut pieces = Vec::new();
     let (verdict, running, total) = board.quorum();
     if total != 0 {
         let (word, tone) = match verdict {
@@ -32,24 +42,16 @@ pub(in crate::view) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board:
             Quorum::Soon => ("STARTING", Tone::Plain),
             Quorum::Unknown => ("QUORUM UNKNOWN", Tone::Bad),
         };
-        piece(pen, &format!(" {word} {running}/{total}"), tone);
-        let (leads, tone) = match leading(state, board) {
+        pieces.push((format!("{word} {running}/{total}"), tone));
+        pieces.push(match leading(state, board) {
             // The members cannot have one yet.
             (leads, _) if verdict == Quorum::Soon => (leads, Tone::Plain),
             other => other,
-        };
-        piece(pen, &format!("   {leads}"), tone);
+        });
     }
-    if let Some(cut) = board.cut_words() {
-        piece(pen, &format!("   {cut}"), Tone::Bad);
-    }
-    if let Some(alarms) = alarms_of_all(state, board) {
-        piece(pen, &format!("   {alarms}"), Tone::Bad);
-    }
-    let when = pen.words(&when(state, board));
-    let length = u16::try_from(when.chars().count() + 1).unwrap_or(u16::MAX);
-    let x = left.right().saturating_sub(length).max((left.x + 3).min(left.right()));
-    pen.text(Rect { x, width: left.right() - x, ..left }, 0, &when, Tone::Dim);
+    pieces.extend(board.cut_words().map(|cut| (cut, Tone::Bad)));
+    pieces.extend(alarms_of_all(state, board).map(|alarms| (alarms, Tone::Bad)));
+    pieces
 }
 
 /// Who leads, or for how long nobody has.
@@ -69,7 +71,12 @@ fn leading(state: &State, board: &Board) -> (String, Tone) {
         }
         Lead::Nobody(Some(ns)) => (format!("NO LEADER {}", since(ns)), Tone::Bad),
         Lead::Unknown(_) | Lead::Nobody(None) if board.columns.iter().any(is_young) => {
-            ("no leader yet".to_owned(), Tone::Plain)
+            // Of a member that has records, only its role says that it has elected nobody.
+            let is_known = board.columns.iter().filter(|column| is_young(column)).any(|column| {
+                column.heard != Heard::Fresh || column.marks.get(Water::Role).is_some()
+            });
+            let words = if is_known { "no leader yet" } else { "leader unknown" };
+            (words.to_owned(), Tone::Plain)
         }
         Lead::Unknown(Some(ns)) => (format!("LEADER UNKNOWN {}", since(ns)), Tone::Bad),
         Lead::Unknown(None) | Lead::Nobody(None) => ("leader unknown".to_owned(), Tone::Bad),
@@ -113,7 +120,7 @@ pub(super) fn alarm_words(state: &State, alarms: Alarms) -> String {
 }
 
 /// The moment that is shown.
-fn when(state: &State, board: &Board) -> String {
+pub(in crate::view) fn when(state: &State, board: &Board) -> String {
     let time = words::time_of_day(board.at_ns);
     match &state.steps {
         Some(steps) if !board.is_now => {

@@ -23,7 +23,7 @@ const LEGEND: &str = "index: in memory only   active, frozen: write buffer   fil
 
 /// The columns of the view.
 const SHEET: Sheet<'_> = Sheet {
-    labels: [35, 45, 70],
+    labels: [32, 45, 70],
     cell_min: 14,
     title: "   revision created version",
     below: ABOUT,
@@ -57,7 +57,7 @@ fn draw_line(pen: &mut Pen<'_>, area: Rect, (keys, grid): (&Keyed<'_>, &Grid), p
 }
 
 /// The text of a row before the members' columns.
-fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
+pub(in crate::view) fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
     match line {
         Line::Key(key, _, exists) => {
             let end = if *exists == Some(false) { "  (deleted)" } else { "" };
@@ -89,7 +89,7 @@ fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
 }
 
 /// The word for where a member has a row.
-fn place_word(place: Place) -> (&'static str, Tone) {
+pub(in crate::view) fn place_word(place: Place) -> (&'static str, Tone) {
     match place {
         Place::Unknown => ("? unknown", Tone::Dim),
         Place::No => ("-", Tone::Dim),

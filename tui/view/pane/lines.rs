@@ -1,5 +1,7 @@
 //! What the members print: a line of the screen for each line of a log.
 
+use std::collections::VecDeque;
+
 use ratatui::layout::Rect;
 
 use super::{
@@ -27,8 +29,7 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     }
     let height = area.height.saturating_sub(2 + ABOUT);
     let rows = below(area, 2, height);
-    let names = printed.lines.iter().map(|line| line.name.chars().count()).max();
-    let names = names.unwrap_or(0).clamp(10, (usize::from(area.width) / 8).max(10));
+    let names = names_width(&printed.lines, usize::from(area.width));
     for (place, at, is_chosen) in shown(rows, printed.lines.len(), printed.chosen) {
         let line = &printed.lines[place];
         let mark = if is_chosen { '»' } else { ' ' };
@@ -54,7 +55,14 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     }
 }
 
-fn row(line: &Line, names: usize) -> String {
+/// How wide the column of the members' names is, of this width in all.
+pub(in crate::view) fn names_width(lines: &VecDeque<Line>, width: usize) -> usize {
+    let longest = lines.iter().map(|line| line.name.chars().count()).max();
+    longest.unwrap_or(0).clamp(10, (width / 8).max(10))
+}
+
+/// A line of a log.
+pub(in crate::view) fn row(line: &Line, names: usize) -> String {
     let time = line.at_ns.map_or_else(|| "?".to_owned(), words::time_of_day);
     let name = words::cut(&text::clean(&line.name), names);
     let level = words::cut(&text::clean(&line.level), 5);
@@ -62,7 +70,7 @@ fn row(line: &Line, names: usize) -> String {
 }
 
 /// Why there are no lines.
-fn nothing(hands: Hands) -> &'static str {
+pub(in crate::view) fn nothing(hands: Hands) -> &'static str {
     match hands {
         Hands::Recording => "This recording has no log lines.",
         Hands::Nobody => {

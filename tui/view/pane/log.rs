@@ -44,7 +44,7 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     }
     let table = Table { state, board: &sight.board, grid: &grid };
     draw_files(pen, below(under, 0, FILES), &table, &log);
-    let signs = "✔ on disk  ✘ not   up to here:";
+    let signs = "✔ on disk ✘ not  up to here:";
     let letters = MARKS.iter().map(|(_, letter, word)| format!(" {letter} {word}"));
     let legend = format!("{signs}{}", letters.collect::<String>());
     draw_about(pen, below(under, FILES, ABOUT), ("THIS ENTRY", &log.sentences()), &legend);
@@ -65,19 +65,9 @@ fn draw_line(
         (true, _) => '»',
         _ => ' ',
     };
-    let label = Rect { width: grid.label, ..area };
     let room = usize::from(grid.label).saturating_sub(NUMBERS + 1);
-    let text = match line {
-        Line::Entry(index, term) => {
-            let what = log.entry(line).map_or("", |entry| &entry.what);
-            format!("{mark}{index:>6} {term:>4} {}", words::cut(what, room))
-        }
-        Line::Gap(first, last) if first == last => format!("{mark}{last:>6}    ? not captured"),
-        Line::Gap(first, last) => {
-            let count = words::count(last - first + 1);
-            format!("{mark}{:>6}    ? {count} not captured", format!("-{last}"))
-        }
-    };
+    let text = format!("{mark}{}", label(log, line, room));
+    let label = Rect { width: grid.label, ..area };
     let tone = match line {
         Line::Gap(..) => Tone::Dim,
         _ if is_story => Tone::Strong,
@@ -90,11 +80,31 @@ fn draw_line(
     }
 }
 
+/// The text of a row before the members' columns.
+pub(in crate::view) fn label(log: &Logged<'_>, line: Line, room: usize) -> String {
+    match line {
+        Line::Entry(index, term) => {
+            let what = log.entry(line).map_or("", |entry| &entry.what);
+            format!("{index:>6} {term:>4} {}", words::cut(what, room))
+        }
+        Line::Gap(first, last) if first == last => format!("{last:>6} ? not captured"),
+        Line::Gap(first, last) => {
+            let count = words::count(last - first + 1);
+            format!("{:>6} ? {count} not captured", format!("-{last}"))
+        }
+    }
+}
+
+/// The watermarks that stand at an entry, in words.
+pub(in crate::view) fn mark_words(cell: &Cell) -> String {
+    let words: Vec<&str> = cell.marks.iter().map(|(_, word)| *word).collect();
+    format!("◄ {}", words.join(" "))
+}
+
 fn draw_cell(pen: &mut Pen<'_>, area: Rect, cell: &Cell) {
     let (words, tone) = cell_words(cell);
     let used = pen.text(area, 0, &format!(" {words}"), tone);
-    let all: Vec<&str> = cell.marks.iter().map(|(_, word)| *word).collect();
-    let all = pen.words(&format!("◄ {} ", all.join(" ")));
+    let all = pen.words(&format!("{} ", mark_words(cell)));
     let letters: String = cell.marks.iter().map(|(letter, _)| letter).collect();
     let room = usize::from(area.width.saturating_sub(used));
     let marks = if WORDS_MIN <= area.width { all } else { format!("{letters} ") };
@@ -106,7 +116,7 @@ fn draw_cell(pen: &mut Pen<'_>, area: Rect, cell: &Cell) {
 }
 
 /// How far the member is with an entry: whether it is on its disk, and how far it has come.
-pub(super) fn cell_words(cell: &Cell) -> (String, Tone) {
+pub(in crate::view) fn cell_words(cell: &Cell) -> (String, Tone) {
     let sign = match cell.disk {
         Disk::Unknown => "?",
         Disk::No => "-",

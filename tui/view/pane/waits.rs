@@ -20,7 +20,7 @@ use crate::state::{
 };
 
 /// A line: its text, and the position of the row that it is, if it is one.
-type Drawn = (String, Tone, Option<usize>);
+pub(in crate::view) type Drawn = (String, Tone, Option<usize>);
 
 /// Draws those who wait.
 pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) {
@@ -64,7 +64,7 @@ impl Widths {
 }
 
 /// All lines: of each kind a heading and a row for each.
-fn lines(waiting: &Waiting, sight: &Sight, width: usize) -> Vec<Drawn> {
+pub(in crate::view) fn lines(waiting: &Waiting, sight: &Sight, width: usize) -> Vec<Drawn> {
     let widths = Widths::of(sight, width);
     let mut lines: Vec<Drawn> = Vec::new();
     let mut row = 0;
@@ -169,7 +169,7 @@ fn holds(place: &Place) -> &'static str {
 }
 
 /// What is to be said of the chosen row.
-fn sentence(waiting: &Waiting, sight: &Sight) -> String {
+pub(in crate::view) fn sentence(waiting: &Waiting, sight: &Sight) -> String {
     let at = waiting.chosen;
     if let Some(one) = waiting.watchers.get(at) {
         let name = member(sight, one.column);
