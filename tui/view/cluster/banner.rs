@@ -11,7 +11,7 @@ use crate::state::{
     State,
     alive::Heard,
     figures::Alarms,
-    lanes::name_of,
+    lanes::{Lane, name_of},
     room::START_NS,
     room::{Board, Column, Hands, Quorum},
     watermarks::Water,
@@ -34,7 +34,7 @@ pub(in crate::view) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board:
             Quorum::Unknown => ("QUORUM UNKNOWN", Tone::Bad),
         };
         piece(pen, &format!(" {word} {running}/{total}"), tone);
-        let (leads, tone) = match leading(board) {
+        let (leads, tone) = match leading(state, board) {
             // The members cannot have one yet.
             (leads, _) if verdict == Quorum::Soon => (leads, Tone::Plain),
             other => other,
@@ -54,7 +54,7 @@ pub(in crate::view) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board:
 }
 
 /// Who leads, or for how long nobody has.
-fn leading(board: &Board) -> (String, Tone) {
+fn leading(state: &State, board: &Board) -> (String, Tone) {
     let number = |column: &Column, water| column.marks.get(water);
     if let Some(leader) = board.leader() {
         let column = &board.columns[leader];
@@ -68,11 +68,32 @@ fn leading(board: &Board) -> (String, Tone) {
     if let Some((column, ns)) = silent {
         return (format!("LEADER {} SILENT {}", column.name, words::duration(ns)), Tone::Bad);
     }
+    if let Some(told) = led_elsewhere(state, board) {
+        return (told, Tone::Plain);
+    }
+    // Any member of which nothing is heard may lead.
+    let cannot_lead = |column: &Column| is_young(column) || matches!(column.heard, Heard::Down(_));
+    let is_early = board.columns.iter().any(is_young) && board.columns.iter().all(cannot_lead);
     match board.leaderless_ns() {
         Some(ns) => (format!("NO LEADER {}", words::duration(ns)), Tone::Bad),
-        None if board.columns.iter().any(is_young) => ("no leader yet".to_owned(), Tone::Plain),
+        None if is_early => ("no leader yet".to_owned(), Tone::Plain),
         None => ("leader unknown".to_owned(), Tone::Bad),
     }
+}
+
+/// The leader that the running members follow in their newest term, if it is a member whose records
+/// are not here.
+fn led_elsewhere(state: &State, board: &Board) -> Option<String> {
+    let running = board.columns.iter().filter(|column| column.heard == Heard::Fresh);
+    let of_term = |column: &Column| {
+        let term = column.marks.get(Water::Term)?;
+        Some((term, column.marks.get(Water::Leader).unwrap_or(0)))
+    };
+    let (term, leader) = running.filter_map(of_term).max()?;
+    let is_here = |lane: &Lane| lane.member_id == leader && lane.place.is_some();
+    let is_elsewhere = leader != 0 && !state.lanes.iter().any(is_here);
+    let name = || name_of(&state.lanes, leader);
+    is_elsewhere.then(|| format!("{} leads term {term}, not played here", name()))
 }
 
 /// Whether a member has only just started, so that it may not have elected a leader yet.
