@@ -91,6 +91,8 @@ pub(crate) struct RequestSummary {
     pub(crate) outcome: Option<Outcome>,
     /// Whether the client disconnected before the answer.
     pub(crate) is_cancelled: bool,
+    /// Why its member ended it, if it is a watcher whose stream went on.
+    pub(crate) refused: Option<&'static str>,
     /// Number of records that carry its id, on all members.
     pub(crate) records: usize,
 }
@@ -263,6 +265,7 @@ fn summary_of(
         is_open: known.is_open,
         outcome: None,
         is_cancelled: end.is_some_and(|end| end.flags & FLAG_CANCELLED != 0),
+        refused: known.refused,
         records,
     }
 }
@@ -319,6 +322,7 @@ fn summary_of_incident(
         is_open: incident.end.is_none(),
         outcome: Some(incident.outcome),
         is_cancelled: false,
+        refused: None,
         records: story.map_or(0, |story| story.steps.len()),
     }
 }

@@ -33,7 +33,7 @@ mod cpu;
 mod passes;
 mod stored;
 
-use super::{ahead, gather::Gathered, through, usual, words};
+use super::{ahead, gather::Gathered, plain, through, usual, words};
 use crate::state::{afterwards, sentence::needed, story::openings};
 
 /// Writes the sections that follow the steps.
@@ -89,10 +89,10 @@ fn time(
         let took = words::millis(i128::from(segment.ns));
         writeln!(
             out,
-            "  {:>5} %  {took:>11}{}  {:<10}  {}{usual}",
+            "  {:>5} %  {took:>11}{}  {}  {}{usual}",
             format!("{}.{}", share / 10, share % 10),
             if segment.is_estimated() { "~" } else { " " },
-            words::name(segment.member, &recording.members),
+            plain::member_column(segment.member, recording),
             segment.wait,
         )?;
     }

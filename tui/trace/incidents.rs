@@ -40,10 +40,10 @@ pub(super) fn rows(recording: &Recording, order: &Order, all: &[Incident]) -> Ve
 fn row(recording: &Recording, order: &Order, incident: &Incident) -> String {
     let took = took(incident, recording, order).map(words::millis);
     format!(
-        "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  {}",
+        "{:<16}  {:<15}  {}  {:>12}  {:<12}  {}",
         incident.address.text(&recording.members),
         words::time_of_day(began(incident, recording, order)),
-        words::name(incident.member, &recording.members),
+        plain::member_column(incident.member, recording),
         took.unwrap_or_else(|| "…".to_owned()),
         result(incident, &recording.members),
         what(incident.address),
