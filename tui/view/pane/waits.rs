@@ -48,7 +48,7 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
 
 /// All lines: of each kind a heading and a row for each.
 fn lines(waiting: &Waiting, sight: &Sight, width: usize) -> Vec<Drawn> {
-    let key_width = width.saturating_sub(60).clamp(12, 60);
+    let key_width = key_width(waiting, width.saturating_sub(60).clamp(12, 60), width);
     let mut lines: Vec<Drawn> = Vec::new();
     let mut row = 0;
     let mut section = |title: &str, head: String, rows: Vec<(String, Tone)>| {
@@ -74,8 +74,19 @@ fn lines(waiting: &Waiting, sight: &Sight, width: usize) -> Vec<Drawn> {
     section("LEASES", head, leases);
     let places = waiting.places.iter().map(|one| place(one, sight, key_width)).collect();
     let head = format!("  {:<key_width$} {:<12} {:>8}  {}", "name", "member", "revision", "state");
-    section("LOCKS AND ELECTIONS", head, places);
+    section("LOCKS AND ELECTIONS, BY LOCK AND CAMPAIGN CALLS", head, places);
     lines
+}
+
+/// The width of keys, of which the names of calls get what no key needs.
+fn key_width(waiting: &Waiting, most: usize, width: usize) -> usize {
+    let calls = waiting.watchers.iter().filter_map(|one| one.of_call);
+    let call = calls.map(|call| text::width(&format!("  of {call}"))).max().unwrap_or(0);
+    // The name of a call has two characters more in the row of its watcher.
+    let names = waiting.places.iter().map(|one| one.name.as_ref());
+    let keys = waiting.watchers.iter().map(|one| one.key.as_ref()).chain(names);
+    let longest = keys.map(|key| text::width(&key_of(key, most)) + 2).max().unwrap_or(0);
+    width.saturating_sub(60 + call).max(longest).clamp(12, most)
 }
 
 fn key_of(key: Option<&KeyText>, width: usize) -> String {
