@@ -46,7 +46,7 @@ mod usual;
 
 use crate::{
     source,
-    state::{anchor::Anchor, story::Subject},
+    state::{anchor::Anchor, story::Subject, text},
 };
 use asked::Asked;
 pub(crate) use gather::Gathered;
@@ -300,9 +300,19 @@ pub(crate) async fn remembered(endpoints: &[String]) -> std::io::Result<Recordin
 
 /// Reads the file, or listens until `is_enough` holds.
 async fn heard(from: &From, is_enough: impl Fn(&Recording) -> bool) -> Result<Gathered, Error> {
-    match &from.from {
-        Some(path) => read(path),
-        None => gather(from, is_enough).await,
+    let mut gathered = match &from.from {
+        Some(path) => read(path)?,
+        None => gather(from, is_enough).await?,
+    };
+    clean_names(&mut gathered.recording);
+    Ok(gathered)
+}
+
+/// Makes the names of members, which are foreign text, fit for a terminal.
+fn clean_names(recording: &mut Recording) {
+    for member in &mut recording.members {
+        member.name = text::clean(&member.name);
+        member.members.iter_mut().for_each(|(_, name)| *name = text::clean(name));
     }
 }
 

@@ -111,6 +111,18 @@ impl Clocks {
         let shift = known.map_or(0, |(_, shift)| *shift);
         u64::try_from((i128::from(wall_ns) + shift).max(0)).unwrap_or(u64::MAX)
     }
+
+    /// The member whose wall clock the common axis follows.
+    pub fn reference(&self) -> Option<u8> {
+        self.shifts.keys().next().map(|(member, _)| *member)
+    }
+
+    /// How far a member's wall clock, in its newest start, is ahead of the one that the common axis
+    /// follows, in nanoseconds.
+    pub fn ahead_ns(&self, member: u8) -> i128 {
+        let newest = self.shifts.range((member, 0)..=(member, u16::MAX)).next_back();
+        newest.map_or(0, |(_, shift)| -shift)
+    }
 }
 
 /// One boot of one member: its events by clock.

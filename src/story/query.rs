@@ -47,6 +47,7 @@ pub mod stalls;
 mod stories;
 pub mod thinned;
 pub mod through;
+pub mod typed;
 pub mod usual;
 mod wait;
 mod work;
@@ -181,6 +182,9 @@ pub struct Summary {
     pub trace: Option<u128>,
     /// What has come through it so far, if it is a stream.
     pub flow: Option<Flow>,
+    /// Why the member refused or ended it, in a word or two, if it is a watcher whose stream went
+    /// on: such an rpc has no error of its own.
+    pub refused: Option<&'static str>,
 }
 
 /// What has come through a stream, as its newest record says.
@@ -236,6 +240,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
     note_open(recording, &mut list);
     note_orphans(recording, &mut list);
     note_flows(recording, &mut list);
+    note_refusals(recording, &mut list);
     name_keys(recording, &mut list);
     let callers = callers::contexts(recording);
     for summary in &mut list {
@@ -310,6 +315,24 @@ fn note_flows(recording: &Recording, list: &mut [Summary]) {
     }
 }
 
+/// Notes which watchers their members refused, or ended for another reason than a client.
+fn note_refusals(recording: &Recording, list: &mut [Summary]) {
+    let ends = recording.events.iter().filter(|event| event.stage == Stage::WatchCancel);
+    let refused: HashMap<u64, &'static str> = ends
+        .filter_map(|event| {
+            let why = usize::try_from(field!(event, WatchCancel, why)).ok()?;
+            Some((event.id, REFUSALS.iter().find(|(number, _)| *number == why)?.1))
+        })
+        .collect();
+    for summary in list {
+        summary.refused = refused.get(&summary.id).copied();
+    }
+}
+
+/// The ends of watchers that a client has not asked for, by their position in `WATCH_ENDS`.
+const REFUSALS: [(usize, &str); 5] =
+    [(2, "compacted"), (3, "no leader"), (6, "id taken"), (7, "empty range"), (8, "bad start")];
+
 /// Fills in keys from other steps of a request, if the rpc's own was not captured.
 fn name_keys(recording: &Recording, list: &mut [Summary]) {
     let mut keys: HashMap<u64, &KeyText> = HashMap::new();
@@ -346,6 +369,7 @@ impl Summary {
             before_ns: 0,
             trace: None,
             flow: None,
+            refused: None,
         }
     }
 }

@@ -3,12 +3,19 @@
 //!
 //! The user types words after `/`: a key, `m:` and a member's name, `l:` and a lease's id in hex,
 //! and the words of [`Only`]. There may be one of each, and all of them must hold, as with the
-//! options of `glass trace list`. A key that looks like another word is typed after `k:`.
+//! options of `glass trace list`. A part of a key is enough, and it may be typed as the list shows
+//! it (`\xe6`). One that looks like another word is typed after `k:`, one with blanks in quotes.
 
-use super::only::Only;
-use glass_etcd::story::{
-    Recording,
-    query::find::{Wanted, is_redacted},
+use super::{only::Only, text};
+use glass_etcd::{
+    story::{
+        Recording,
+        query::{
+            find::{Wanted, is_redacted},
+            typed as of_user,
+        },
+    },
+    trace::record::KEY_BYTES,
 };
 
 /// Why no key can be found.
@@ -75,6 +82,27 @@ impl Find {
         self.typed.is_some() || self.is_narrow()
     }
 
+    /// What is said where nothing matches.
+    pub(crate) fn nothing(&self) -> String {
+        let Some(key) = &self.wanted.key else {
+            return format!("No captured story matches /{}. Esc shows all.", self.words);
+        };
+        let others =
+            self.wanted.lease.is_some() || self.wanted.member.is_some() || !self.only.is_empty();
+        let rest = if others { ", and matches the other words" } else { "" };
+        let key = key.escape_ascii();
+        format!("No captured request has \"{key}\" in a key{rest}. Esc shows all.")
+    }
+
+    /// What is said beside the words while the key that they mean is one that is recorded cut.
+    pub(crate) fn doubt(&self) -> &'static str {
+        let is_long = |key: &Vec<u8>| KEY_BYTES < key.len();
+        match self.wanted.key.as_ref().is_some_and(is_long) {
+            true => " (keys are recorded up to 88 bytes: these may be others)",
+            false => "",
+        }
+    }
+
     /// Gives up what is typed; without that, shows all stories again.
     pub(crate) fn back(&mut self) {
         match self.typed {
@@ -86,24 +114,59 @@ impl Find {
 
 fn meaning(recording: &Recording, typed: &str) -> Result<(Wanted, Only), String> {
     let (mut wanted, mut only) = (Wanted::default(), Only::default());
-    for word in typed.split_whitespace() {
-        let is_second = if let Some(name) = word.strip_prefix("m:") {
+    for (word, is_key) in split(typed) {
+        let is_second = if is_key {
+            wanted.key.replace(key(recording, word)?).is_some()
+        } else if let Some(name) = word.strip_prefix("m:") {
             wanted.member.replace(place_of(recording, name)?).is_some()
         } else if let Some(id) = word.strip_prefix("l:") {
             wanted.lease.replace(lease(id)?).is_some()
         } else if let Some(taken) = only.take(word) {
             !taken?
-        } else if is_redacted(recording) {
-            return Err(REDACTED.to_owned());
         } else {
-            let key = word.strip_prefix("k:").unwrap_or(word);
-            wanted.key.replace(key.as_bytes().to_vec()).is_some()
+            let text = word.strip_prefix("k:").unwrap_or(word);
+            wanted.key.replace(key(recording, text)?).is_some()
         };
         if is_second {
             return Err(format!("one word of a kind at most: {word:?} is too many"));
         }
     }
+    wanted.is_part = wanted.key.is_some();
     Ok((wanted, only))
+}
+
+/// The part of a key that is typed. Fails if the members leave out keys.
+fn key(recording: &Recording, text: &str) -> Result<Vec<u8>, String> {
+    match is_redacted(recording) {
+        true => Err(REDACTED.to_owned()),
+        false => Ok(of_user::key(recording, text, true)),
+    }
+}
+
+/// The words, and whether each stood in quotes, so that it is a key.
+fn split(typed: &str) -> Vec<(&str, bool)> {
+    let mut words = Vec::new();
+    let mut rest = typed.trim_start();
+    while !rest.is_empty() {
+        let quoted = rest.strip_prefix("k:").unwrap_or(rest).strip_prefix('"');
+        let quoted = quoted.and_then(|text| Some((text, closing(text)?)));
+        let (word, after) = match quoted {
+            Some((text, end)) => ((&text[..end], true), &text[end + 1..]),
+            None => {
+                let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+                ((&rest[..end], false), &rest[end..])
+            }
+        };
+        words.push(word);
+        rest = after.trim_start();
+    }
+    words
+}
+
+/// Where a quoted word ends: at the first quote before a blank or the end.
+fn closing(text: &str) -> Option<usize> {
+    let is_last = |at: &usize| text[at + 1..].chars().next().is_none_or(char::is_whitespace);
+    text.match_indices('"').map(|(at, _)| at).find(is_last)
 }
 
 /// A lease id in hex, as etcdctl shows it.
@@ -117,7 +180,8 @@ pub(crate) fn lease(text: &str) -> Result<u64, String> {
 pub(crate) fn place_of(recording: &Recording, name: &str) -> Result<u8, String> {
     let id = u64::from_str_radix(name, 16).ok().filter(|_| name.len() == 16);
     let members = &recording.members;
-    let known = members.iter().position(|known| known.name == name);
+    let is_it = |known: &str| known == name || text::clean(known) == text::clean(name);
+    let known = members.iter().position(|known| is_it(&known.name));
     let known = known.or_else(|| members.iter().position(|known| Some(known.member_id) == id));
     known.and_then(|place| u8::try_from(place).ok()).ok_or_else(|| {
         let names: Vec<&str> = members.iter().map(|known| &*known.name).collect();
@@ -144,6 +208,20 @@ mod tests {
         let refused = meaning(&recording, "told/before told/beside").unwrap_err();
         assert_eq!("one word of a kind at most: \"told/beside\" is too many", refused);
         assert!(meaning(&recording, "l:1 l:2").unwrap_err().contains("too many"));
+        let key = |typed| meaning(&recording, typed).unwrap().0.key;
+        assert_eq!(Some(b"a  b".to_vec()), key("\"a  b\" l:7f"));
+        assert_eq!(Some(b"m:\"x".to_vec()), key("k:\"m:\"x\""));
+        assert_eq!(Some(b"\"a".to_vec()), key("\"a"), "no quote closes it");
+        assert_eq!(Some(b"\xe6\xbc".to_vec()), key("\\xe6\\xbc"));
+        let of = |typed: &str| {
+            let mut find = Find { typed: Some(typed.to_owned()), ..Find::default() };
+            find.apply(&recording);
+            find
+        };
+        let said = "No captured request has \"hangul\" in a key. Esc shows all.";
+        assert_eq!((said.to_owned(), ""), (of("hangul").nothing(), of("hangul").doubt()));
+        assert_eq!("No captured story matches /l:7f. Esc shows all.", of("l:7f").nothing());
+        assert!(of(&"k".repeat(89)).doubt().contains("may be others"));
         let key = KeyText { bytes: Vec::new(), length: 11 };
         let event = Event { key: Some(key), ..Event::mark(0, Stage::Key, 1) };
         recording.events.push(event);

@@ -1,7 +1,8 @@
 //! The columns of the player: one per member, including members known only from others.
 //!
-//! A member that others write to, but that sent no records itself, has a lane too. It stays empty
-//! and its head says so: without a lane it would look like a member that does not exist.
+//! A member that others know, or write to, but that sent no records itself, has a lane too. It
+//! stays empty and its head says so: without a lane it would look like a member that does not
+//! exist, and the members that are left would look like a majority.
 
 use std::collections::BTreeSet;
 
@@ -37,12 +38,17 @@ pub(crate) fn lanes(recording: &Recording) -> Vec<Lane> {
         .collect();
     lanes.sort_by(|a, b| (&a.name, a.member_id).cmp(&(&b.name, b.member_id)));
     let known: BTreeSet<u64> = lanes.iter().map(|lane| lane.member_id).collect();
-    let heard_of: BTreeSet<u64> = recording.events.iter().flat_map(members_in).collect();
-    lanes.extend(heard_of.difference(&known).map(|id| Lane {
+    let told = recording.members.iter().flat_map(|member| &member.members).map(|(id, _)| *id);
+    let named = recording.events.iter().flat_map(members_in);
+    let heard_of: BTreeSet<u64> = told.chain(named).collect();
+    let lane = |id: &u64| Lane {
         name: display_name(name_of_member(&recording.members, *id).unwrap_or_default(), *id),
         member_id: *id,
         place: None,
-    }));
+    };
+    let mut silent: Vec<Lane> = heard_of.difference(&known).map(lane).collect();
+    silent.sort_by(|a, b| a.name.cmp(&b.name));
+    lanes.extend(silent);
     lanes
 }
 

@@ -93,6 +93,8 @@ pub(crate) struct RequestSummary {
     pub(crate) outcome: Option<Outcome>,
     /// Whether the client disconnected before the answer.
     pub(crate) is_cancelled: bool,
+    /// Why its member ended it, if it is a watcher whose stream went on.
+    pub(crate) refused: Option<&'static str>,
     /// Number of records that carry its id, on all members.
     pub(crate) records: usize,
 }
@@ -270,6 +272,7 @@ fn summary_of(
         has_rpc: known.has_rpc,
         outcome: None,
         is_cancelled: end.is_some_and(|end| end.flags & FLAG_CANCELLED != 0),
+        refused: known.refused,
         records,
     }
 }
@@ -329,6 +332,7 @@ fn summary_of_incident(
         has_rpc: true,
         outcome: Some(incident.outcome),
         is_cancelled: false,
+        refused: None,
         records: story.map_or(0, |story| story.steps.len()),
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn offset(at_ns: u64, zero_ns: u64) -> String {
 use super::{
     lanes::{Lane, name_of},
     story::{Moment, Step},
+    text,
 };
 
 /// gRPC's codes in words, by number.
@@ -110,17 +111,21 @@ pub(crate) fn key(key: &KeyText, width: usize) -> String {
     cut(&if is_cut { text + "…" } else { text }, width)
 }
 
-/// Bytes as printable ASCII; everything else as `\x1b`.
+/// Bytes as printable ASCII; everything else as `\x1b`. Quotes stay as they are.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string()
+    let shown = |byte: &u8| match byte {
+        b'"' | b'\'' => char::from(*byte).to_string(),
+        byte => byte.escape_ascii().to_string(),
+    };
+    bytes.iter().map(shown).collect()
 }
 
-/// The first `width` characters; the last of them is `…` if the text was cut.
+/// As much of the beginning as fits into `width` columns; it ends in `…` if the text was cut.
 pub(crate) fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    if text::width(text) <= width {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(width.saturating_sub(1)).collect();
+    let mut short = text::beginning(text, width.saturating_sub(1)).to_owned();
     if 0 < width {
         short.push('…');
     }
@@ -183,6 +188,11 @@ pub(crate) fn ends(event: &Event) -> Option<[(&'static str, SocketAddr); 2]> {
     callers::connection(event).map(|ends| [("from", ends.from()), ("to", ends.to())])
 }
 
+/// Whether this is the rpc of a whole stream, which has no request and no answer of its own.
+fn is_stream(rpc: &Event) -> bool {
+    method(field!(rpc, Rpc, method)).ends_with("(stream)")
+}
+
 /// Whether 0 means that the field is absent: all types of raft messages share one record format, of
 /// which each uses a part; a commit is either counted or learned; most fsyncs write neither term
 /// nor vote; most ranges ask for the newest revision and have no limit; and a wait of 0 was not
@@ -194,6 +204,8 @@ pub(crate) fn is_absent_at_zero(event: &Event, field: &str) -> bool {
     }
     match event.stage {
         // No key space has revision 0: a failed call has none, and some calls have no header.
+        // Its messages are counted by `stream.flow`.
+        Stage::Rpc if is_stream(event) => ["revision", "bytes_in", "bytes_out"].contains(&field),
         Stage::Rpc => field == "revision",
         // A lease's keys are counted only if the client asks for them.
         Stage::LeaseRemaining | Stage::LeaseServe => field == "keys",
@@ -504,6 +516,8 @@ mod tests {
     fn a_key_cannot_command_the_terminal() {
         let text = KeyText { bytes: b"a\x1b[2Jb".to_vec(), length: 6 };
         assert_eq!(key(&text, 40), "a\\x1b[2Jb");
+        assert_eq!(escaped(b"\"quoted\" 'too' \\"), "\"quoted\" 'too' \\\\");
+        assert_eq!((cut("漢字漢字", 5), cut("漢字", 4)), ("漢字…".to_owned(), "漢字".to_owned()));
     }
 
     #[test]

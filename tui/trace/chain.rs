@@ -9,13 +9,13 @@ use clap::Args;
 use glass_etcd::{
     change, field, fields,
     story::{
-        Recording,
+        KeyText, Recording,
         order::Order,
         query::{
             Summary,
             chain::{Delivery, KeepAlives, Link, Target, What, Why, chains},
             find::is_redacted,
-            requests,
+            requests, typed,
         },
     },
     trace::{Kind, Stage},
@@ -55,7 +55,7 @@ pub(super) async fn run(args: &ChainArgs) -> Result<(), Error> {
     let found = |recording: &Recording, order: &Order| {
         let target = match (asked, &args.key, lease) {
             (Some(asked), ..) => Target::Requests(asked.ids(recording)),
-            (_, Some(key), _) => Target::Key(key.clone().into_bytes()),
+            (_, Some(key), _) => Target::Key(typed::key(recording, key, false)),
             (.., lease) => Target::Lease(lease.unwrap_or(0)),
         };
         let mut links = chains(recording, order, &target);
@@ -140,7 +140,22 @@ impl<'a> Teller<'a> {
             writeln!(out)?;
             self.line(out, link, link.began, 0)?;
         }
+        if links.iter().any(|link| self.has_cut(link)) {
+            writeln!(out, "{}", plain::CUT)?;
+        }
         plain::losses(out, self.recording)
+    }
+
+    /// Whether a key in this chain is longer than what records hold of it.
+    fn has_cut(&self, link: &Link) -> bool {
+        let key = match &link.what {
+            What::Request(id) | What::More(id) => {
+                self.summaries.get(id).and_then(|request| request.key.as_ref())
+            }
+            What::Deletion(deletion) => deletion.key.as_ref(),
+            _ => None,
+        };
+        key.is_some_and(KeyText::is_cut) || link.then.iter().any(|below| self.has_cut(below))
     }
 
     fn line(

@@ -34,7 +34,7 @@ mod passes;
 mod stored;
 
 use super::{ahead, gather::Gathered, through, usual, words};
-use crate::state::{afterwards, sentence::needed, story::openings};
+use crate::state::{afterwards, sentence::needed, story::openings, text};
 
 /// Writes the sections that follow the steps.
 pub(super) fn sections(
@@ -96,10 +96,10 @@ fn time(
         let took = words::millis(i128::from(segment.ns));
         writeln!(
             out,
-            "  {:>5} %  {took:>11}{}  {:<10}  {}{usual}",
+            "  {:>5} %  {took:>11}{}  {}  {}{usual}",
             format!("{}.{}", share / 10, share % 10),
             if segment.is_estimated() { "~" } else { " " },
-            words::waited_for(segment.wait, segment.member, &recording.members),
+            text::padded(words::waited_for(segment.wait, segment.member, &recording.members), 10),
             segment.wait,
         )?;
     }

@@ -3,7 +3,10 @@
 use clap::Args;
 use glass_etcd::story::{
     Recording,
-    query::find::{Found, Wanted, is_redacted},
+    query::{
+        find::{Found, Wanted, is_redacted},
+        typed,
+    },
 };
 
 use super::Error;
@@ -13,7 +16,7 @@ use crate::state::find;
 #[derive(Debug, Args)]
 pub(super) struct Find {
     /// Only what names this key, or a range with the key in it: requests of clients, and the expiry
-    /// of a lease that deletes it.
+    /// of a lease that deletes it. The key is typed as it is, or as lists show it (`\xe6`).
     #[arg(long, value_name = "K")]
     key: Option<String>,
     /// Only what names this lease, by its id in hex, as etcdctl shows it.
@@ -29,14 +32,14 @@ impl Find {
     /// Finds the stories that are meant. Fails if the lease is no lease id, if no such member was
     /// heard, or if the members leave out keys.
     pub(super) fn stories(&self, recording: &Recording) -> Result<Found, Error> {
-        let key = self.key.clone().map(String::into_bytes);
+        let key = self.key.as_deref().map(|text| typed::key(recording, text, false));
         if key.is_some() && is_redacted(recording) {
             return Err(redacted());
         }
         let lease = self.lease.as_deref().map(parse_lease).transpose()?;
         let member = self.member.as_deref().map(|name| find::place_of(recording, name));
         let member = member.transpose().map_err(Error::Usage)?;
-        Ok(Wanted { key, lease, member }.find(recording))
+        Ok(Wanted { key, lease, member, is_part: false }.find(recording))
     }
 
     /// Fails before members are asked if the lease is no lease id.

@@ -45,10 +45,10 @@ fn row(recording: &Recording, order: &Order, incident: &Incident) -> String {
         None => "…".to_owned(),
     };
     format!(
-        "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  {}",
+        "{:<16}  {:<15}  {}  {:>12}  {:<12}  {}",
         incident.address.text(&recording.members),
         words::time_of_day(began(incident, recording, order)),
-        words::name(incident.member, &recording.members),
+        plain::member_column(incident.member, recording),
         took,
         result(incident, &recording.members),
         what(incident.address),

@@ -12,6 +12,7 @@ use glass_etcd::{
     trace::{Kind, Stage},
 };
 
+use crate::state::text;
 use serde_json::{Value, json};
 
 use super::{
@@ -24,6 +25,10 @@ const STAGE: usize = 20;
 /// Width of a step's usual duration.
 const USUAL: usize = 24;
 
+/// What is said where keys are compared that were recorded cut.
+pub(super) const CUT: &str = "keys longer than 88 bytes are recorded cut: those that begin alike \
+                              and are equally long are not told apart";
+
 /// Writes the list of the requests that are wanted, the newest last, with these other rows at their
 /// times.
 pub(crate) fn list(
@@ -34,13 +39,50 @@ pub(crate) fn list(
     others: Vec<(i128, String)>,
 ) -> io::Result<()> {
     rows(out, recording, order, |request| found.has(request), others)?;
-    let unknown = requests(recording).iter().filter(|request| found.may_have(request)).count();
+    let requests = requests(recording);
+    let unsure = |request: &Summary| found.has(request) && found.is_unsure(request);
+    if requests.iter().any(unsure) {
+        writeln!(out, "{CUT}")?;
+    }
+    if let Some(key) = found.whole_key().filter(|_| !requests.iter().any(|one| found.has(one))) {
+        let key = key.escape_ascii();
+        writeln!(
+            out,
+            "no step that was captured names the whole key \"{key}\", or a range with it"
+        )?;
+    }
+    let unknown = requests.iter().filter(|request| found.may_have(request)).count();
     if unknown != 0 {
         let of = words::count(unknown as u64, "request", "requests");
         writeln!(out, "of {of} the key was not captured: kept late, as they failed or were slow")?;
     }
+    if let Some(clocks) = wall_clocks(recording, order) {
+        writeln!(out, "{clocks}")?;
+    }
     reach(out, recording, order)?;
     losses(out, recording)
+}
+
+/// The members whose wall clocks differ by more than a second from the one by which the times of
+/// day are.
+fn wall_clocks(recording: &Recording, order: &Order) -> Option<String> {
+    let reference = order.clocks.reference()?;
+    let far = (0_u8..).zip(&recording.members).filter_map(|(place, member)| {
+        let ahead = order.clocks.ahead_ns(place);
+        let tenths = ahead.unsigned_abs() / 100_000_000;
+        let word = if 0 < ahead { "ahead" } else { "behind" };
+        let far = format!("that of {} is {}.{} s {word}", member.name, tenths / 10, tenths % 10);
+        (10 < tenths).then_some(far)
+    });
+    let far: Vec<String> = far.collect();
+    let name = words::name(reference, &recording.members);
+    (!far.is_empty())
+        .then(|| format!("times of day are by the wall clock of {name}; {}", far.join(", ")))
+}
+
+/// A member's name, as wide as its column.
+pub(super) fn member_column(place: u8, recording: &Recording) -> String {
+    text::padded(words::name(place, &recording.members), 10)
 }
 
 /// How long a request took; for one that is open, its age when its member was last heard.
@@ -55,10 +97,11 @@ pub(crate) fn took(request: &Summary, recording: &Recording, order: &Order) -> O
 
 /// The outcome of a request.
 fn result(request: &Summary) -> String {
-    match request.is_open {
-        true => "open".to_owned(),
-        false if !request.has_rpc => "not captured".to_owned(),
-        false => words::code(request.code),
+    match request.refused {
+        _ if request.is_open => "open".to_owned(),
+        _ if !request.has_rpc => "not captured".to_owned(),
+        Some(why) => why.to_owned(),
+        None => words::code(request.code),
     }
 }
 
@@ -87,10 +130,10 @@ fn rows(
         let took = took(&request, recording, order).map(words::millis);
         writeln!(
             out,
-            "{:016x}  {:<15}  {:<10}  {:>12}  {:<12}  {}{key}{flow}{trace}",
+            "{:016x}  {:<15}  {}  {:>12}  {:<12}  {}{key}{flow}{trace}",
             request.id,
             words::time_of_day(began),
-            words::name(request.member, &recording.members),
+            member_column(request.member, recording),
             took.unwrap_or_else(|| "…".to_owned()),
             result(&request),
             request.method,
@@ -125,6 +168,7 @@ pub(super) fn list_json(request: &Summary, recording: &Recording) -> Value {
         "method": request.method,
         "key": request.key.as_ref().map(|key| key.display()),
         "code": request.code,
+        "refused": request.refused,
         "took_ns": request.took_ns,
         "trace": request.trace.map(|trace| format!("{trace:032x}")),
         "flow": request.flow.map(|flow| {
@@ -190,20 +234,16 @@ pub(super) fn story(
         writeln!(out, "{:>14}  {line}", format!("+{offset}").replace("+-", "-"))?;
     }
     for missing in &story.missing {
-        let name = words::name(missing.member, &recording.members);
+        let name = member_column(missing.member, recording);
         let (when, what) = match missing.not_by {
             Some(at) => ("not yet", by_then(recording, order, at, zero)),
             None => ("unknown", "not captured".to_owned()),
         };
-        writeln!(out, "{when:>14}  {name:<10}  {:<STAGE$}  {what}", missing.stage.name())?;
+        writeln!(out, "{when:>14}  {name}  {:<STAGE$}  {what}", missing.stage.name())?;
     }
     for member in story.brief.iter().copied() {
-        let name = words::name(member, &recording.members);
-        writeln!(
-            out,
-            "{:>14}  {name:<10}  quick steps, which were left out under load",
-            "unknown"
-        )?;
+        let name = member_column(member, recording);
+        writeln!(out, "{:>14}  {name}  quick steps, which were left out under load", "unknown")?;
     }
     unheard(out, gathered, story)?;
     losses(out, recording)
@@ -291,8 +331,8 @@ fn line_of(recording: &Recording, order: &Order, at: usize, usual: Option<String
     };
     let usual = usual.map_or(String::new(), |usual| format!("{usual:<USUAL$}  "));
     let mut line = format!(
-        "{:<10}  {:<STAGE$}  {took:>11}  {usual}{}",
-        words::name(event.member, members),
+        "{}  {:<STAGE$}  {took:>11}  {usual}{}",
+        member_column(event.member, recording),
         event.stage.name(),
         words::fields(event, members),
     );
@@ -409,5 +449,50 @@ mod tests {
         let line = &lines[1];
         assert!(line.starts_with("0000000000000203  "), "{line}");
         assert!(line.ends_with("etcd-02         2.000 ms  ok            KV/Put foo"), "{line}");
+    }
+
+    fn listed(recording: &Recording, found: &Found) -> String {
+        let mut out = Vec::new();
+        list(&mut out, recording, &Order::of(recording), found, Vec::new()).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_off_is_said_once() {
+        // The clock of etcd-02 is an hour ahead.
+        let mut recording = recording::read(PUT.as_bytes()).unwrap().recording;
+        let wrong = listed(&recording, &Found::default());
+        let said = "times of day are by the wall clock of etcd-01; that of etcd-02 is 3600.0 s \
+                    ahead\n";
+        assert!(wrong.contains(said), "{wrong}");
+        let ahead = recording.members.iter_mut().find(|one| one.name == "etcd-02").unwrap();
+        ahead.boots[0].wall_ns -= 3_600_000_000_000;
+        let right = listed(&recording, &Found::default());
+        assert!(!right.contains("wall clock"), "{right}");
+    }
+
+    #[test]
+    fn what_did_not_match_is_said_exactly() {
+        use glass_etcd::story::query::find::Wanted;
+        let recording = recording::read(PUT.as_bytes()).unwrap().recording;
+        let of = |key: &[u8]| Wanted { key: Some(key.to_vec()), ..Wanted::default() };
+        let none = "no step that was captured names the whole key \"fo\", or a range with it\n";
+        assert!(listed(&recording, &of(b"fo").find(&recording)).contains(none));
+        assert!(!listed(&recording, &of(b"foo").find(&recording)).contains("no step"));
+    }
+
+    #[test]
+    fn keys_that_are_recorded_cut_are_not_told_apart_silently() {
+        use glass_etcd::story::query::find::Wanted;
+        let text = "k".repeat(88);
+        let long = PUT.replace(
+            r#""key":{"text":"foo","length":3}"#,
+            &format!(r#""key":{{"text":"{text}","length":90}}"#),
+        );
+        let recording = recording::read(long.as_bytes()).unwrap().recording;
+        let wanted = Wanted { key: Some(vec![b'k'; 90]), ..Wanted::default() };
+        let shown = listed(&recording, &wanted.find(&recording));
+        assert!(shown.contains(CUT), "{shown}");
+        assert!(!listed(&recording, &Found::default()).contains(CUT));
     }
 }

@@ -185,6 +185,16 @@ mod tests {
     }
 
     #[test]
+    fn the_rpc_of_a_stream_has_no_bytes_of_its_own() {
+        let of = |method: u64| {
+            let fields = numbers!(Rpc, method = method);
+            self::fields(&Event { fields, ..Event::mark(0, Stage::Rpc, 1) }, &[])
+        };
+        assert_eq!("method=Watch/Watch(stream) code=0", of(63));
+        assert_eq!("method=KV/Put bytes_in=0B bytes_out=0B code=0", of(2));
+    }
+
+    #[test]
     fn times_are_read_as_times() {
         assert_eq!(["0.001 ms", "12.345 ms", "-0.002 ms"], [1_999, 12_345_678, -2_000].map(millis));
         assert_eq!("01:02:03.000004", time_of_day(86_400_000_000_000 + 3_723_000_004_999));

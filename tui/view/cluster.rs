@@ -188,7 +188,7 @@ impl Table<'_> {
             let name = format!("{mark}{} {}", member + 1, column.name);
             let line = format!("{name} {role}");
             // Which follower it was matters least.
-            let fits = line.chars().count() <= usize::from(cell.width);
+            let fits = text::width(&line) <= usize::from(cell.width);
             let line = if fits || role.contains("eader") { line } else { name };
             pen.text(cell, 0, &line, tone);
             if let Ok(number) = u8::try_from(member + 1) {

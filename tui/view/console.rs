@@ -46,13 +46,16 @@ fn draw_line(pen: &mut Pen<'_>, area: Rect, state: &State, (before, after): &(St
     let prompt = format!(" {}> ", state.chosen_member());
     let used = pen.text(area, 0, &prompt, Tone::Strong);
     let room = usize::from(area.width.saturating_sub(used + 1));
-    let hidden = before.chars().count().saturating_sub(room);
-    let before: String = before.chars().skip(hidden).collect();
-    let rest = Rect { x: area.x + used, width: area.width.saturating_sub(used), ..area };
-    let used = pen.text(rest, 0, &before, Tone::Plain);
+    // In ASCII, what is written can be longer or shorter than what was typed.
+    let before = pen.words(before);
     let mut after = after.chars();
-    let under = after.next().unwrap_or(' ').to_string();
-    let cursor = Rect { x: rest.x + used, width: rest.width.saturating_sub(used).min(1), ..rest };
+    let under = pen.words(&after.next().unwrap_or(' ').to_string());
+    let wide = u16::try_from(text::width(&under)).unwrap_or(1).max(1);
+    let before = text::ending(&before, (room + 1).saturating_sub(usize::from(wide)));
+    let rest = Rect { x: area.x + used, width: area.width.saturating_sub(used), ..area };
+    let used = pen.text(rest, 0, before, Tone::Plain);
+    let cursor =
+        Rect { x: rest.x + used, width: rest.width.saturating_sub(used).min(wide), ..rest };
     pen.text(cursor, 0, &under, Tone::Chosen);
     let rest = Rect { x: cursor.right(), width: rest.right() - cursor.right(), ..rest };
     pen.text(rest, 0, &after.collect::<String>(), Tone::Plain);

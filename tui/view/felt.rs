@@ -19,7 +19,7 @@ pub(crate) fn is_shown(steps: &Steps) -> bool {
 
 /// The columns that a text takes.
 fn length(pen: &Pen<'_>, text: &str) -> u16 {
-    u16::try_from(pen.words(text).chars().count()).unwrap_or(u16::MAX / 2)
+    u16::try_from(crate::state::text::width(&pen.words(text))).unwrap_or(u16::MAX / 2)
 }
 
 /// Draws the line: `FELT 1 ms = 1 s  ████▁▁▁▁  to wal.fsync on etcd-02: 815 µs → 815 ms`.

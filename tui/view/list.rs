@@ -56,7 +56,7 @@ fn title(state: &State) -> String {
     let closed = if state.is_closed { "   source closed" } else { "" };
     let forgotten = if state.forgotten() == 0 { "" } else { "   oldest forgotten" };
     let narrow = match state.find.is_narrow() {
-        true => format!("   only /{}", text::clean(&state.find.words)),
+        true => format!("   only /{}{}", text::clean(&state.find.words), state.find.doubt()),
         false => String::new(),
     };
     format!(" Glass etcd   {requests}{narrow}{follow}{lost}{forgotten}{closed}")
@@ -87,10 +87,10 @@ const NUMBERS: usize = 70;
 /// One line about one member; the longest name and the window have these widths.
 fn member_line(head: &Head, (longest, width): (usize, usize)) -> (String, Tone) {
     let name_width = longest.clamp(NAME_MIN, width.saturating_sub(NUMBERS).max(NAME_MIN));
-    let name = words::cut(&head.name, name_width);
+    let name = text::padded(&words::cut(&head.name, name_width), name_width);
     let number = |water, digits: usize| number(&head.marks, water, digits);
     let line = format!(
-        " {name:<name_width$} {:<10} term {} commit {} applied {} rev {}",
+        " {name} {:<10} term {} commit {} applied {} rev {}",
         role(head),
         number(Water::Term, 2),
         number(Water::Commit, 5),
@@ -99,10 +99,10 @@ fn member_line(head: &Head, (longest, width): (usize, usize)) -> (String, Tone) 
     );
     let is_leader = head.marks.get(Water::Role) == Some(LEADER);
     match head.heard {
-        Heard::Never => (format!(" {name:<name_width$} unknown: it sent no records"), Tone::Bad),
+        Heard::Never => (format!(" {name} unknown: it sent no records"), Tone::Bad),
         Heard::Down(_) | Heard::Paused(_) | Heard::Silent(_) | Heard::Starting(_) => {
             let since = since(head.heard);
-            let room = width.saturating_sub(since.chars().count() + 1);
+            let room = width.saturating_sub(text::width(&since) + 1);
             let line = format!("{:<room$} {since}", words::cut(line.trim_end(), room));
             (line, unwell(head.heard))
         }
@@ -151,7 +151,8 @@ fn draw_requests(pen: &mut Pen<'_>, area: Rect, state: &State) {
     pen.text(area, 1, &format!("   {}", widths.heading()), Tone::Dim);
     let rows = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..area };
     if state.list.rows.is_empty() && state.find.is_narrow() {
-        pen.text(rows, 0, "   No captured request is about that. Esc shows all.", Tone::Plain);
+        let nothing = text::clean(&state.find.nothing());
+        pen.text(rows, 0, &format!("   {nothing}"), Tone::Plain);
         return;
     }
     if state.list.rows.is_empty() {
@@ -216,7 +217,7 @@ impl Widths {
     pub(crate) fn of(width: usize, state: &State) -> Widths {
         let result = if width < 100 { 9 } else { 19 };
         let rpc = if width < 110 { 11 } else { 22 };
-        let names = state.lanes.iter().map(|lane| lane.name.chars().count()).max();
+        let names = state.lanes.iter().map(|lane| text::width(&lane.name)).max();
         let widest = MEMBER_MAX.max(width / MEMBER_PART);
         let longest = if width < 110 { MEMBER_MIN } else { widest };
         let member = names.unwrap_or(0).clamp(MEMBER_MIN, longest);
@@ -251,11 +252,11 @@ pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) 
     };
     let id = if has_id { format!("{:<ID$}", id(state, row)) } else { String::new() };
     format!(
-        "{} {id}{:<rpc_width$} {key:<key_width$} {:<member$} {revision:>6} {took:>8} \
+        "{} {id}{:<rpc_width$} {key:<key_width$} {} {revision:>6} {took:>8} \
          {:<result_width$} {:>7}",
         words::time_of_day(row.wall_ns),
         words::cut(&rpc, rpc_width),
-        words::cut(of_lane.map_or("unknown", |lane| &lane.name), member),
+        text::padded(&words::cut(of_lane.map_or("unknown", |lane| &lane.name), member), member),
         words::cut(result(row), result_width),
         row.records,
     )
@@ -314,6 +315,7 @@ pub(crate) fn result(row: &RequestSummary) -> &'static str {
     }
     match row.result {
         _ if row.is_cancelled => "cancelled",
+        Some(0) if row.refused.is_some() => row.refused.unwrap_or("ok"),
         None if row.is_open => "under way",
         None if !row.has_rpc => "not captured",
         // Its member has started again since.

@@ -8,7 +8,11 @@ use ratatui::{
 
 use super::theme::{Hue, Palette};
 pub(crate) use crate::state::text::wrap;
-use crate::state::{Action, kind::StepKind};
+use crate::state::{
+    Action,
+    kind::StepKind,
+    text::{visible, width as columns},
+};
 
 /// Options of the terminal: colour, and the characters that it can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +26,10 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// The text in this look: unchanged, or with ASCII replacements.
+    /// The text in this look: with escapes for what nobody sees, or with ASCII replacements.
     pub(crate) fn words(self, text: &str) -> String {
         if !self.is_ascii {
-            return text.to_owned();
+            return visible(text);
         }
         let mut words = String::with_capacity(text.len());
         for character in text.chars() {
@@ -202,9 +206,9 @@ impl<'a> Pen<'a> {
 pub(crate) fn pack(pieces: &[String], gap: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for piece in pieces {
-        let more = gap.chars().count() + piece.chars().count();
+        let more = columns(gap) + columns(piece);
         match lines.last_mut() {
-            Some(line) if line.chars().count() + more <= width => {
+            Some(line) if columns(line) + more <= width => {
                 line.push_str(gap);
                 line.push_str(piece);
             }
@@ -218,7 +222,7 @@ pub(crate) fn pack(pieces: &[String], gap: &str, width: usize) -> Vec<String> {
 /// than a line is broken.
 pub(crate) fn pack_words(pen: &Pen<'_>, pieces: &[String], width: usize) -> Vec<String> {
     let pieces = pieces.iter().map(|piece| pen.words(piece));
-    let fit = |piece: String| match piece.chars().count() <= width {
+    let fit = |piece: String| match columns(&piece) <= width {
         true => vec![piece],
         false => wrap(&piece, width),
     };
@@ -273,6 +277,8 @@ mod tests {
     fn ascii_leaves_nothing_beyond_ascii() {
         let look = Look { palette: Palette::None, is_ascii: true, has_mouse: false };
         assert_eq!(look.words("41→42 ✔ é"), "41->42 [ok] ?");
+        let look = Look { is_ascii: false, ..look };
+        assert_eq!(look.words("etcd\u{202e}→"), "etcd\\u{202e}→");
         assert!(ASCII.iter().all(|(special, plain)| !special.is_ascii() && plain.is_ascii()));
     }
 }

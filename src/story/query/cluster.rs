@@ -467,6 +467,9 @@ impl<'a> Walk<'a> {
             let next = began.filter(|began| stall.from < *began).min();
             stall.led_until = next.map_or(stall.to, |next| next.min(stall.to));
         }
+        // A member that sent nothing counts too: without it, a minority would look like a majority.
+        let told = self.recording.members.iter().flat_map(|member| &member.members);
+        told.for_each(|(id, _)| _ = self.cluster.heard.entry(*id).or_default());
         self.cluster.heard.remove(&0);
         self.cluster.heard.values_mut().for_each(|times| times.sort_unstable());
         self.cluster

@@ -10,7 +10,8 @@
 //! lease, and the keys that it deletes.
 //!
 //! Of a key of more than 88 bytes only the beginning and the length are compared, which is what
-//! records hold of it. Keys that members leave out of their records ([`is_redacted`]) are not
+//! records hold of it: what is found by such a text alone may name another key
+//! ([`Found::is_unsure`]). Keys that members leave out of their records ([`is_redacted`]) are not
 //! found.
 
 use std::collections::HashSet;
@@ -27,6 +28,8 @@ use crate::{
 pub struct Wanted {
     /// The key.
     pub key: Option<Vec<u8>>,
+    /// Whether it is enough that a key has this text in it.
+    pub is_part: bool,
     /// The lease, by its id.
     pub lease: Option<u64>,
     /// The member, by position.
@@ -40,6 +43,8 @@ pub struct Found {
     /// The requests that name the key, and those that name the lease.
     keys: HashSet<u64>,
     leases: HashSet<u64>,
+    /// Those of the first that a whole text has decided.
+    sure: HashSet<u64>,
     /// The requests that are about an alarm of the member.
     alarms: HashSet<u64>,
 }
@@ -48,14 +53,19 @@ impl Wanted {
     /// Looks through a recording.
     pub fn find(self, recording: &Recording) -> Found {
         let mut found = Found { wanted: self, ..Found::default() };
-        let Wanted { key, lease, member } = found.wanted.clone();
+        let Wanted { key, is_part, lease, member } = found.wanted.clone();
         if key.is_none() && lease.is_none() && member.is_none() {
             return found;
         }
         let owner = member.and_then(|place| recording.members.get(usize::from(place)));
         for event in &recording.events {
-            if key.as_ref().is_some_and(|key| names_key(event, key)) {
+            if let Some(key) = &key
+                && names_key(event, key, is_part)
+            {
                 found.keys.insert(event.id);
+                if is_decided(event, key) {
+                    found.sure.insert(event.id);
+                }
             }
             if let Some(lease) = lease
                 && leases(event).contains(&lease)
@@ -75,7 +85,7 @@ impl Wanted {
 impl Found {
     /// Whether a request is wanted.
     pub fn has(&self, request: &Summary) -> bool {
-        let Wanted { key, lease, member } = &self.wanted;
+        let Wanted { key, lease, member, .. } = &self.wanted;
         (key.is_none() || self.keys.contains(&request.id))
             && (lease.is_none() || self.leases.contains(&request.id))
             && member
@@ -89,9 +99,20 @@ impl Found {
         self.wanted.key.is_some() && names_keys && request.key.is_none() && !self.has(request)
     }
 
+    /// Whether a request that is wanted may name another key than the one that is wanted: all keys
+    /// of its records that fit are longer than what records hold of them.
+    pub fn is_unsure(&self, request: &Summary) -> bool {
+        self.wanted.key.is_some() && !self.sure.contains(&request.id)
+    }
+
+    /// The key that is wanted, unless a part of it is enough.
+    pub fn whole_key(&self) -> Option<&[u8]> {
+        self.wanted.key.as_deref().filter(|_| !self.wanted.is_part)
+    }
+
     /// Whether something that happened to the cluster is wanted.
     pub fn has_incident(&self, stories: &Stories<'_>, incident: &Incident) -> bool {
-        let Wanted { key, lease, member } = &self.wanted;
+        let Wanted { key, lease, member, .. } = &self.wanted;
         key.is_none()
             && lease.is_none()
             && member.is_none_or(|member| concerns(stories, incident, member))
@@ -108,12 +129,26 @@ fn concerns(stories: &Stories<'_>, incident: &Incident, member: u8) -> bool {
 }
 
 /// Whether a step names a key, or a range with that key in it.
-fn names_key(event: &Event, key: &[u8]) -> bool {
+fn names_key(event: &Event, key: &[u8], is_part: bool) -> bool {
     let Some(first) = &event.key else { return false };
     match &event.range_end {
-        None => first.is_of(key),
+        Some(_) if is_part && names(first, key, true) => true,
         Some(end) => first.bytes.as_slice() <= key && (is_open(end) || key < end.bytes.as_slice()),
+        None => names(first, key, is_part),
     }
+}
+
+/// Whether this text is of the key, or has it in it.
+pub(super) fn names(text: &KeyText, key: &[u8], is_part: bool) -> bool {
+    let has_it = || key.is_empty() || text.bytes.windows(key.len()).any(|part| part == key);
+    text.is_of(key) || is_part && has_it()
+}
+
+/// Whether what the records hold of a step's keys is enough to say that it names this one.
+fn is_decided(event: &Event, key: &[u8]) -> bool {
+    // A cut text that the key begins with could go on either way.
+    let may_differ = |text: &KeyText| text.is_cut() && key.starts_with(&text.bytes);
+    ![&event.key, &event.range_end].into_iter().flatten().any(may_differ)
 }
 
 /// Whether this end of a range means all keys from the first one on.
@@ -156,6 +191,11 @@ pub fn is_redacted(recording: &Recording) -> bool {
 }
 
 impl KeyText {
+    /// Whether the key is longer than this beginning of it.
+    pub fn is_cut(&self) -> bool {
+        (self.bytes.len() as u64) < self.length
+    }
+
     /// Whether this is what records hold of a key.
     pub fn is_of(&self, key: &[u8]) -> bool {
         self.length == key.len() as u64 && self.bytes == key[..key.len().min(KEY_BYTES)]
@@ -258,6 +298,39 @@ mod tests {
         script.rpc(0, 8, &long);
         assert_eq!([5, 8], script.found(key(&long))[..]);
         assert_eq!([5], script.found(key(&long[1..]))[..]);
+    }
+
+    #[test]
+    fn a_part_of_a_key_finds_it_where_a_part_is_enough() {
+        let mut script = Script::new();
+        script.rpc(0, 1, b"app/hangul1");
+        script.rpc(0, 2, b"app/other");
+        script.rpc(0, 3, b"app/hang").range_end = text(b"app/hanh");
+        script.rpc(0, 4, b"h").range_end = text(b"i");
+        let of =
+            |key: &[u8], is_part| Wanted { key: Some(key.to_vec()), is_part, ..Wanted::default() };
+        assert_eq!([1, 4], script.found(of(b"hangul", true))[..]);
+        assert_eq!([1, 3], script.found(of(b"app/hang", true))[..]);
+        assert_eq!([3], script.found(of(b"app/hang", false))[..]);
+        assert_eq!([1, 2, 3, 4], script.found(of(b"", true))[..]);
+    }
+
+    #[test]
+    fn keys_that_begin_alike_beyond_what_is_recorded_are_found_as_unsure() {
+        let mut script = Script::new();
+        let [mut one, mut other] = [[b'k'; KEY_BYTES + 5]; 2];
+        (one[KEY_BYTES + 1], other[KEY_BYTES + 1]) = (b'1', b'2');
+        script.rpc(0, 1, &one);
+        script.rpc(0, 2, &other);
+        script.rpc(0, 3, b"k").range_end = text(b"l");
+        script.rpc(0, 4, &one).range_end = text(b"l");
+        let found = Wanted { key: Some(one.to_vec()), ..Wanted::default() }.find(&script.0);
+        let unsure: Vec<(u64, bool)> = requests(&script.0)
+            .iter()
+            .filter(|one| found.has(one))
+            .map(|one| (one.id, found.is_unsure(one)))
+            .collect();
+        assert_eq!([(1, true), (2, true), (3, false), (4, true)], unsure[..]);
     }
 
     #[test]

@@ -70,17 +70,22 @@ fn leading(state: &State, board: &Board) -> (String, Tone) {
             (format!("{name} leads term {term}, others say"), Tone::Plain)
         }
         Lead::Nobody(Some(ns)) => (format!("NO LEADER {}", since(ns)), Tone::Bad),
-        Lead::Unknown(_) | Lead::Nobody(None) if board.columns.iter().any(is_young) => {
-            // Of a member that has records, only its role says that it has elected nobody.
-            let is_known = board.columns.iter().filter(|column| is_young(column)).any(|column| {
-                column.heard != Heard::Fresh || column.marks.get(Water::Role).is_some()
-            });
-            let words = if is_known { "no leader yet" } else { "leader unknown" };
-            (words.to_owned(), Tone::Plain)
+        Lead::Unknown(_) | Lead::Nobody(None) if is_early(board) => {
+            ("no leader yet".to_owned(), Tone::Plain)
         }
         Lead::Unknown(Some(ns)) => (format!("LEADER UNKNOWN {}", since(ns)), Tone::Bad),
         Lead::Unknown(None) | Lead::Nobody(None) => ("leader unknown".to_owned(), Tone::Bad),
     }
+}
+
+/// Whether the members have only just started, so that none of them can lead yet: one of which
+/// nothing is heard may, and of one that has records only its role says that it does not.
+fn is_early(board: &Board) -> bool {
+    let mut all = board.columns.iter();
+    let cannot_lead = |column: &Column| is_young(column) || matches!(column.heard, Heard::Down(_));
+    let has_none =
+        |column: &Column| column.heard != Heard::Fresh || column.marks.get(Water::Role).is_some();
+    all.clone().all(cannot_lead) && all.any(|column| is_young(column) && has_none(column))
 }
 
 /// Whether a member has only just started, so that it may not have elected a leader yet.

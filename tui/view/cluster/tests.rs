@@ -180,6 +180,28 @@ fn a_cluster_without_a_majority_and_one_whose_state_is_not_known() {
     assert!(of(&state).contains("NO QUORUM 0/3   NO LEADER 900 ms"), "{}", of(&state));
 }
 
+/// Goal: members that are not played count in the quorum, and one of them can lead.
+#[test]
+fn two_followers_of_five_are_no_majority_and_name_their_leader() {
+    let mut recording = busy().recording;
+    recording.events.retain(|event| event.member != 0);
+    recording.events.iter_mut().for_each(|event| event.member -= 1);
+    recording.members.remove(0);
+    recording.dropped.remove(0);
+    let all = (0..5)
+        .zip(1..)
+        .map(|(at, number)| (IDS.get(at).copied().unwrap_or(number), format!("etcd-0{number}")));
+    let all: Vec<(u64, String)> = all.collect();
+    recording.members.iter_mut().for_each(|member| member.members.clone_from(&all));
+    let mut state = State::of_recording(recording);
+    press(&mut state, "C");
+    let shown = text(&state);
+    let first = shown.lines().next().unwrap();
+    assert!(first.contains("QUORUM UNKNOWN 2/5"), "{first}");
+    assert!(first.contains("etcd-01 leads term 3, not played here"), "{first}");
+    assert!(state.board().columns.iter().any(|column| column.name == "etcd-05"));
+}
+
 #[test]
 fn what_was_not_captured_is_unknown() {
     let mut scene = busy();

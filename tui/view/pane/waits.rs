@@ -45,6 +45,12 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     draw_about(pen, about, ("THIS ONE", &[said]), "what began before the records is not shown");
 }
 
+/// Width of what stands beside the key and the member in the row of a watcher.
+const BESIDE: usize = 48;
+/// The narrowest and the widest column of keys.
+const KEY_MIN: usize = 12;
+const KEY_MAX: usize = 120;
+
 /// Widths of the columns that grow with the window.
 #[derive(Clone, Copy)]
 struct Widths {
@@ -55,17 +61,17 @@ struct Widths {
 }
 
 impl Widths {
-    fn of(sight: &Sight, width: usize) -> Widths {
-        let names = sight.board.columns.iter().map(|column| column.name.chars().count());
+    fn of(waiting: &Waiting, sight: &Sight, width: usize) -> Widths {
+        let names = sight.board.columns.iter().map(|column| text::width(&column.name));
         let member = names.max().unwrap_or(0).clamp(12, (width / 6).max(12));
-        let key = width.saturating_sub(48 + member).clamp(12, 120);
+        let key = key_width(waiting, width.saturating_sub(BESIDE + member));
         Widths { key, member, keys: width.saturating_sub(44) }
     }
 }
 
 /// All lines: of each kind a heading and a row for each.
 pub(in crate::view) fn lines(waiting: &Waiting, sight: &Sight, width: usize) -> Vec<Drawn> {
-    let widths = Widths::of(sight, width);
+    let widths = Widths::of(waiting, sight, width);
     let mut lines: Vec<Drawn> = Vec::new();
     let mut row = 0;
     let mut section = |title: &str, head: String, rows: Vec<(String, Tone)>| {
@@ -92,8 +98,20 @@ pub(in crate::view) fn lines(waiting: &Waiting, sight: &Sight, width: usize) -> 
     section("LEASES", head, leases);
     let places = waiting.places.iter().map(|one| place(one, sight, widths)).collect();
     let head = format!("  {:<key$} {:<member$} {:>8}  {}", "name", "member", "revision", "state");
-    section("LOCKS AND ELECTIONS", head, places);
+    section("LOCKS AND ELECTIONS, BY LOCK AND CAMPAIGN CALLS", head, places);
     lines
+}
+
+/// The width of keys in this room, of which the names of calls get what no key needs.
+fn key_width(waiting: &Waiting, room: usize) -> usize {
+    let most = room.clamp(KEY_MIN, KEY_MAX);
+    let calls = waiting.watchers.iter().filter_map(|one| one.of_call);
+    let call = calls.map(|call| text::width(&format!("  of {call}"))).max().unwrap_or(0);
+    // The name of a call has two characters more in the row of its watcher.
+    let names = waiting.places.iter().map(|one| one.name.as_ref());
+    let keys = waiting.watchers.iter().map(|one| one.key.as_ref()).chain(names);
+    let longest = keys.map(|key| text::width(&key_of(key, most)) + 2).max().unwrap_or(0);
+    room.saturating_sub(call).max(longest).clamp(KEY_MIN, most)
 }
 
 fn key_of(key: Option<&KeyText>, width: usize) -> String {

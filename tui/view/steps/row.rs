@@ -12,7 +12,7 @@ use crate::state::{
     kind::StepKind,
     steps::Steps,
     story::{Arrow, Moment, OtherEnd, Step},
-    words,
+    text, words,
 };
 
 /// Draws the step at this position into a line.
@@ -93,7 +93,7 @@ fn cell_words(
     let words = if has_bar { words::doing } else { words::step };
     let mut pieces = words(step, &state.lanes);
     let text = pieces.join(" ");
-    let fits = |text: &String| pen.words(text).chars().count() <= width;
+    let fits = |text: &String| text::width(&pen.words(text)) <= width;
     if step.event.stage == Stage::Rpc && step.moment == Moment::Begin {
         return words::cut(&text, width);
     }

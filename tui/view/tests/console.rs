@@ -43,6 +43,23 @@ fn text(state: &State) -> String {
 }
 
 #[test]
+fn the_end_of_a_wide_line_and_its_cursor_are_on_the_screen() {
+    let mut state = connected();
+    press(&mut state, "i");
+    type_in(&mut state, &format!("put a {}終", "漢".repeat(60)));
+    let backend = screen(&state, SIZES[0], UNICODE);
+    let shown = backend.to_string();
+    assert!(shown.contains("終"), "{shown}");
+    let is_cursor = |cell: &&ratatui::buffer::Cell| {
+        cell.symbol() == " " && cell.modifier.contains(ratatui::style::Modifier::REVERSED)
+    };
+    let (width, height) = (usize::from(SIZES[0].0), usize::from(SIZES[0].1));
+    let line = &backend.buffer().content[(height - 3) * width..(height - 2) * width];
+    let typed: Vec<&str> = line.iter().map(|cell| cell.symbol()).collect();
+    assert_eq!(1, line.iter().filter(is_cursor).count(), "{typed:?}");
+}
+
+#[test]
 fn a_request_is_typed_sent_and_answered() {
     let mut state = connected();
     press(&mut state, "i");

@@ -257,6 +257,14 @@ fn a_put_that_waited_through_an_election_waited_for_a_leader_and_not_for_raft_s_
     assert_eq!((Fate::Died(2), Some((2, 4))), (without.fate, without.next));
     assert_eq!(Some(won), without.gap.next);
     assert_eq!((vec![2, 3], 3), (graph.through.alive.clone(), graph.through.members));
+    let mut of_five = script.recording.clone();
+    of_five.members[1].members = (1..=5).map(|id| (id, String::new())).collect();
+    let through = Graph::of(&of_five, &order, &story).through;
+    assert_eq!(
+        (vec![2, 3], 5),
+        (through.alive, through.members),
+        "two that sent nothing are members too"
+    );
     let path = critical_path(&script.recording, &order, &story, &graph).unwrap();
     let of =
         |wait| path.iter().filter(|piece| piece.wait == wait).map(|piece| piece.ns).sum::<u64>();

@@ -34,6 +34,17 @@ fn assert_agreement(recording: &Recording) -> usize {
 }
 
 #[test]
+fn a_watcher_that_its_member_refused_is_no_success() {
+    let mut script = Script::new();
+    for (id, why) in [(1, 1), (2, 2), (3, 7)] {
+        script.step(0, Stage::Rpc, id, &[("method", 15)]);
+        script.step(0, Stage::WatchCancel, id, &[("why", why)]);
+    }
+    let refused: Vec<_> = requests(&script.recording).iter().map(|one| one.refused).collect();
+    assert_eq!([None, Some("compacted"), Some("empty range")], refused[..]);
+}
+
+#[test]
 fn a_story_among_many_is_that_of_the_request_alone() {
     for recording in spoiled::golden() {
         let requests = requests(&recording);
