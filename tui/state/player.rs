@@ -549,9 +549,8 @@ impl State {
             Action::Jump(end) => steps.jump(end),
             Action::Prompt => steps.prompt = Some(String::new()),
             Action::Digit(digit) => {
-                if !steps.type_digits(&digit.to_string()) {
-                    self.notice = Some(LONG_NUMBER.to_owned());
-                }
+                let fits = steps.type_digits(&digit.to_string());
+                self.notice = (!fits).then(|| LONG_NUMBER.to_owned());
             }
             Action::Erase => steps.prompt.iter_mut().for_each(|typed| _ = typed.pop()),
             Action::GoTo => {
