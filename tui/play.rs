@@ -11,23 +11,19 @@
 //!
 //! The loop takes inputs from one closed enum and passes each to one function that does not depend
 //! on a terminal; the tests call the same function. A guard restores the terminal, even after a
-//! panic. The mouse is captured on `--mouse` only, because that breaks copying.
+//! panic. The mouse is captured on `--mouse` only, because that breaks copying. The terminal marks
+//! pastes (bracketed paste), because pasted text is text and no row of keys.
+//!
+//! Nobody but the keyboard thread reads the terminal. So nothing here may ask it a question, such
+//! as where its cursor is.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use crossterm::event::{
-    self, DisableMouseCapture, EnableMouseCapture, KeyEvent, MouseButton, MouseEventKind,
+    DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, KeyEvent,
 };
 use glass_etcd::clock;
-use ratatui::DefaultTerminal;
+use ratatui::{DefaultTerminal, layout::Rect};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -48,14 +44,16 @@ use crate::{
     view::{self, Look},
 };
 
+mod decode;
+mod keyboard;
+mod leave;
 mod wishes;
+
+use keyboard::Keyboard;
+use leave::Leaver;
 
 /// Interval between ticks, short enough for the fastest playing speed.
 const POLL_EVERY: Duration = Duration::from_millis(100);
-/// How long the keyboard thread polls before it checks whether it should end.
-const KEY_WAIT: Duration = Duration::from_millis(50);
-/// How many of these intervals the player waits for the thread when it closes.
-const KEY_WAITS_AT_END: u32 = 6;
 /// Inputs taken between two drawings, so that a flood of records cannot freeze the screen.
 const INPUTS_PER_DRAW: usize = 256;
 
@@ -71,6 +69,8 @@ const REPORT_TICKS: u64 = 5;
 pub(crate) enum Input {
     /// A key was pressed, repeated or released.
     Key(KeyEvent),
+    /// Text was pasted, or something that cannot be taken: why.
+    Pasted(Result<String, &'static str>),
     /// A click, by column and line.
     Click(u16, u16),
     /// What a click means on the screen that was drawn last.
@@ -105,6 +105,8 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
             Found::Refused(why) => state.refuse(why),
             Found::Nothing => {}
         },
+        Input::Pasted(Ok(text)) => state.paste(&text),
+        Input::Pasted(Err(why)) => state.refuse(format!("{why}, so all of it is ignored")),
         Input::Aimed(action) => return state.update(action),
         Input::Wheel(direction) => {
             let key = KeyEvent::from(keys::of_wheel(state, direction));
@@ -138,6 +140,8 @@ pub(crate) async fn run(
     control: Option<Control>,
     (logs, look): (Option<LogFiles>, Look),
 ) -> io::Result<Left> {
+    // Dropped after the screen, whose closing may wait for the terminal like any drawing.
+    let _leaver = Leaver::open()?;
     let mut screen = Screen::open(look)?;
     let mut targets = view::Targets::default();
     let mut inputs = Inputs::open(listener, control)?;
@@ -192,25 +196,30 @@ struct Screen {
 
 impl Screen {
     fn open(look: Look) -> io::Result<Screen> {
-        let screen =
-            ratatui::try_init().map(|terminal| Screen { terminal, has_mouse: look.has_mouse })?;
-        if look.has_mouse {
-            // The hook of ratatui restores the rest.
-            let report = std::panic::take_hook();
-            std::panic::set_hook(Box::new(move |panic| {
-                let _ = crossterm::execute!(io::stdout(), DisableMouseCapture);
-                report(panic);
-            }));
+        let terminal = ratatui::try_init()?;
+        let screen = Screen { terminal, has_mouse: look.has_mouse };
+        // The hook of ratatui restores the rest.
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            restore_modes(look.has_mouse);
+            report(panic);
+        }));
+        screen.set_modes()?;
+        Ok(screen)
+    }
+
+    /// The modes that ratatui does not set.
+    fn set_modes(&self) -> io::Result<()> {
+        crossterm::execute!(io::stdout(), EnableBracketedPaste)?;
+        if self.has_mouse {
             crossterm::execute!(io::stdout(), EnableMouseCapture)?;
         }
-        Ok(screen)
+        Ok(())
     }
 
     /// Gives the terminal back, as it was.
     fn close(&mut self) {
-        if self.has_mouse {
-            let _ = crossterm::execute!(io::stdout(), DisableMouseCapture);
-        }
+        restore_modes(self.has_mouse);
         ratatui::restore();
     }
 
@@ -218,10 +227,18 @@ impl Screen {
     fn reopen(&mut self) -> io::Result<()> {
         crossterm::terminal::enable_raw_mode()?;
         crossterm::execute!(io::stdout(), crossterm::terminal::EnterAlternateScreen)?;
-        if self.has_mouse {
-            crossterm::execute!(io::stdout(), EnableMouseCapture)?;
-        }
-        self.terminal.clear()
+        self.set_modes()?;
+        // Unlike `clear`, this does not ask the terminal where its cursor is.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::new(0, 0, size.width, size.height))
+    }
+}
+
+/// A terminal that is gone needs nothing back.
+fn restore_modes(has_mouse: bool) {
+    let _ = crossterm::execute!(io::stdout(), DisableBracketedPaste);
+    if has_mouse {
+        let _ = crossterm::execute!(io::stdout(), DisableMouseCapture);
     }
 }
 
@@ -247,6 +264,7 @@ struct Inputs {
     begun: std::time::Instant,
     terminate: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
+    resize: tokio::signal::unix::Signal,
 }
 
 impl Inputs {
@@ -266,6 +284,7 @@ impl Inputs {
             begun: clock::now(),
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
+            resize: signal(SignalKind::window_change())?,
         })
     }
 
@@ -277,6 +296,7 @@ impl Inputs {
             _ = self.terminate.recv() => Input::Terminated,
             _ = self.hang_up.recv() => Input::Terminated,
             key = self.keyboard.receiver.recv() => key.unwrap_or(Input::Terminated),
+            _ = self.resize.recv() => Input::Resized,
             _ = self.ticks.tick() => {
                 self.came = [self.came[1], clock::now()];
                 Input::Tick(self.came[1].duration_since(self.begun))
@@ -360,70 +380,5 @@ async fn reply_of(control: &mut Option<Controller>) -> (Command, Reply) {
     match control {
         Some(control) => control.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// The thread that reads the terminal, because the read blocks.
-struct Keyboard {
-    receiver: mpsc::Receiver<Input>,
-    is_closing: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Keyboard {
-    fn open() -> io::Result<Keyboard> {
-        // The bound exceeds what a user can type while the screen is drawn once.
-        let (sender, receiver) = mpsc::channel(64);
-        let is_closing = Arc::new(AtomicBool::new(false));
-        let closing = Arc::clone(&is_closing);
-        let reader = thread::Builder::new().name("keyboard".to_owned());
-        let thread = reader.spawn(move || read_keys(&sender, &closing))?;
-        Ok(Keyboard { receiver, is_closing, thread: Some(thread) })
-    }
-}
-
-impl Drop for Keyboard {
-    fn drop(&mut self) {
-        self.is_closing.store(true, Ordering::Relaxed);
-        // A full channel would keep the thread from noticing the end.
-        self.receiver.close();
-        let Some(thread) = self.thread.take() else { return };
-        for _ in 0..KEY_WAITS_AT_END {
-            if thread.is_finished() {
-                // The panic hook has already reported a panic of that thread.
-                _ = thread.join();
-                return;
-            }
-            thread::sleep(KEY_WAIT);
-        }
-        // If the terminal was taken away, crossterm never returns from its poll. The thread then
-        // ends with the process, which must not wait for it.
-    }
-}
-
-/// Ends when the player closes, or when the terminal is gone.
-fn read_keys(sender: &mpsc::Sender<Input>, is_closing: &AtomicBool) {
-    while !is_closing.load(Ordering::Relaxed) {
-        let input = match event::poll(KEY_WAIT) {
-            Ok(false) => continue,
-            Ok(true) => event::read(),
-            Err(error) => Err(error),
-        };
-        let input = match input {
-            Ok(event::Event::Key(key)) => Input::Key(key),
-            Ok(event::Event::Resize(..)) => Input::Resized,
-            Ok(event::Event::Mouse(mouse)) => match mouse.kind {
-                MouseEventKind::Down(MouseButton::Left) => Input::Click(mouse.column, mouse.row),
-                MouseEventKind::ScrollDown => Input::Wheel(Direction::Forward),
-                MouseEventKind::ScrollUp => Input::Wheel(Direction::Back),
-                _ => continue,
-            },
-            Ok(_) => continue,
-            Err(_) => Input::Terminated,
-        };
-        let is_last = matches!(input, Input::Terminated);
-        if sender.blocking_send(input).is_err() || is_last {
-            return;
-        }
     }
 }

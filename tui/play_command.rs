@@ -81,35 +81,58 @@ pub(crate) struct LookArgs {
 impl LookArgs {
     pub(crate) fn look(self) -> Look {
         let palette = Palette::of((self.color, self.theme), &Terminal::of_environment());
-        Look { palette, is_ascii: self.ascii, has_mouse: self.mouse }
+        let is_ascii = self.ascii || is_ascii_locale(|name| std::env::var(name).ok());
+        Look { palette, is_ascii, has_mouse: self.mouse }
+    }
+}
+
+/// Whether the locale has no characters but ASCII's. The first of these variables that is set
+/// decides; if none is, the terminal is taken for one of today.
+fn is_ascii_locale(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let mut values = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable);
+    values.find(|value| !value.is_empty()).is_some_and(|it| it == "C" || it == "POSIX")
+}
+
+/// What the player lacks here, if anything.
+pub(crate) fn lack() -> Option<&'static str> {
+    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    lack_of(is_terminal, std::env::var("TERM").ok().as_deref())
+}
+
+fn lack_of(is_terminal: bool, term: Option<&str>) -> Option<&'static str> {
+    match (is_terminal, term) {
+        (false, _) => Some("a terminal"),
+        (true, Some("dumb")) => Some("a terminal whose cursor moves, and TERM is dumb"),
+        (true, _) => None,
     }
 }
 
 pub(crate) fn run(args: &PlayArgs) -> ExitCode {
     let look = args.look.look();
-    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let lack = lack();
     let (file, anchor) = args.file.as_deref().map(Anchor::split).unwrap_or_default();
     let result = match &file {
         Some(file) if args.plain => plain(file, anchor, (args.view, look)),
         // A file that cannot be played is worth a word, with or without a terminal.
-        Some(file) => state(file, anchor).and_then(|state| match is_terminal {
-            true => block_on(play::run(state, None, None, (None, look))).map(|_| ()),
-            false => Err(io::Error::other(format!(
-                "the player needs a terminal; `glass play {} --plain` prints the stories",
+        Some(file) => state(file, anchor).and_then(|state| match lack {
+            None => block_on(play::run(state, None, None, (None, look))).map(|_| ()),
+            Some(lack) => Err(io::Error::other(format!(
+                "the player needs {lack}; `glass play {} --plain` prints the stories",
                 file.display()
             ))),
         }),
         None if args.plain => remembered(args, anchor, look),
-        None if is_terminal => {
+        None if lack.is_none() => {
             let control = other(args);
             let place = control.is_some().then_some(&args.place);
             let files = |(Control(base), _, names): &Supervisor| LogFiles::of(base, names);
             let logs = control.as_ref().map(files);
             live(&args.endpoints, (control, place, None), anchor, (logs, look)).map(|_| ())
         }
-        None => Err(io::Error::other(
-            "the player needs a terminal; `glass trace tail` prints what live members do",
-        )),
+        None => Err(io::Error::other(format!(
+            "the player needs {}; `glass trace tail` prints what live members do",
+            lack.unwrap_or_default()
+        ))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -250,6 +273,27 @@ fn block_on<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_locale_of_c_means_ascii_by_the_rule_of_posix() {
+        let is_ascii = |set: &[(&str, &str)]| {
+            let of = |name: &str| set.iter().find(|(it, _)| *it == name).map(|it| it.1.to_owned());
+            is_ascii_locale(of)
+        };
+        assert!(is_ascii(&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")]));
+        assert!(is_ascii(&[("LC_ALL", ""), ("LC_CTYPE", "POSIX"), ("LANG", "de_DE.UTF-8")]));
+        assert!(is_ascii(&[("LANG", "C")]));
+        assert!(!is_ascii(&[("LC_ALL", "C.UTF-8"), ("LANG", "C")]));
+        assert!(!is_ascii(&[]));
+    }
+
+    #[test]
+    fn a_dumb_terminal_is_no_terminal_for_the_player() {
+        assert_eq!(None, lack_of(true, Some("xterm")));
+        assert_eq!(None, lack_of(true, None));
+        assert_eq!(Some("a terminal"), lack_of(false, Some("xterm")));
+        assert!(lack_of(true, Some("dumb")).is_some_and(|lack| lack.contains("TERM")));
+    }
 
     #[test]
     fn members_can_be_stopped_only_if_every_endpoint_is_one_of_theirs() {

@@ -53,7 +53,7 @@ pub(crate) struct UpArgs {
 }
 
 pub(crate) fn run(args: &UpArgs) -> ExitCode {
-    let has_player = io::stdin().is_terminal() && io::stdout().is_terminal() && !args.no_tui;
+    let has_player = play_command::lack().is_none() && !args.no_tui;
     match (args.behind_player, has_player) {
         (true, _) => behind(args),
         (false, true) => match play(args) {
@@ -134,6 +134,13 @@ fn behind(args: &UpArgs) -> ExitCode {
 fn play(args: &UpArgs) -> Result<(), String> {
     let (base, members) = up::members(&args.place.procfile, args.place.data_dir.as_deref())
         .map_err(|error| error.to_string())?;
+    if members.is_empty() {
+        let procfile = args.place.procfile.display();
+        return Err(format!(
+            "no line of {procfile} is `glass serve` with its flags, so the player has nobody to \
+             show; `glass up --no-tui` runs its processes"
+        ));
+    }
     let look = args.look.look();
     let play = |hands| play_command::beside((&base, &args.place), &members, hands, look);
     let adopt = Command::to_all(Action::Adopt);

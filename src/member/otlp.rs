@@ -85,13 +85,13 @@ async fn listen(mut subscription: Subscription, queue: Sender<Portion>) {
     let mut complaint = Complaint::default();
     let mut next = clock::now() + EXPORT_EVERY;
     while let Some(batch) = subscription.batches.recv().await {
-        complaint.add(window.take(&batch));
+        complaint.add(window.take(&batch), TOO_SLOW);
         if clock::now() < next {
             continue;
         }
         next = clock::now() + EXPORT_EVERY;
         let resources = window.due(raw_clock::since_start_ns(raw_clock::now()));
-        complaint.add(enqueue(&queue, resources));
+        complaint.add(enqueue(&queue, resources), TOO_SLOW);
         // Lets the sender run, however many batches there are.
         tokio::task::yield_now().await;
     }
@@ -112,6 +112,9 @@ fn enqueue(queue: &Sender<Portion>, resources: Vec<Resource>) -> u64 {
     dropped
 }
 
+/// What the log says of spans that are not even handed to the sender.
+const TOO_SLOW: &str = "--trace-otlp, or its collector, does not keep up";
+
 /// Number of spans dropped since the last log line about it, and the time of that line.
 #[derive(Default)]
 struct Complaint {
@@ -120,8 +123,9 @@ struct Complaint {
 }
 
 impl Complaint {
-    /// Adds to the number of dropped spans, and logs it unless there was a line lately.
-    fn add(&mut self, dropped: u64) {
+    /// Adds to the number of dropped spans, and logs it with the latest cause unless there was a
+    /// line lately.
+    fn add(&mut self, dropped: u64, why: &str) {
         self.dropped += dropped;
         let now = clock::now();
         if self.dropped == 0 || self.said.is_some_and(|said| now < said + COMPLAIN) {
@@ -129,6 +133,6 @@ impl Complaint {
         }
         let spans = std::mem::take(&mut self.dropped);
         self.said = Some(now);
-        tracing::warn!(spans, "dropped spans: --trace-otlp, or its collector, does not keep up");
+        tracing::warn!(spans, why, "dropped spans");
     }
 }

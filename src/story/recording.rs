@@ -21,9 +21,10 @@
 //! A key is `{"text":"foo","length":3}`, or has `hex` instead of `text` if it is not UTF-8; the end
 //! of a range has the same form.
 //!
-//! A reader skips stages and fields that it does not know, and counts the former. It rejects
-//! malformed lines, by number; only the last line may be cut short, because the recorder may have
-//! been killed.
+//! A reader skips a byte order mark. It skips stages and fields that it does not know, and counts
+//! the former. It rejects malformed lines, by number, and two recordings in one file, because the
+//! steps of one would get the members and the times of the other. Only the last line may be cut
+//! short, because the recorder may have been killed.
 
 use std::io::{self, BufRead, Read as _, Write};
 
@@ -146,6 +147,9 @@ pub fn read_with<R: BufRead>(
             break;
         }
         number += 1;
+        if let Some(form) = form_of(&line).filter(|_| number == 1) {
+            return Err(ReadError::NoHeader(form.to_owned()));
+        }
         if line.len() as u64 == LINE_MAX {
             let reason = format!("longer than {} MiB", LINE_MAX >> 20);
             return Err(match number {
@@ -167,8 +171,29 @@ pub fn read_with<R: BufRead>(
     Ok(read)
 }
 
+/// What else a file is that begins with these bytes, and the way out.
+fn form_of(bytes: &[u8]) -> Option<&'static str> {
+    let forms: [(&[u8], &str); 9] = [
+        (b"\x1f\x8b", "it is compressed with gzip; unpack it first"),
+        (b"\x28\xb5\x2f\xfd", "it is compressed with zstd; unpack it first"),
+        (b"\xfd7zXZ\0", "it is compressed with xz; unpack it first"),
+        (b"BZh", "it is compressed with bzip2; unpack it first"),
+        (b"PK\x03\x04", "it is a zip archive; unpack it first"),
+        (b"\xff\xfe", UTF_16),
+        (b"\xfe\xff", UTF_16),
+        (b"{\0", UTF_16),
+        (b"\0{", UTF_16),
+    ];
+    forms.into_iter().find(|(begin, _)| bytes.starts_with(begin)).map(|(_, form)| form)
+}
+
+const UTF_16: &str = "it is text in UTF-16; convert it to UTF-8 first";
+/// What some editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 fn read_line(line: &[u8], number: u64, read: &mut Read) -> Result<(), ReadError> {
     if number == 1 {
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         let header = json::read_header(line).map_err(ReadError::NoHeader)?;
         if VERSION < header.0 {
             return Err(ReadError::Version(header.0));
@@ -186,7 +211,16 @@ fn read_line(line: &[u8], number: u64, read: &mut Read) -> Result<(), ReadError>
         json::Line::Members(members) if members.len() < read.recording.members.len() => {
             return Err(wrong("the table of members shrinks".to_owned()));
         }
-        json::Line::Members(members) => read.recording.members = members,
+        json::Line::Members(members) => {
+            let known = read.recording.members.iter().zip(&members).enumerate();
+            let is_other = |(_, (old, new)): &(usize, (&MemberInfo, &MemberInfo))| {
+                (old.member_id, old.cluster_id) != (new.member_id, new.cluster_id)
+            };
+            if let Some((place, _)) = known.into_iter().find(is_other) {
+                return Err(wrong(format!("member {place} of the table becomes another one")));
+            }
+            read.recording.members = members;
+        }
         json::Line::Dropped(dropped) => read.recording.dropped = dropped,
     }
     Ok(())

@@ -9,7 +9,10 @@ use std::{
 };
 
 use glass_etcd::{clock, story::recording};
-use nix::sys::signal::{Signal, raise};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::Screen;
 use crate::{
@@ -22,6 +25,12 @@ use crate::{
 const COPY_BYTES: usize = 4096;
 /// How many names are tried for a file.
 const NAMES_MAX: usize = 100;
+/// How long the process lives on after its signal if it is stopped at all; then it was continued.
+const STOPS_WITHIN: Duration = Duration::from_millis(50);
+/// The least time between two keys of a person, with room for a busy machine.
+const CONTINUES_AFTER: Duration = Duration::from_millis(100);
+/// What is said if nothing has stopped.
+const NO_SHELL: &str = "the player runs on: no shell here could continue it";
 
 /// Does what the state has asked for.
 pub(super) fn grant(screen: &mut Screen, state: &mut State, look: Look) -> io::Result<()> {
@@ -42,14 +51,28 @@ pub(super) fn grant(screen: &mut Screen, state: &mut State, look: Look) -> io::R
             },
             Wish::Suspend => {
                 screen.close();
-                let stopped = raise(Signal::SIGTSTP);
+                let was_stopped = suspend();
                 screen.reopen()?;
-                stopped?;
                 state.touch();
+                if !was_stopped? {
+                    state.say(NO_SHELL.to_owned());
+                }
             }
         }
     }
     Ok(())
+}
+
+/// Stops the job of which the player is a part, as the terminal itself would: a parent that waits
+/// for it, such as a script or cargo, stops with it, and the shell learns of both. Members are in
+/// groups of their own. Returns whether it has stopped: the system discards the signal if no shell
+/// is there to continue the job.
+fn suspend() -> io::Result<bool> {
+    let begun = clock::now();
+    kill(Pid::from_raw(0), Signal::SIGTSTP)?;
+    // Another thread may have taken the signal, so this one can come here before it is stopped.
+    std::thread::sleep(STOPS_WITHIN);
+    Ok(STOPS_WITHIN + CONTINUES_AFTER < clock::now() - begun)
 }
 
 /// The sequence that makes a terminal copy this text.

@@ -182,8 +182,14 @@ impl Console {
         let Some(line) = &mut self.typed else { return };
         self.hint = None;
         match key {
-            Key::Type(character) => line.insert(character),
-            Key::Erase => line.erase(),
+            Key::Type(character) => {
+                line.insert(character);
+                self.hint = line.lack();
+            }
+            Key::Erase => {
+                line.erase();
+                self.hint = line.lack();
+            }
             Key::Delete => line.delete(),
             Key::Left => line.left(),
             Key::Right => line.right(),
@@ -198,6 +204,12 @@ impl Console {
             },
             Key::Open | Key::Close | Key::Complete | Key::Send | Key::Cancel => {}
         }
+    }
+
+    /// Inserts a text as a whole. Returns whether it fits.
+    pub(crate) fn paste(&mut self, text: &str) -> bool {
+        self.hint = None;
+        self.typed.as_mut().is_some_and(|line| line.paste(text))
     }
 
     /// Shows a line of the history, counted from the newest.
@@ -227,6 +239,9 @@ impl Console {
         now_ns: u64,
     ) -> Result<(), String> {
         let Some(traces) = self.traces else { return Err(NOBODY.to_owned()) };
+        if let Some(lack) = self.typed.as_ref().and_then(Line::lack) {
+            return Err(lack);
+        }
         let typed = self.typed.as_ref().map(Line::text).unwrap_or_default();
         let line = request::member_of(&typed).1.trim_end().to_owned();
         let mut request = request::parse(&line)?;

@@ -26,6 +26,8 @@ pub(crate) const REDACTED: &str = "the members leave out the text of keys (--tra
 pub(crate) struct Find {
     /// What is being typed; `None` while nothing is.
     pub(crate) typed: Option<String>,
+    /// How many characters were typed last and found no room.
+    missed: usize,
     /// Why what was typed means nothing.
     pub(crate) mistake: Option<String>,
     /// The words that hold; empty if all stories are shown.
@@ -36,7 +38,7 @@ pub(crate) struct Find {
     pub(crate) only: Only,
 }
 
-/// The most characters of a search.
+/// The longest search, in bytes.
 const TYPED_MAX: usize = 200;
 
 impl Find {
@@ -47,27 +49,46 @@ impl Find {
 
     /// Begins to type.
     pub(crate) fn begin(&mut self) {
-        self.typed = Some(String::new());
-        self.mistake = None;
+        (self.typed, self.mistake, self.missed) = (Some(String::new()), None, 0);
     }
 
     /// Appends a character.
     pub(crate) fn append(&mut self, character: char) {
-        self.mistake = None;
-        if let Some(typed) = self.typed.as_mut().filter(|typed| typed.len() < TYPED_MAX) {
-            typed.push(character);
+        if !self.paste(character.encode_utf8(&mut [0; 4])) {
+            self.missed += 1;
         }
+        self.mistake = self.lack();
+    }
+
+    /// Appends all of a text, or nothing of it if that is too much. Returns whether it did.
+    pub(crate) fn paste(&mut self, text: &str) -> bool {
+        self.mistake = None;
+        let has_room = |typed: &&mut String| typed.len() + text.len() <= TYPED_MAX;
+        self.typed.as_mut().filter(has_room).map(|typed| typed.push_str(text)).is_some()
+    }
+
+    /// Why the search is not what was typed, if that is so.
+    fn lack(&self) -> Option<String> {
+        let missed = self.missed;
+        (0 < missed).then(|| format!("the search is full, and {missed} more were typed"))
     }
 
     /// Takes back a character.
     pub(crate) fn erase(&mut self) {
-        self.mistake = None;
-        self.typed.iter_mut().for_each(|typed| _ = typed.pop());
+        match self.missed.checked_sub(1) {
+            Some(missed) => self.missed = missed,
+            None => self.typed.iter_mut().for_each(|typed| _ = typed.pop()),
+        }
+        self.mistake = self.lack();
     }
 
     /// Narrows the list to what was typed, if that means something.
     pub(crate) fn apply(&mut self, recording: &Recording) {
         let Some(typed) = &self.typed else { return };
+        if let Some(lack) = self.lack() {
+            self.mistake = Some(lack);
+            return;
+        }
         match meaning(recording, typed) {
             Ok((wanted, only)) => {
                 let words = typed.trim().to_owned();
@@ -227,5 +248,21 @@ mod tests {
         recording.events.push(event);
         assert_eq!(REDACTED, meaning(&recording, "told/before").unwrap_err());
         assert!(meaning(&recording, "l:7f").is_ok(), "leases are not left out");
+    }
+
+    #[test]
+    fn a_search_that_is_full_says_so_and_is_not_applied() {
+        let mut find = Find::default();
+        find.begin();
+        assert!(find.paste(&"k".repeat(TYPED_MAX)));
+        assert!(!find.paste("x"), "a paste fits as a whole or not at all");
+        find.append('x');
+        assert!(find.mistake.as_ref().is_some_and(|why| why.contains("full")));
+        find.mistake = None;
+        find.apply(&Recording::default());
+        assert!(find.mistake.is_some() && find.typed.is_some());
+        find.erase();
+        find.apply(&Recording::default());
+        assert_eq!((None, None), (find.mistake, find.typed));
     }
 }

@@ -16,11 +16,14 @@ pub(crate) struct Help {
 }
 
 impl Help {
-    pub(crate) fn append(&mut self, character: char) {
-        if self.typed.len() < TYPED_MAX {
-            self.typed.push(character);
-        }
+    /// Appends all of a text, or nothing of it if that is too much. Returns whether it did.
+    pub(crate) fn append(&mut self, text: &str) -> bool {
         self.scrolled = 0;
+        let fits = self.typed.len() + text.len() <= TYPED_MAX;
+        if fits {
+            self.typed.push_str(text);
+        }
+        fits
     }
 
     pub(crate) fn erase(&mut self) {

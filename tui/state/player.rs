@@ -48,12 +48,14 @@ mod links;
 mod manners;
 mod news;
 mod panes;
+mod paste;
 mod quiz_keys;
 mod requests;
 mod wishes;
 
 use learned::Learned;
 use news::News;
+use paste::LONG_NUMBER;
 pub(crate) use wishes::{Origin, Wish};
 
 /// The actions of keys. The table in `keys.rs` assigns the keys.
@@ -541,7 +543,10 @@ impl State {
             Action::TogglePace => steps.is_in_proportion = !steps.is_in_proportion,
             Action::Jump(end) => steps.jump(end),
             Action::Prompt => steps.prompt = Some(String::new()),
-            Action::Digit(digit) => steps.type_digit(digit),
+            Action::Digit(digit) => {
+                let fits = steps.type_digits(&digit.to_string());
+                self.notice = (!fits).then(|| LONG_NUMBER.to_owned());
+            }
             Action::Erase => steps.prompt.iter_mut().for_each(|typed| _ = typed.pop()),
             Action::GoTo => {
                 let typed = steps.prompt.take().unwrap_or_default();

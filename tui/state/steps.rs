@@ -324,12 +324,12 @@ impl Steps {
         }
     }
 
-    /// Appends a digit to the number being typed; six digits are enough for every story.
-    pub(crate) fn type_digit(&mut self, digit: u8) {
+    /// Appends digits to the number being typed; six are enough for every story. Returns whether
+    /// they fit.
+    pub(crate) fn type_digits(&mut self, digits: &str) -> bool {
         const DIGITS_MAX: usize = 6;
-        if let Some(typed) = self.prompt.as_mut().filter(|typed| typed.len() < DIGITS_MAX) {
-            *typed += &digit.to_string();
-        }
+        let has_room = |typed: &&mut String| typed.len() + digits.len() <= DIGITS_MAX;
+        self.prompt.as_mut().filter(has_room).map(|typed| typed.push_str(digits)).is_some()
     }
 
     /// Moves the look cursor by one row.

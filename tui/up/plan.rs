@@ -146,10 +146,11 @@ fn plan(
         }
     };
     let program = words.remove(0);
+    let is_glass = is_glass(&program, exe, dir);
     let (mut args, dir, is_ours) = (words, dir.to_owned(), is_ours(&program));
     let program = if is_ours { exe.to_owned() } else { PathBuf::from(program) };
     let mut member = None;
-    if is_ours && args.first().is_some_and(|command| command == "serve") {
+    if is_glass && args.first().is_some_and(|command| command == "serve") {
         move_data(&mut args, &dir, moved, &name);
         member = check(&name, &args[1..], &env)?;
     }
@@ -161,6 +162,18 @@ fn plan(
 fn is_ours(program: &str) -> bool {
     let path = program.strip_prefix("./").unwrap_or(program);
     matches!(path, "glass" | "target/release/glass" | "target/debug/glass")
+}
+
+/// Whether a Procfile's program is a Glass etcd, this one or another: its name says so, or it is
+/// the file that is running. Such a program is started at its path, which may be a link of this one
+/// or an older one, and its members are members.
+fn is_glass(program: &str, exe: &Path, dir: &Path) -> bool {
+    let path = Path::new(program);
+    let is_running = || {
+        let (path, exe) = (dir.join(path).canonicalize(), exe.canonicalize());
+        path.is_ok_and(|path| exe.is_ok_and(|exe| path == exe))
+    };
+    path.file_name().is_some_and(|name| name == "glass") || is_running()
 }
 
 /// Makes the data directory absolute, and moves it below `moved` if that is given.
@@ -314,6 +327,23 @@ mod tests {
         assert!(plans.plans[1].member.is_none());
         for other in ["etcd", "/usr/bin/glass", "x/target/release/glass"] {
             assert!(!is_ours(other), "{other}");
+        }
+    }
+
+    /// Goal: the player finds members that another path of the program runs.
+    #[test]
+    fn a_member_is_known_under_every_path_of_the_program() {
+        let exe = std::env::current_exe().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("renamed");
+        std::os::unix::fs::symlink(&exe, &link).unwrap();
+        let other = link.display().to_string();
+        for program in ["/usr/local/bin/glass", "../bin/glass", exe.to_str().unwrap(), &other] {
+            let line = SERVE.replace("./target/release/glass", program);
+            let (_dir, plans) = plans(&format!("m: {line}\n"), None);
+            let plan = &plans.unwrap().plans[0];
+            assert!(plan.member.is_some(), "{program}");
+            assert_eq!(PathBuf::from(program), plan.program);
         }
     }
 

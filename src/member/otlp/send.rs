@@ -111,9 +111,17 @@ pub(super) async fn run(target: Target, mut portions: Receiver<Portion>) {
     way.try_to_connect().await;
     let mut complaint = Complaint::default();
     while let Some(portion) = portions.recv().await {
-        let dropped = way.send(&portion).await.unwrap_or(portion.spans);
+        let (dropped, why) = lost(way.send(&portion).await, portion.spans);
         counts::DROPPED.add(dropped);
-        complaint.add(dropped);
+        complaint.add(dropped, &why);
+    }
+}
+
+/// How many of a portion's spans are lost, and why.
+fn lost(sent: Result<u64, String>, spans: u64) -> (u64, String) {
+    match sent {
+        Ok(rejected) => (rejected, "the collector has rejected them".to_owned()),
+        Err(why) => (spans, format!("the collector has not taken them: {why}")),
     }
 }
 

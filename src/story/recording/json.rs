@@ -255,6 +255,9 @@ pub(super) fn read_header(line: &[u8]) -> Result<(u64, Vec<MemberInfo>), String>
 
 pub(super) fn read_line(line: &[u8], members: usize) -> Result<Line, String> {
     let any: AnyLine = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    if any.glass.is_some() {
+        return Err("another recording begins here; split the file before this line".to_owned());
+    }
     if let Some(members) = any.members {
         return read_members(members).map(Line::Members);
     }

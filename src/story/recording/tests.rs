@@ -113,6 +113,31 @@ fn unknown_stages_and_fields_are_tolerated() {
     assert_eq!(expected, read.recording.events);
 }
 
+/// A line with these members.
+fn table(ids: [u64; 2]) -> String {
+    serde_json::to_string(&json::members(&ids.map(member))).unwrap()
+}
+
+/// Goal: no step is shown on a member of another recording. Method: what `cat a b` writes.
+#[test]
+fn two_recordings_in_one_file_are_refused_at_the_second() {
+    let one = text(&sample());
+    let mut other = sample();
+    other.members.reverse();
+    let begin = one.lines().count() + 1;
+    for joined in [one.clone() + &one, one.clone() + &text(&other)] {
+        let error = read(joined.as_bytes()).unwrap_err().to_string();
+        let expected = format!("line {begin}: another recording begins here");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped() {
+    let marked = format!("\u{feff}{}", text(&sample()));
+    assert_eq!(sample(), read(marked.as_bytes()).unwrap().recording);
+}
+
 #[test]
 fn a_bad_line_is_refused_with_its_number() {
     let good = text(&sample());
@@ -124,6 +149,8 @@ fn a_bad_line_is_refused_with_its_number() {
         (line.replace(r#""end":14"#, r#""end":9"#), "line 5: the step ends at 9 before"),
         (line.replace(r#""id":"f"#, r#""id":"x"#), "line 5: the id is not hex"),
         (r#"{"members":[]}"#.to_owned(), "line 5: the table of members shrinks"),
+        (table([8, 7]), "line 5: member 0 of the table becomes another one"),
+        (table([7, 9]), "line 5: member 1 of the table becomes another one"),
         ("[]".to_owned(), "line 5: "),
         ("null".to_owned(), "line 5: "),
     ];
@@ -146,6 +173,25 @@ fn a_file_that_is_no_recording_is_refused_at_its_first_line() {
     ] {
         let error = read(input.as_bytes()).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_file_in_another_form_is_refused_with_the_way_out() {
+    let utf_16 = |bytes: fn(u16) -> [u8; 2]| {
+        text(&sample()).encode_utf16().flat_map(bytes).collect::<Vec<u8>>()
+    };
+    let (little, big) = (utf_16(u16::to_le_bytes), utf_16(u16::to_be_bytes));
+    for (input, expected) in [
+        (b"\x1f\x8b\x08\0\0".to_vec(), ": it is compressed with gzip; unpack it first"),
+        (b"\x28\xb5\x2f\xfd\x04".to_vec(), ": it is compressed with zstd; unpack it first"),
+        ([&b"\xff\xfe"[..], &little].concat(), ": it is text in UTF-16; convert it to UTF-8 first"),
+        ([&b"\xfe\xff"[..], &big].concat(), ": it is text in UTF-16; convert it to UTF-8 first"),
+        (little, ": it is text in UTF-16; convert it to UTF-8 first"),
+        (big, ": it is text in UTF-16; convert it to UTF-8 first"),
+    ] {
+        let error = read(input.as_slice()).unwrap_err().to_string();
+        assert!(error.ends_with(expected), "{error}");
     }
 }
 

@@ -1,7 +1,11 @@
 //! The line that is typed, with a cursor in it.
+//!
+//! It has a bound. A line that had to leave something out is not sent: what was typed is not what
+//! it says.
 
-/// The most characters of a line.
-const LENGTH_MAX: usize = 2_000;
+/// The most characters of a line. More than anybody types, and little enough to be drawn at each
+/// key.
+const LENGTH_MAX: usize = 1 << 16;
 
 /// See the module's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,13 +13,15 @@ pub(crate) struct Line {
     characters: Vec<char>,
     /// The number of characters before the cursor.
     at: usize,
+    /// How many characters were typed last and found no room.
+    missed: usize,
 }
 
 impl Line {
     /// A line with the cursor at its end.
     pub(crate) fn of(text: &str) -> Line {
         let characters: Vec<char> = text.chars().take(LENGTH_MAX).collect();
-        Line { at: characters.len(), characters }
+        Line { at: characters.len(), characters, missed: 0 }
     }
 
     pub(crate) fn text(&self) -> String {
@@ -30,10 +36,35 @@ impl Line {
 
     /// Types a character. A control character would be obeyed by the terminal, so it is left out.
     pub(crate) fn insert(&mut self, character: char) {
-        if self.characters.len() < LENGTH_MAX && !character.is_control() {
+        if character.is_control() {
+            return;
+        }
+        if self.characters.len() < LENGTH_MAX {
             self.characters.insert(self.at, character);
             self.at += 1;
+        } else {
+            self.missed += 1;
         }
+    }
+
+    /// Inserts all of a text, or nothing of it if that is too much. Returns whether it did.
+    pub(crate) fn paste(&mut self, text: &str) -> bool {
+        let pasted: Vec<char> = text.chars().collect();
+        let fits = self.characters.len() + pasted.len() <= LENGTH_MAX;
+        if fits {
+            let at = self.at;
+            self.at += pasted.len();
+            self.characters.splice(at..at, pasted);
+        }
+        fits
+    }
+
+    /// Why the line is not what was typed, if that is so.
+    pub(crate) fn lack(&self) -> Option<String> {
+        let missed = self.missed;
+        (0 < missed).then(|| {
+            format!("only {LENGTH_MAX} characters fit, and {missed} more were typed: Ctrl-U empties the line")
+        })
     }
 
     /// Replaces the last `length` characters before the cursor.
@@ -46,7 +77,9 @@ impl Line {
 
     /// Takes back the character before the cursor.
     pub(crate) fn erase(&mut self) {
-        if let Some(before) = self.at.checked_sub(1) {
+        if 0 < self.missed {
+            self.missed -= 1;
+        } else if let Some(before) = self.at.checked_sub(1) {
             self.characters.remove(before);
             self.at = before;
         }
@@ -103,8 +136,23 @@ mod tests {
         let mut line = Line::of(&"a".repeat(LENGTH_MAX - 1));
         line.insert('\x1b');
         line.insert('b');
+        assert_eq!(None, line.lack());
         line.insert('c');
         assert!(line.text().ends_with("ab"));
         assert_eq!(LENGTH_MAX, line.text().len());
+        assert!(line.lack().is_some_and(|lack| lack.contains("and 1 more")));
+        line.erase();
+        assert_eq!(None, line.lack(), "what found no room is taken back first");
+        assert!(line.text().ends_with("ab"));
+    }
+
+    #[test]
+    fn a_paste_is_inserted_as_a_whole_or_not_at_all() {
+        let mut line = Line::of("put a ");
+        line.left();
+        assert!(line.paste("bc"));
+        assert_eq!("put abc ", line.text());
+        assert!(!line.paste(&"x".repeat(LENGTH_MAX)));
+        assert_eq!(("put abc ".to_owned(), None), (line.text(), line.lack()));
     }
 }

@@ -101,7 +101,11 @@ impl State {
     pub(super) fn update_help(&mut self, action: Action) {
         match action {
             Action::Help => (self.is_helping, self.help) = (true, Default::default()),
-            Action::Seek(character) => self.help.append(character),
+            Action::Seek(character) => {
+                if !self.help.append(character.encode_utf8(&mut [0; 4])) {
+                    self.refuse("the search is full".to_owned());
+                }
+            }
             Action::Erase => self.help.erase(),
             Action::Scroll(direction) => self.help.scroll(direction),
             _ => self.is_helping = false,

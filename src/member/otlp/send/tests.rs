@@ -94,6 +94,16 @@ async fn spans_that_a_collector_does_not_want_are_counted() {
     assert_eq!(Ok(3), deliver(&target, vec![portion()]).await);
 }
 
+/// Goal: the log does not blame the pace for what a collector refuses.
+#[tokio::test]
+async fn the_cause_of_lost_spans_is_what_the_collector_has_answered() {
+    let (target, _) = server(&["HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"]).await;
+    let refused = Way::new(target).send(&portion()).await;
+    let expected = "the collector has not taken them: 400 Bad Request".to_owned();
+    assert_eq!((5, expected), lost(refused, 5));
+    assert_eq!((2, "the collector has rejected them".to_owned()), lost(Ok(2), 5));
+}
+
 /// Speaks gRPC: away at first, then takes all but two spans of each portion, and then has enough.
 struct Grpc(AtomicUsize);
 

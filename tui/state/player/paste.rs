@@ -1,0 +1,85 @@
+//! Pasted text: it goes into the field that is typed, as one line, and nowhere else.
+//!
+//! On other screens its letters would stop members and answer questions, so it is ignored there,
+//! and the player says so. As in a shell, a line end in a paste sends nothing: only Enter does. A
+//! field takes a paste as a whole or not at all.
+
+use super::{Screen, State};
+
+/// What is said of a step's number that has too many digits.
+pub(super) const LONG_NUMBER: &str = "a step's number has six digits at most";
+
+impl State {
+    /// Takes text that was pasted.
+    pub(crate) fn paste(&mut self, text: &str) {
+        self.version += 1;
+        self.forget_notices();
+        let (line, changed) = one_line(text);
+        let is_number = line.bytes().all(|byte| byte.is_ascii_digit());
+        let place = self.place();
+        let refusal = if self.is_helping {
+            (!self.help.append(&line)).then_some(TOO_LONG)
+        } else {
+            match (place, &mut self.steps) {
+                (Screen::Console, _) => (!self.console.paste(&line)).then_some(TOO_LONG),
+                (Screen::Find, _) => (!self.find.paste(&line)).then_some(TOO_LONG),
+                (Screen::Prompt, Some(steps)) if is_number => {
+                    (!steps.type_digits(&line)).then_some(LONG_NUMBER)
+                }
+                (Screen::Prompt, _) => Some("what was pasted is no number, so it is ignored"),
+                _ => Some("what was pasted is ignored: no text is typed on this screen"),
+            }
+        };
+        self.notice = match refusal {
+            Some(why) => Some(why.to_owned()),
+            None if changed == 0 => None,
+            None => Some(format!("pasted; line ends and the like became spaces: {changed}")),
+        };
+    }
+}
+
+const TOO_LONG: &str = "what was pasted is too long here, so all of it is ignored";
+
+/// The text without the line ends at its end, and with a space for every other character that is
+/// none; and how many those are.
+fn one_line(text: &str) -> (String, usize) {
+    let text = text.replace("\r\n", "\n");
+    let text = text.trim_end_matches(['\r', '\n']);
+    let changed = text.chars().filter(|character| character.is_control()).count();
+    let line = text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
+    (line, changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Action, BYTES_MAX, console::Key};
+
+    #[test]
+    fn a_paste_on_a_screen_without_text_does_nothing_and_says_so() {
+        let mut state = State::of_endpoints(&["a".to_owned()], BYTES_MAX);
+        state.paste("stop s y q");
+        assert_eq!(Screen::Cluster, state.place());
+        assert!(state.notice.as_ref().is_some_and(|said| said.contains("is ignored")));
+        state.update(Action::Help);
+        state.paste("cut");
+        assert_eq!(("cut", None), (&*state.help.typed, state.notice.as_deref()));
+        state.paste(&"x".repeat(1000));
+        assert_eq!(("cut", Some(TOO_LONG)), (&*state.help.typed, state.notice.as_deref()));
+    }
+
+    #[test]
+    fn a_paste_into_the_line_is_one_line_and_sends_nothing() {
+        let mut state = State::of_endpoints(&["a".to_owned()], BYTES_MAX);
+        state.console.connect(1);
+        state.update(Action::Console(Key::Open));
+        state.paste("put a 1\r\nput b 2\n");
+        let typed = state.console.typed.as_ref().map(|line| line.text());
+        assert_eq!(Some("put a 1 put b 2"), typed.as_deref());
+        assert!(state.errands().is_empty());
+        assert!(state.notice.as_ref().is_some_and(|said| said.ends_with("became spaces: 1")));
+        state.paste(&"x".repeat(1 << 17));
+        assert_eq!(typed, state.console.typed.as_ref().map(|line| line.text()));
+        assert_eq!(Some(TOO_LONG), state.notice.as_deref());
+    }
+}
