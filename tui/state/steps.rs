@@ -222,7 +222,7 @@ impl Steps {
     }
 
     /// Adds records that arrived since, ordered by the story's [clocks](Self::clocks). A story
-    /// whose beginning has been dropped meanwhile stays as it was. Returns whether it is up to date.
+    /// whose beginning has been dropped meanwhile stays as it was. Returns whether it is current.
     pub(crate) fn refresh(&mut self, recording: &Recording, order: &Order) -> bool {
         let Told { steps, unknown, is_lost, log, through, axis, openings, zero_ns } =
             story::story((recording, order), self.subject);

@@ -15,7 +15,11 @@ mod words;
 use super::*;
 use crate::{
     story::{BootInfo, MemberInfo, recording},
-    trace::{message, record::FLAG_KEPT},
+    trace::{
+        message,
+        record::{FLAG_KEPT, Kind},
+        stage::METHODS,
+    },
 };
 
 const PUT: u64 = 0x9892_0000_0000_0003;

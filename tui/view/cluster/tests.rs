@@ -198,7 +198,7 @@ fn two_followers_of_five_are_no_majority_and_name_their_leader() {
     let shown = text(&state);
     let first = shown.lines().next().unwrap();
     assert!(first.contains("QUORUM UNKNOWN 2/5"), "{first}");
-    assert!(first.contains("etcd-01 leads term 3, not played here"), "{first}");
+    assert!(first.contains("etcd-01 leads term 3, others say"), "{first}");
     assert!(state.board().columns.iter().any(|column| column.name == "etcd-05"));
 }
 

@@ -29,7 +29,7 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     }
     let height = area.height.saturating_sub(2 + ABOUT);
     let rows = below(area, 2, height);
-    let names = names_width(&printed.lines, usize::from(area.width));
+    let names = names_width(printed.lines, usize::from(area.width));
     for (place, at, is_chosen) in shown(rows, printed.lines.len(), printed.chosen) {
         let line = &printed.lines[place];
         let mark = if is_chosen { '»' } else { ' ' };

@@ -132,7 +132,7 @@ pub(super) fn printed(state: &State) -> Vec<String> {
     if printed.lines.is_empty() {
         lines.push(pane::lines::nothing(state.room.hands).to_owned());
     }
-    let names = pane::lines::names_width(&printed.lines, WIDTH);
+    let names = pane::lines::names_width(printed.lines, WIDTH);
     let past = printed.lines.iter().take(printed.past);
     lines.extend(past.map(|line| pane::lines::row(line, names)));
     lines

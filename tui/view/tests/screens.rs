@@ -93,7 +93,7 @@ fn check(name: &str, state: &State) {
 }
 
 /// The put of the recording at its commit.
-const AT_COMMIT: &str = "g enter : 1 8 enter";
+const AT_COMMIT: &str = "g enter : 1 6 enter";
 
 fn at_commit(keys: &str) -> State {
     recorded("picture", &format!("{AT_COMMIT} {keys}"))
