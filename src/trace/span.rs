@@ -96,10 +96,14 @@ impl Span {
         }
     }
 
-    /// Also writes a record of the beginning, so that a step that hangs can be seen hanging.
-    pub fn begun(self) -> Span {
+    /// Also writes a record of the beginning, so that a step that hangs can be seen hanging. How
+    /// the step would end if it were dropped now is no part of it.
+    pub fn begun(mut self) -> Span {
         if !ring::begins_silently(self.stage, self.id) {
+            let flags = self.flags;
+            self.flags &= !(FLAG_CANCELLED | FLAG_ERROR);
             self.write(Kind::Begin, 0, 0);
+            self.flags = flags;
         }
         self
     }

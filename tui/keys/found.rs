@@ -79,11 +79,16 @@ fn unbound(state: &State, key: KeyEvent) -> String {
     let ctrl = if key.modifiers.contains(KeyModifiers::CONTROL) { "Ctrl-" } else { "" };
     let has_help = !state.is_helping && valid(state).any(|row| row.presses == [Char('?')]);
     let advice = if has_help { "; ? lists the keys that do" } else { "" };
-    format!("{ctrl}{name} does nothing here{advice}")
+    let alt = if key.modifiers.contains(KeyModifiers::ALT) { "Alt-" } else { "" };
+    format!("{alt}{ctrl}{name} does nothing here{advice}")
 }
 
 fn is_pressed(press: Press, key: KeyEvent) -> bool {
     let has_ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
+    // No key of the table is pressed with Alt, and Alt-q is not q.
+    if key.modifiers.contains(KeyModifiers::ALT) {
+        return false;
+    }
     match (press, key.code) {
         (Char(wanted), KeyCode::Char(typed)) => wanted == typed && !has_ctrl,
         (Ctrl(wanted), KeyCode::Char(typed)) => wanted == typed && has_ctrl,

@@ -282,7 +282,7 @@ fn who_knows(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
         };
         format!("{} {word}", lane.name)
     });
-    let knows = [format!("{} committed:", log.entry.1)].into_iter().chain(knows).collect();
+    let knows = [format!("{} committed?", log.entry.1)].into_iter().chain(knows).collect();
     let answer = steps.happened().iter().rfind(|step| is_answer(steps, step));
     // Without a record of the rpc, a client may well have asked.
     let is_internal = |step: &Step| steps.is_request(step) && !steps.is_of_client(step);

@@ -17,7 +17,7 @@ use crate::{
 };
 use glass_etcd::{
     story::query::usual::Usual,
-    trace::{FLAG_CANCELLED, FLAG_ERROR, FLAG_REPLAY, Stage, THREADS},
+    trace::{FLAG_CANCELLED, FLAG_ERROR, FLAG_REPLAY, Kind, Stage, THREADS},
 };
 
 /// Draws the panel below the lens.
@@ -187,14 +187,14 @@ fn record_lines(step: &Step, state: &State, steps: &Steps) -> Vec<String> {
         });
         lines.push(format!("other end on {peer}: {end}   link {:016x}{transit}", event.link));
     }
+    // In older recordings, a beginning says how its step would have ended without an answer.
+    let has = if event.kind == Kind::Begin { event.flags & FLAG_REPLAY } else { event.flags };
     let flags = [
         (FLAG_ERROR, "failed"),
         (FLAG_CANCELLED, "cancelled: the client disconnected or gave up"),
         (FLAG_REPLAY, "applied again after a start: it was committed before"),
     ];
-    lines.extend(
-        flags.iter().filter(|(bit, _)| event.flags & bit != 0).map(|(_, w)| (*w).to_owned()),
-    );
+    lines.extend(flags.iter().filter(|(bit, _)| has & bit != 0).map(|(_, w)| (*w).to_owned()));
     if let Some(reason) = event.reason {
         lines.push(format!("reason: {}", reason.text()));
     }

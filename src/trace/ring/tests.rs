@@ -1,7 +1,7 @@
 use std::thread;
 
 use super::*;
-use crate::trace::stage::METHODS;
+use crate::trace::{record::FLAG_CANCELLED, stage::METHODS};
 
 fn words(value: u64) -> [u64; WORDS] {
     let mut words = [value; WORDS];
@@ -173,4 +173,19 @@ fn requests_leave_notes_by_what_can_be_wanted_of_them() {
     assert_eq!(vec![None, Some(Stage::Rpc)], of(failed));
     assert_eq!(vec![None], of(waiting));
     assert_eq!((whole.clone(), whole), (of(kept), of(pinned)));
+}
+
+/// Goal: a call that goes well is nowhere said to be cancelled. Method: as the interceptor does, the
+/// flag for a call that is dropped is set before its beginning is recorded.
+#[test]
+fn a_beginning_does_not_say_how_the_step_would_end() {
+    let flags = thread::spawn(|| {
+        let mut span = crate::stage!(Rpc, 9 << 48 | 1);
+        span.flag(FLAG_CANCELLED);
+        let mut span = span.begun();
+        span.clear_flag(FLAG_CANCELLED);
+        drop(span);
+        own_records().iter().map(|record| record.head().flags).collect::<Vec<_>>()
+    });
+    assert_eq!(vec![0, 0], flags.join().unwrap());
 }

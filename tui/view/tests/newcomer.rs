@@ -241,3 +241,30 @@ fn a_put_that_met_no_trouble_has_forty_steps_at_most() {
     let story = Steps::open(&scenes::put().recording, Subject::Request(PUT));
     assert_eq!(story.position().1, 38);
 }
+
+/// Goal: no request is said to be given up at its first step, as older recordings have it.
+#[test]
+fn the_beginning_of_a_request_does_not_say_how_it_would_end() {
+    let mut state = recorded("leader_killed", "R g enter enter");
+    let begins = state.recording().events.iter().any(|event| {
+        event.kind == Kind::Begin && event.flags & glass_etcd::trace::FLAG_CANCELLED != 0
+    });
+    assert!(begins, "the recording is of that kind");
+    assert_eq!(state.place(), Screen::Why);
+    for _ in 0..5 {
+        let page = drawn(&state);
+        assert!(!page.contains("gave up"), "{page}");
+        press(&mut state, "right");
+    }
+}
+
+#[test]
+fn a_key_with_alt_is_not_the_key() {
+    let mut state = opened(scenes::put(), "");
+    let alt_q = crossterm::event::KeyEvent::new(
+        crossterm::event::KeyCode::Char('q'),
+        crossterm::event::KeyModifiers::ALT,
+    );
+    handle(&mut state, Input::Key(alt_q));
+    assert!(drawn(&state).contains("Alt-q does nothing here"), "{}", drawn(&state));
+}

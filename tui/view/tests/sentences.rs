@@ -40,7 +40,7 @@ fn says(screen: &str, sentence: &str) {
 fn a_follower_learns_the_index_and_the_leader_counts() {
     let learned = at(scenes::put(), Lens::WhoKnows, is(Stage::RaftCommit, 1));
     says(&learned, "etcd-02 learns from etcd-01 that entry 42 is committed.");
-    says(&learned, "42 committed:   etcd-01 ✔ knows   etcd-02 ✔ knows   etcd-03 ✘ not yet");
+    says(&learned, "42 committed?   etcd-01 ✔ knows   etcd-02 ✔ knows   etcd-03 ✘ not yet");
     let counted = at(scenes::put(), Lens::Durable, is(Stage::RaftCommit, 0));
     says(&counted, "With the leader's own disk, a majority of the disks has entry 42,");
     says(&counted, "power cut now: the write SURVIVES (synced on 3 of 3, 2 needed)");

@@ -79,7 +79,7 @@ impl Said {
     }
 
     fn known(&self) -> Vec<String> {
-        Said::states(&self.knows, " committed:")
+        Said::states(&self.knows, " committed?")
     }
 }
 
