@@ -33,7 +33,7 @@ use super::{
     graph::{Graph, Steps},
     method_of,
     path::{Wait, critical_path},
-    slow::add,
+    requests::add,
 };
 use crate::{
     field, fields,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{callers, slow::add};
+use super::callers;
 use crate::{
     field, fields,
     story::{Event, KeyText, MemberInfo, Recording, order::wall_ns},
@@ -237,4 +237,9 @@ impl Summary {
             refused: None,
         }
     }
+}
+
+/// Adds durations, which a recording may choose freely, without overflow.
+pub(super) fn add(sum: &mut u64, ns: u64) {
+    *sum = sum.saturating_add(ns);
 }

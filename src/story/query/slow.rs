@@ -19,6 +19,7 @@ use super::{
     find::Found,
     path::{Wait, critical_path},
     requests,
+    requests::add,
 };
 use crate::{
     story::{Recording, order::Order},
@@ -209,11 +210,6 @@ fn note_ahead(blockers: &mut Blockers, id: u64, ahead: &[Ahead]) {
             }
         }
     }
-}
-
-/// Adds durations, which a recording may choose freely, without overflow.
-pub(super) fn add(sum: &mut u64, ns: u64) {
-    *sum = sum.saturating_add(ns);
 }
 
 fn cause(wait: Wait, sum: Sum) -> Cause {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::{
     path::{Segment, Wait},
-    slow::add,
+    requests::add,
 };
 use crate::{
     field, fields,

@@ -175,7 +175,7 @@ fn requests_leave_notes_by_what_can_be_wanted_of_them() {
     assert_eq!((whole.clone(), whole), (of(kept), of(pinned)));
 }
 
-/// Goal: a call that goes well is nowhere said to be cancelled. Method: as the interceptor does, the
+/// Goal: a call that goes well is nowhere said to be cancelled. Method: as in the interceptor, the
 /// flag for a call that is dropped is set before its beginning is recorded.
 #[test]
 fn a_beginning_does_not_say_how_the_step_would_end() {

@@ -9,7 +9,7 @@ use crate::{
         Stories,
         ahead::{Ahead, Resource, ahead},
         path::{Wait, critical_path},
-        slow::add,
+        requests::add,
         through::Through,
     },
     trace::stage::Stage,
