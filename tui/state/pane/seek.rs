@@ -11,13 +11,15 @@ const TYPED_MAX: usize = 100;
 pub(crate) struct Seek {
     /// What is typed; `None` while nothing is.
     typed: Option<String>,
+    /// Characters that were typed beyond the room: Enter refuses what lacks them.
+    missed: usize,
     last: String,
 }
 
 impl Seek {
     /// Begins to type.
     pub(crate) fn begin(&mut self) {
-        self.typed = Some(String::new());
+        (self.typed, self.missed) = (Some(String::new()), 0);
     }
 
     /// Whether a search is typed.
@@ -32,14 +34,23 @@ impl Seek {
 
     /// Appends a character.
     pub(crate) fn append(&mut self, character: char) {
-        if let Some(typed) = self.typed.as_mut().filter(|typed| typed.len() < TYPED_MAX) {
-            typed.push(character);
+        if !self.paste(character.encode_utf8(&mut [0; 4])) {
+            self.missed += 1;
         }
+    }
+
+    /// Appends all of a text, or nothing of it if that is too much. Returns whether it did.
+    pub(crate) fn paste(&mut self, text: &str) -> bool {
+        let has_room = |typed: &&mut String| typed.len() + text.len() <= TYPED_MAX;
+        self.typed.as_mut().filter(has_room).map(|typed| typed.push_str(text)).is_some()
     }
 
     /// Takes back a character.
     pub(crate) fn erase(&mut self) {
-        self.typed.iter_mut().for_each(|typed| _ = typed.pop());
+        match self.missed.checked_sub(1) {
+            Some(missed) => self.missed = missed,
+            None => self.typed.iter_mut().for_each(|typed| _ = typed.pop()),
+        }
     }
 
     /// Ends the typing without a search. Returns whether something was typed.
@@ -50,6 +61,9 @@ impl Seek {
     /// Ends the typing. Of rows with these texts, the next one after the chosen row that contains
     /// the words, in whichever case they are; behind the last row comes the first.
     pub(crate) fn next(&mut self, rows: &[String], chosen: usize) -> Result<usize, String> {
+        if self.missed != 0 {
+            return Err(format!("the search is full, and {} more were typed", self.missed));
+        }
         let typed = self.typed.take().unwrap_or_default();
         if !typed.trim().is_empty() {
             self.last = typed.trim().to_owned();
@@ -86,5 +100,17 @@ mod tests {
         assert_eq!(Ok(0), type_in("", 2), "the same words again");
         assert_eq!(Err("no other row has \"bar\"".to_owned()), type_in("bar", 1));
         assert_eq!(Err("no row has \"baz\"".to_owned()), type_in("baz", 1));
+    }
+
+    #[test]
+    fn a_search_without_room_for_all_words_searches_nothing() {
+        let rows = vec!["x".repeat(TYPED_MAX)];
+        let mut seek = Seek::default();
+        seek.begin();
+        (0..=TYPED_MAX).for_each(|_| seek.append('x'));
+        assert!(seek.next(&rows, 0).unwrap_err().contains("full"));
+        assert!(!seek.paste("x"));
+        seek.erase();
+        assert!(seek.next(&rows, 0).unwrap_err().contains("no other row"));
     }
 }

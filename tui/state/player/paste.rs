@@ -23,6 +23,7 @@ impl State {
             match (place, &mut self.steps) {
                 (Screen::Console, _) => (!self.console.paste(&line)).then_some(TOO_LONG),
                 (Screen::Find, _) => (!self.find.paste(&line)).then_some(TOO_LONG),
+                (Screen::Seek, _) => (!self.panes.seek.paste(&line)).then_some(TOO_LONG),
                 (Screen::Prompt, Some(steps)) if is_number => {
                     (!steps.type_digits(&line)).then_some(LONG_NUMBER)
                 }
@@ -53,7 +54,7 @@ fn one_line(text: &str) -> (String, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{Action, BYTES_MAX, console::Key};
+    use crate::state::{Action, BYTES_MAX, console::Key, pane::View};
 
     #[test]
     fn a_paste_on_a_screen_without_text_does_nothing_and_says_so() {
@@ -61,6 +62,10 @@ mod tests {
         state.paste("stop s y q");
         assert_eq!(Screen::Cluster, state.place());
         assert!(state.notice.as_ref().is_some_and(|said| said.contains("is ignored")));
+        state.update(Action::Show(View::Log));
+        state.update(Action::Find);
+        state.paste("foo");
+        assert_eq!((("foo", ""), None), (state.panes.seek.words(), state.notice.as_deref()));
         state.update(Action::Help);
         state.paste("cut");
         assert_eq!(("cut", None), (&*state.help.typed, state.notice.as_deref()));

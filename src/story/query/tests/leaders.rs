@@ -20,6 +20,16 @@ fn through_of(recording: &Recording) -> Through {
     Graph::of(recording, &order, &story).through
 }
 
+/// The second member wins term 4, the third one follows it, and the put that it serves ends.
+fn win_and_answer(script: &mut Script, rpc: usize, propose: usize) {
+    script.wins(4, 1);
+    let learns = Turn { role: [FOLLOWER; 2], term: [3, 4], leader: [1, 2] };
+    script.turn(2, &learns);
+    script.message((1, 2), message::HEARTBEAT, 0, &[("term", 4)]);
+    script.end(propose, &[]);
+    script.end(rpc, &[]);
+}
+
 /// The leader of term 3 stands still from 100 ms to 2.2 s, with a put under way to the third
 /// member; the second one wins term 4 at 900 ms.
 fn with_a_stopped_leader() -> Script {
@@ -29,12 +39,7 @@ fn with_a_stopped_leader() -> Script {
     let propose = script.begin(2, Stage::RaftPropose, PUT);
     script.step(2, Stage::RaftInbox, PUT, &[]);
     script.now_ns = 900 * MS;
-    script.wins(4, 1);
-    let learns = Turn { role: [FOLLOWER; 2], term: [3, 4], leader: [1, 2] };
-    script.turn(2, &learns);
-    script.message((1, 2), message::HEARTBEAT, 0, &[("term", 4)]);
-    script.end(propose, &[]);
-    script.end(rpc, &[]);
+    win_and_answer(&mut script, rpc, propose);
     script.now_ns = 2_200 * MS;
     let stalled = script.step(0, Stage::ProcessStalled, 0, &[]);
     let event = &mut script.recording.events[stalled];
@@ -84,12 +89,7 @@ fn a_leader_without_links_was_cut_off_and_did_not_fall_silent() {
             script.step(0, stage, 0, &[("peer", *peer), (flag, 1)]);
         }
         script.now_ns = 900 * MS;
-        script.wins(4, 1);
-        let learns = Turn { role: [FOLLOWER; 2], term: [3, 4], leader: [1, 2] };
-        script.turn(2, &learns);
-        script.message((1, 2), message::HEARTBEAT, 0, &[("term", 4)]);
-        script.end(propose, &[]);
-        script.end(rpc, &[]);
+        win_and_answer(&mut script, rpc, propose);
         let through = through_of(&script.recording);
         assert_eq!(expected, through.without[0].fate, "{stage:?} {cut:?}");
     }
