@@ -40,12 +40,16 @@
 //! page empty are cut in two (`tail`), and the size is not redb's length of the file but the number
 //! of blocks that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
 //!
-//! Left out: defragmentation and sending the file to another member.
+//! A defragmentation ([`defrag`]) exchanges the file itself for a copy without free pages.
+//!
+//! Left out: sending the file to another member.
 
 mod batch;
 mod bucket;
 mod buffer;
 mod commit;
+mod copy;
+mod defrag;
 mod file;
 mod free;
 mod hash;
@@ -78,6 +82,8 @@ use self::{
 pub use self::{
     batch::WriteGuard,
     bucket::Bucket,
+    copy::{Copied, Copy},
+    defrag::{Defragmented, Refused},
     read_tx::{Cut, View},
 };
 
@@ -183,7 +189,8 @@ pub struct Backend {
 struct Shared {
     path: PathBuf,
     options: Options,
-    database: DatabaseFile,
+    /// The open database. Only a defragmentation puts another in its place.
+    database: Mutex<Arc<DatabaseFile>>,
     buffers: RwLock<Buffers>,
     control: Mutex<Control>,
     /// Wakes the commit thread before its interval is over.
@@ -198,7 +205,8 @@ impl Backend {
     /// Opens the file, or makes it, and starts the commit thread. The file stays locked against
     /// other processes until the backend is dropped.
     pub fn open(path: &Path, options: Options) -> Result<Arc<Backend>, Error> {
-        let database = DatabaseFile::open(path, options.fsync)?;
+        let database = Arc::new(DatabaseFile::open(path, options.fsync)?);
+        let sizes = database.sizes(0);
         let file = database.read().map_err(|source| database.refused(source))?;
         let (applied, conf_state) = file.state(path)?;
         let buffers = Buffers {
@@ -214,14 +222,14 @@ impl Backend {
             path: path.to_owned(),
             options,
             sizes: Gauge::default(),
-            database,
+            database: Mutex::new(database),
             buffers: RwLock::new(buffers),
             control: Mutex::default(),
             wake: Condvar::new(),
             done: Condvar::new(),
             commits: AtomicU64::new(0),
         });
-        shared.sizes.note(shared.database.sizes(0));
+        shared.sizes.note(sizes);
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
@@ -407,7 +415,7 @@ impl Backend {
         buffers.committed.revision = revision;
         commit::note_committed(buffers.committed.index, revision, 0);
         // No commit is under way: nothing has been written.
-        self.shared.sizes.note(self.shared.database.sizes(stored));
+        self.shared.sizes.note(self.shared.database().sizes(stored));
     }
 
     /// Ends the member because of a row that contradicts the index in memory.
@@ -440,6 +448,10 @@ impl Shared {
 
     fn lock(&self) -> RwLockWriteGuard<'_, Buffers> {
         self.buffers.write().expect(POISONED)
+    }
+
+    fn database(&self) -> Arc<DatabaseFile> {
+        Arc::clone(&self.database.lock().expect(POISONED))
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {

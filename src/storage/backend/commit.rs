@@ -5,7 +5,7 @@
 //! last commit left it or as this one does; the log has the rest.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc::SyncSender},
     time::Instant,
 };
 
@@ -14,6 +14,7 @@ use redb::{Durability, WriteTransaction};
 use super::{
     Bucket, Buffers, Error, POISONED, Shared,
     buffer::{Buffer, Entry, Frozen},
+    defrag::{Defragmented, Refused},
     file::{CONF_STATE, CONSISTENT_INDEX, FileRead, TERM},
     size::Sizes,
     tail::Rows,
@@ -32,6 +33,8 @@ pub(super) struct Control {
     pub(super) finished: u64,
     /// The active buffer has reached its limit, and is not frozen yet.
     pub(super) full: bool,
+    /// Callers that wait for a defragmentation.
+    pub(super) defragment: Vec<SyncSender<Result<Defragmented, Refused>>>,
     /// The thread must commit once more and then end.
     pub(super) stopping: bool,
     /// The thread has ended.
@@ -63,9 +66,16 @@ impl Shared {
         loop {
             let (asked, stopping) = self.wait_for_work();
             self.commit();
+            if !stopping {
+                self.defragment_if_asked();
+            }
             let mut control = self.control();
             control.finished = asked;
             control.stopped = stopping;
+            if stopping {
+                // Who waits for a defragmentation learns that there is none.
+                control.defragment.clear();
+            }
             drop(control);
             self.done.notify_all();
             if stopping {
@@ -80,7 +90,8 @@ impl Shared {
         let mut control = self.control();
         loop {
             let left = deadline.saturating_duration_since(clock::now());
-            let wanted = control.stopping || control.full || control.asked > control.finished;
+            let is_asked = control.asked > control.finished || !control.defragment.is_empty();
+            let wanted = control.stopping || control.full || is_asked;
             if wanted || left.is_zero() {
                 return (control.asked, control.stopping);
             }
@@ -160,7 +171,8 @@ impl Shared {
     /// One transaction with the rows, the consistent index, its term and the conf state.
     pub(super) fn write_file(&self, frozen: &Frozen) -> Result<Written, redb::Error> {
         fail::fail_point!("backend-before-begin");
-        let mut transaction = self.database.database.begin_write()?;
+        let database = self.database();
+        let mut transaction = database.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_quick_repair(true);
         let mut stored = self.sizes.stored();
@@ -180,7 +192,7 @@ impl Shared {
         transaction.commit()?;
         fail::fail_point!("backend-after-commit");
         self.commits.fetch_add(1, Ordering::Relaxed);
-        Ok(Written { sizes: self.database.sizes(stored), file: self.database.read()? })
+        Ok(Written { sizes: database.sizes(stored), file: database.read()? })
     }
 
     /// Exchanges the frozen buffer for the file that now has its rows, in one step.

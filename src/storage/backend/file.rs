@@ -1,9 +1,10 @@
-//! The file itself: opening it, and reading one consistent state of it.
+//! The file itself: opening it, reading one consistent state of it, and copying that state.
 
 use std::{
     fs, io,
     ops::Bound,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use redb::{
 use super::{
     Applied, Bucket, Error,
     buffer::{Entry, Row},
-    free,
+    copy, free,
     size::Sizes,
     tail::{self, Rows, TAILS},
 };
@@ -41,9 +42,11 @@ pub(super) struct DatabaseFile {
 
 /// A redb transaction for reading, with its tables.
 pub(super) struct FileRead {
-    tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>,
-    tails: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    pub(super) tables: Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    pub(super) tails: ReadOnlyTable<&'static [u8], &'static [u8]>,
     _transaction: ReadTransaction,
+    /// redb refuses to read from a database that is closed, and a defragmentation opens another.
+    _open: Arc<DatabaseFile>,
 }
 
 impl DatabaseFile {
@@ -54,6 +57,16 @@ impl DatabaseFile {
         let file = DatabaseFile { database, file, path: path.to_owned() };
         file.make_tables().map_err(refused)?;
         Ok(file)
+    }
+
+    /// Makes an empty database under the name `unfinished`, whose errors name it `path`. What was
+    /// left under that name is removed first.
+    pub(super) fn make(unfinished: &Path, path: &Path, fsync: bool) -> Result<DatabaseFile, Error> {
+        let failed = |source| Error::Open { path: path.to_owned(), source };
+        remove_unfinished(unfinished).map_err(failed)?;
+        let file = RedbFile::make(unfinished, path, fsync).map_err(failed)?;
+        let (database, file) = open_file(path, file)?;
+        Ok(DatabaseFile { database, file, path: path.to_owned() })
     }
 
     fn make_tables(&self) -> Result<(), redb::Error> {
@@ -75,12 +88,12 @@ impl DatabaseFile {
     }
 
     /// Opens a read transaction on the newest committed state.
-    pub(super) fn read(&self) -> Result<FileRead, redb::Error> {
+    pub(super) fn read(self: &Arc<Self>) -> Result<FileRead, redb::Error> {
         let transaction = self.database.begin_read()?;
         let tables = Bucket::ALL.into_iter().map(|bucket| transaction.open_table(bucket.table()));
         let tables = tables.collect::<Result<Vec<_>, _>>()?;
         let tails = transaction.open_table(TAILS)?;
-        Ok(FileRead { tables, tails, _transaction: transaction })
+        Ok(FileRead { tables, tails, _transaction: transaction, _open: Arc::clone(self) })
     }
 
     pub(super) fn refused(&self, source: redb::Error) -> Error {
@@ -104,11 +117,12 @@ fn open_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error
     let failed = |source| Error::Open { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(failed)?;
+    let unfinished = unfinished(path);
+    remove_unfinished(&unfinished).map_err(failed)?;
+    copy::remove_left_behind(folder).map_err(failed)?;
     if path.try_exists().map_err(failed)? {
         return open_file(path, RedbFile::open(path, fsync).map_err(failed)?);
     }
-    let unfinished = path.with_extension("tmp");
-    remove_unfinished(&unfinished).map_err(failed)?;
     let made = open_file(path, RedbFile::make(&unfinished, path, fsync).map_err(failed)?)?;
     fs::rename(&unfinished, path).map_err(failed)?;
     disk::sync_dir(folder).map_err(failed)?;
@@ -127,8 +141,13 @@ fn open_file(path: &Path, file: RedbFile) -> Result<(Database, RedbFile), Error>
     Ok((database, file))
 }
 
-/// Removes the unfinished file of a start that was killed.
-fn remove_unfinished(path: &Path) -> io::Result<()> {
+/// The name of a file that is not finished yet, and will be renamed to `path`.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("tmp")
+}
+
+/// Removes the unfinished file of a start, or of a defragmentation, that was killed.
+pub(super) fn remove_unfinished(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -273,7 +273,7 @@ fn the_pages_in_use_are_those_that_redb_counts() {
             free::Unused::Free => free += page.end - page.start,
             free::Unused::Unreachable => unreachable += page.end - page.start,
         };
-        free::free_pages(&backend.shared.database.file, see).unwrap();
+        free::free_pages(&backend.shared.database().file, see).unwrap();
         // redb counts pages that become free with a later commit as allocated.
         assert_eq!(pages - free, counted, "round {round}");
         assert!(unreachable < counted, "round {round}: {unreachable} of {counted}");
@@ -361,7 +361,7 @@ fn rows_of_every_length_come_back_whole() {
     backend.commit_now();
     same(&backend, &expected);
     let tails = || {
-        let transaction = redb::ReadableDatabase::begin_read(&backend.shared.database.database);
+        let transaction = redb::ReadableDatabase::begin_read(&backend.shared.database().database);
         let table = transaction.unwrap().open_table(tail::TAILS).unwrap();
         redb::ReadableTableMetadata::len(&table).unwrap()
     };

@@ -1,0 +1,155 @@
+//! A copy of one state of the file (etcd: `backend.Snapshot`, `defragdb`).
+//!
+//! ```text
+//!   the file, as of its last commit ──rows, table by table──▶ another file
+//!   [ used │ free │ used │ free … ]                            [ used │ used ]
+//! ```
+//!
+//! The copy has the same rows in the same tables, so it is the same database; it lacks the pages
+//! that the original does not use. It is made of a read transaction, so commits go on meanwhile and
+//! do not change it, and it is one transaction itself: a copy is whole, or it is no database.
+//!
+//! Left out: copying the bytes of the file. They change under the reader's eyes, and the free pages
+//! would be copied with them.
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use redb::{Durability, ReadOnlyTable, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::{
+    Backend, Bucket, Committed, Error,
+    file::{DatabaseFile, FileRead},
+    tail::TAILS,
+};
+use crate::storage::disk::File;
+
+/// The names of copies: a number between these.
+const PREFIX: &str = "copy-";
+const SUFFIX: &str = ".tmp";
+
+/// How many copies this process has made.
+static COPIES: AtomicU64 = AtomicU64::new(0);
+
+type Raw = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+/// What a copy contains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Its rows.
+    pub rows: u64,
+    /// The bytes of their keys and values.
+    pub bytes: u64,
+}
+
+impl FileRead {
+    /// Writes everything into an empty database, in one transaction.
+    pub(super) fn copy_into(&self, to: &DatabaseFile) -> Result<Copied, redb::Error> {
+        let mut transaction = to.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        transaction.set_quick_repair(true);
+        let mut copied = Copied::default();
+        for bucket in Bucket::ALL {
+            let rows = &self.tables[bucket.place()];
+            copy_table(&transaction, bucket.table(), rows, &mut copied)?;
+        }
+        copy_table(&transaction, TAILS, &self.tails, &mut copied)?;
+        fail::fail_point!("copy-before-commit");
+        transaction.commit()?;
+        Ok(copied)
+    }
+}
+
+fn copy_table(
+    transaction: &WriteTransaction,
+    name: TableDefinition<'static, &'static [u8], &'static [u8]>,
+    rows: &Raw,
+    copied: &mut Copied,
+) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(name)?;
+    for row in rows.iter()? {
+        let (key, value) = row?;
+        let (key, value) = (key.value(), value.value());
+        table.insert(key, value)?;
+        copied.rows += 1;
+        copied.bytes += (key.len() + value.len()) as u64;
+    }
+    Ok(())
+}
+
+/// A file of its own with one state of the backend, for somebody who reads it as bytes. It has no
+/// name, so it is gone when it is dropped, and when the member dies.
+#[derive(Debug)]
+pub struct Copy {
+    file: File,
+    len: u64,
+    /// The last entry that it contains, and its revision.
+    pub committed: Committed,
+    /// What was copied.
+    pub copied: Copied,
+}
+
+impl Copy {
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no bytes, which no database has.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Fills `buffer` with the bytes from `offset` on, and returns how many there were.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+}
+
+impl Backend {
+    /// Commits the buffers, and copies the file as of that commit. Blocks for as long as the copy
+    /// takes, and holds no lock meanwhile. The copy's room on the disk is that of the rows.
+    pub fn copy(&self) -> Result<Copy, Error> {
+        self.commit_now();
+        let buffers = self.shared.read();
+        let (file, committed) = (Arc::clone(&buffers.file), buffers.committed);
+        drop(buffers);
+        let number = COPIES.fetch_add(1, Ordering::Relaxed);
+        let path = self.shared.path.with_file_name(format!("{PREFIX}{number}{SUFFIX}"));
+        let copy = copy_to(&file, &path);
+        // An open file without a name takes room until it is closed, and no longer.
+        let _ = fs::remove_file(&path);
+        let (file, len, copied) = copy?;
+        Ok(Copy { file, len, committed, copied })
+    }
+}
+
+fn copy_to(from: &FileRead, path: &Path) -> Result<(File, u64, Copied), Error> {
+    // It need not survive a crash, so it is not synced.
+    let to = DatabaseFile::make(path, path, false)?;
+    let copied = from.copy_into(&to).map_err(|source| to.refused(source))?;
+    drop(to);
+    let failed = |source| Error::Open { path: path.to_owned(), source };
+    let file = File::open_read_only(path).map_err(failed)?;
+    let len = file.len().map_err(failed)?;
+    Ok((file, len, copied))
+}
+
+/// Removes the copies that a member which was killed has left in the folder of its database.
+pub(super) fn remove_left_behind(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+        if number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
