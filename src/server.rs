@@ -36,6 +36,7 @@ pub(crate) mod kv_server;
 pub mod lease;
 pub mod lessor;
 pub(crate) mod long_reads;
+pub(crate) mod maintenance;
 pub mod members;
 pub mod mvcc;
 pub(crate) mod no_space;

@@ -66,7 +66,10 @@ use crate::{
 /// The methods that are served, by service.
 const METHODS: &[(&str, &[&str])] = &[
     ("etcdserverpb.KV", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
-    ("etcdserverpb.Maintenance", &["Status", "Alarm", "HashKV", "Hash"]),
+    (
+        "etcdserverpb.Maintenance",
+        &["Status", "Alarm", "HashKV", "Hash", "Defragment", "Snapshot", "MoveLeader"],
+    ),
     ("etcdserverpb.Cluster", &["MemberList"]),
     ("grpc.health.v1.Health", &["Check", "Watch"]),
     (OBSERVE, &["Observe"]),

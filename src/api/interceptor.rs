@@ -65,6 +65,9 @@ pub enum Method {
     Resign = 29,
     HttpLivez = 30,
     HttpReadyz = 31,
+    Defragment = 38,
+    Snapshot = 39,
+    MoveLeader = 40,
     WatchStream = 63,
     LeaseKeepAliveStream = 64,
     HttpLivezSerializableRead = 65,
@@ -78,10 +81,12 @@ impl Method {
     /// Whether its answers are a stream, which ends later than its rpc or never.
     fn is_stream(self) -> bool {
         use Method::{
-            HealthWatch, LeaseKeepAlive, LeaseKeepAliveStream, Observe, Watch, WatchStream,
+            HealthWatch, LeaseKeepAlive, LeaseKeepAliveStream, Observe, Snapshot, Watch,
+            WatchStream,
         };
         let is_message = matches!(self, Watch | LeaseKeepAlive);
-        is_message || matches!(self, WatchStream | LeaseKeepAliveStream | Observe | HealthWatch)
+        let is_stream = matches!(self, WatchStream | LeaseKeepAliveStream | Observe | HealthWatch);
+        is_message || is_stream || self == Snapshot
     }
 
     /// Whether it belongs to Lock or Election, whose errors have no codes.

@@ -49,6 +49,16 @@ fn fixed(error: Error) -> (Code, &'static str) {
         Error::LeaderChanged => (Unavailable, "etcdserver: leader changed"),
         Error::Stopped => (Unavailable, "etcdserver: server stopped"),
         Error::Unhealthy => (Unavailable, "etcdserver: unhealthy cluster"),
+        Error::NotLeader => (FailedPrecondition, "etcdserver: not leader"),
+        Error::BadLeaderTransferee => (FailedPrecondition, "etcdserver: bad leader transferee"),
+        // etcd's table of codes lacks these two, so gRPC calls them unknown.
+        Error::TimeoutLeaderTransfer => {
+            (Unknown, "etcdserver: request timed out, leader transfer took too long")
+        }
+        Error::NotCopied => (
+            Unknown,
+            "etcdserver: the database file could not be copied; the member's log says why",
+        ),
         Error::Timeout => (Unavailable, "etcdserver: request timed out"),
         Error::TimeoutDueToLeaderFail => {
             (Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
@@ -116,6 +126,13 @@ mod tests {
             (Error::NoSpace, 8, "etcdserver: mvcc: database space exceeded"),
             (Error::LeaseNotFound, 5, "etcdserver: requested lease not found"),
             (Error::LeaseExists, 9, "etcdserver: lease already exists"),
+            (Error::NotLeader, 9, "etcdserver: not leader"),
+            (Error::BadLeaderTransferee, 9, "etcdserver: bad leader transferee"),
+            (
+                Error::TimeoutLeaderTransfer,
+                2,
+                "etcdserver: request timed out, leader transfer took too long",
+            ),
             (Error::LeaseTtlTooLarge, 11, "etcdserver: too large lease TTL"),
             (Error::TooManyRequests, 2, "etcdserver: too many requests"),
             (Error::NoLeader, 14, "etcdserver: no leader"),

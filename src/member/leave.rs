@@ -57,7 +57,7 @@ async fn hand_over_leadership(server: &Server) {
         return;
     }
     let mut leadership = server.status.leadership();
-    if server.proposer.inbox.offer(Input::HandOver).is_err() {
+    if server.proposer.inbox.offer(Input::HandOver { to: None }).is_err() {
         return;
     }
     let another = leadership.wait_for(|now| now.leader != 0 && now.leader != own);

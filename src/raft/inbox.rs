@@ -78,8 +78,12 @@ pub(crate) enum Input {
         /// Receives the resulting configuration.
         answer: SyncSender<ConfState>,
     },
-    /// The member is about to stop: if it leads, it hands the leadership to another voter.
-    HandOver,
+    /// If this member leads, it hands the leadership to this voter; without one, because the member
+    /// is about to stop, to the one that has most of the log.
+    HandOver {
+        /// The voter's id; `None` lets the leader choose.
+        to: Option<u64>,
+    },
     /// A message to this peer could not be sent.
     Unreachable(u64),
     /// The result of sending a snapshot to a peer.
@@ -159,7 +163,7 @@ impl Input {
             | Input::Step { since, .. }
             | Input::Persisted { since, .. } => trace::waited_ns(*since),
             Input::ApplyConfChange { .. }
-            | Input::HandOver
+            | Input::HandOver { .. }
             | Input::Unreachable(_)
             | Input::SnapshotSent { .. }
             | Input::Stop => 0,

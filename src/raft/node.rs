@@ -252,7 +252,7 @@ impl Node {
                 let _ = answer.send(conf_state);
                 self.note_changes(self.raw.raft.id);
             }
-            Input::HandOver => self.hand_over_leadership(),
+            Input::HandOver { to } => self.hand_over_leadership(to),
             Input::Unreachable(peer) => self.raw.report_unreachable(peer),
             Input::SnapshotSent { peer, ok } => {
                 let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
@@ -328,20 +328,26 @@ impl Node {
         self.inbox.proposals_done(proposals::data_len(&proposal));
     }
 
-    /// Transfers the leadership to the voter with the highest match index, if this member leads and
-    /// one is active (etcd: `transferLeadership`, `longestConnected`).
-    fn hand_over_leadership(&mut self) {
+    /// Transfers the leadership to this voter (etcd: `MoveLeader`), or to the one with the highest
+    /// match index of those that are active (etcd: `transferLeadership`, `longestConnected`), if
+    /// this member leads. A transfer in progress goes on; raft gives it up after an election
+    /// timeout.
+    fn hand_over_leadership(&mut self, to: Option<u64>) {
         let raft = &self.raw.raft;
         if raft.state != StateRole::Leader || raft.lead_transferee.is_some() {
             return;
         }
         let active = &self.outputs.active;
         let voters = raft.prs().conf().voters().ids();
-        let others = voters.iter().filter(|id| *id != raft.id);
-        let heard = others.filter_map(|id| Some((id, active.since(id)?)));
+        let others: Vec<u64> = voters.iter().filter(|id| *id != raft.id).collect();
         let matched = |id| raft.prs().get(id).map_or(0, |progress| progress.matched);
+        let heard = others.iter().filter_map(|id| Some((*id, active.since(*id)?)));
         let best = heard.max_by_key(|(id, since)| (matched(*id), std::cmp::Reverse(*since)));
-        let Some((to, _)) = best else { return };
+        let to = match to {
+            Some(to) => others.contains(&to).then_some(to),
+            None => best.map(|(id, _)| id),
+        };
+        let Some(to) = to else { return };
         let (matched, last) = (matched(to), raft.raft_log.last_index());
         mark!(ElectionTransfer, 0, term = raft.term, to = to, matched = matched, last = last);
         self.raw.transfer_leader(to);

@@ -65,6 +65,15 @@ pub enum Error {
     TimeoutWaitAppliedIndex,
     /// etcd: ErrUnhealthy.
     Unhealthy,
+    /// etcd: ErrNotLeader.
+    NotLeader,
+    /// etcd: ErrBadLeaderTransferee.
+    BadLeaderTransferee,
+    /// etcd: ErrTimeoutLeaderTransfer.
+    TimeoutLeaderTransfer,
+    /// The database file could not be copied, because its disk is full for example. The member's
+    /// log has the cause.
+    NotCopied,
     /// etcd: ErrGRPCWatchCanceled. The client has reset its stream of watchers.
     WatchCanceled,
     /// etcd: ErrLeaseExists.
@@ -112,6 +121,10 @@ impl Error {
             Error::TimeoutDueToConnectionLost => Reason::TimeoutDueToConnectionLost,
             Error::TimeoutWaitAppliedIndex => Reason::TimeoutWaitAppliedIndex,
             Error::Unhealthy => Reason::Unhealthy,
+            Error::NotLeader => Reason::NotLeader,
+            Error::BadLeaderTransferee => Reason::BadLeaderTransferee,
+            Error::TimeoutLeaderTransfer => Reason::TimeoutLeaderTransfer,
+            Error::NotCopied => Reason::NotCopied,
             Error::WatchCanceled => Reason::WatchCanceled,
             Error::LeaseExists => Reason::LeaseExists,
             Error::LeaseTtlTooLarge => Reason::LeaseTtlTooLarge,

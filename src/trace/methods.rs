@@ -1,7 +1,7 @@
 //! The RPCs that a record can name.
 //!
-//! After `unknown method` come methods of etcd that this member does not serve: its answer to them
-//! is a refusal, which is listed like every other call.
+//! After `unknown method` come methods that no member served when they got their number. Those that
+//! are still not served are answered with a refusal, which is listed like every other call.
 //!
 //! Two RPCs are streams whose messages are requests of their own: `(stream)` is the whole stream.
 

@@ -70,6 +70,10 @@ reasons! {
     AuthNotEnabled = "authentication is not enabled";
     MalformedTimeout = "malformed grpc-timeout";
     TooMuchMetadata = "the connection's calls carry too much metadata";
+    NotLeader = "this member is not the leader";
+    BadLeaderTransferee = "bad leader transferee";
+    TimeoutLeaderTransfer = "request timed out, leader transfer took too long";
+    NotCopied = "the database file could not be copied";
 }
 
 impl Reason {

@@ -302,7 +302,8 @@ macro_rules! vocabulary {
     /// since the last one, 0 if there was none since the start.
     ElectionTimeout = "election.timeout" Loop Story ["term" Term, "leader" Member, "silent" Nanos]
         "raft/changes.rs", "raft raft.tickElection", "0.1";
-    /// A leader that is about to stop asks another voter to campaign at once.
+    /// A leader that is about to stop, or that a client wants to be followed by another, asks a voter
+    /// to campaign at once.
     ElectionTransfer = "election.transfer" Loop Story
         ["term" Term, "to" Member, "matched" Index, "last" Index]
         "raft/node.rs", "raft stepLeader MsgTransferLeader", "0.1";
@@ -489,6 +490,19 @@ macro_rules! vocabulary {
     /// The member commits its write buffer and hashes the whole file, which has reached this.
     BackendHash = "backend.hash" Request Story ["index" Index, "revision" Revision]
         "server/views.rs", "mvcc/backend backend.Hash", "0.1";
+    /// The commit thread copies the used part of the database file into another and puts that in
+    /// its place, while readers go on. The sizes are those of the file on the disk.
+    BackendDefrag = "backend.defrag" Request Story ["size.old" Bytes, "size.new" Bytes]
+        "server/maintenance.rs", "mvcc/backend backend.defrag", "0.1";
+    /// The member commits its write buffer and copies the file as of that commit, in order to send
+    /// it. Later commits do not change the copy.
+    BackendSnapshot = "backend.snapshot" Request Story
+        ["index" Index, "revision" Revision, "rows" Count, "size" Bytes]
+        "server/maintenance.rs", "mvcc/backend backend.Snapshot", "0.1";
+    /// A client wants another voter to lead. The leader asks that voter to campaign, and the call
+    /// waits until it leads.
+    LeaderMove = "leader.move" Request Story ["to" Member, "leader" Member]
+        "server/maintenance.rs", "etcdserver EtcdServer.MoveLeader", "0.1";
     /// The member describes itself as it is at this moment, and asks nobody.
     MemberStatus = "member.status" Request Story
         ["leader" Member, "term" Term, "commit" Index, "applied" Index, "size" Bytes, "in_use" Bytes, "errors" Count]

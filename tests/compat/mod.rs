@@ -11,6 +11,7 @@ pub(crate) mod http;
 mod large;
 mod lease;
 mod lock;
+mod maintenance;
 mod normal;
 mod random;
 mod requests;

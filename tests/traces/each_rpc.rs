@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use glass_etcd::{
     pb::{
         etcdserverpb::{
-            AlarmRequest, CompactionRequest, DeleteRangeRequest, HashKvRequest, HashRequest,
-            LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest,
-            LeaseTimeToLiveRequest, MemberListRequest, PutRequest, RangeRequest, RequestOp,
-            StatusRequest, TxnRequest, request_op::Request as Op,
+            AlarmRequest, CompactionRequest, DefragmentRequest, DeleteRangeRequest, HashKvRequest,
+            HashRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
+            LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest, PutRequest,
+            RangeRequest, RequestOp, StatusRequest, TxnRequest, request_op::Request as Op,
         },
         v3electionpb::{CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest},
         v3lockpb::{LockRequest, UnlockRequest},
@@ -334,6 +334,8 @@ fn of_members() -> Vec<Row> {
             .on(&["read.thread mvcc.hash thread.return"]),
         row("of the file", "/etcdserverpb.Maintenance/Hash", &HashRequest {})
             .on(&["read.thread backend.hash thread.return"]),
+        row("of the file", "/etcdserverpb.Maintenance/Defragment", &DefragmentRequest {})
+            .on(&["backend.defrag thread.return"]),
         row("of all", MEMBERS, &list(true)).on(&[ROUND, "members.list"]),
         row("as this one knows them", MEMBERS, &list(false)).on(&["members.list"]),
         row("of the member", HEALTH, &HealthCheckRequest::default()),
@@ -422,9 +424,6 @@ fn of_refusals() -> Vec<Row> {
         |path| row("not served", path, &StatusRequest {}).fails(12, Reason::UnknownMethod, "");
     let late = row("with a malformed deadline", PUT_PATH, &put("each/late"));
     vec![
-        unserved("/etcdserverpb.Maintenance/Defragment"),
-        unserved("/etcdserverpb.Maintenance/Snapshot"),
-        unserved("/etcdserverpb.Maintenance/MoveLeader"),
         unserved("/etcdserverpb.Maintenance/Downgrade"),
         unserved("/etcdserverpb.Cluster/MemberAdd"),
         unserved("/etcdserverpb.Cluster/MemberRemove"),

@@ -1,20 +1,22 @@
-//! The Maintenance service: Status, Alarm, HashKV and Hash. The rest is not implemented yet, and
-//! `front` answers those methods as unknown.
+//! The Maintenance service. Downgrade is not implemented yet, and `front` answers it as unknown.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 
+use super::snapshot::{self, Sender};
 use crate::{
     api::{
+        answers,
+        flow::Flow,
         header,
         interceptor::{Method, begin},
     },
     pb::etcdserverpb::{
         AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
         DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
-        MoveLeaderRequest, MoveLeaderResponse, ResponseHeader, SnapshotRequest, SnapshotResponse,
-        StatusRequest, StatusResponse, maintenance_server::Maintenance,
+        MoveLeaderRequest, MoveLeaderResponse, ResponseHeader, SnapshotRequest, StatusRequest,
+        StatusResponse, maintenance_server::Maintenance,
     },
     server::Server,
 };
@@ -63,9 +65,13 @@ impl Maintenance for MaintenanceService {
 
     async fn defragment(
         &self,
-        _request: Request<DefragmentRequest>,
+        request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        not_yet("Defragment")
+        let call = begin(&self.server, Method::Defragment, &request, None)?;
+        let done = self.server.defragment(call.id()).await;
+        // As in etcd, the answer has no header.
+        let response = done.map(|()| DefragmentResponse::default());
+        call.respond(response, self.server.store.revision())
     }
 
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
@@ -98,20 +104,31 @@ impl Maintenance for MaintenanceService {
         call.respond(result, self.server.store.revision())
     }
 
-    type SnapshotStream = tokio_stream::Empty<Result<SnapshotResponse, Status>>;
+    type SnapshotStream = snapshot::Messages;
 
     async fn snapshot(
         &self,
-        _request: Request<SnapshotRequest>,
+        request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        not_yet("Snapshot")
+        let call = begin(&self.server, Method::Snapshot, &request, None)?;
+        answers::stream();
+        let copy = match self.server.snapshot(call.id()).await {
+            Ok(copy) => copy,
+            Err(error) => return call.finish(Err(error), 0, 0),
+        };
+        let sender = Sender::new(Arc::clone(&self.server), Flow::of(call), copy);
+        Ok(Response::new(sender.stream()))
     }
 
     async fn move_leader(
         &self,
-        _request: Request<MoveLeaderRequest>,
+        request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        not_yet("MoveLeader")
+        let call = begin(&self.server, Method::MoveLeader, &request, None)?;
+        let moved = self.server.move_leader(call.id(), request.get_ref().target_id).await;
+        // As in etcd, the answer has no header.
+        let response = moved.map(|()| MoveLeaderResponse::default());
+        call.respond(response, self.server.store.revision())
     }
 
     async fn downgrade(

@@ -1,0 +1,134 @@
+//! The stream of Maintenance.Snapshot: the bytes of a copy, and their SHA-256 at the end.
+//!
+//! ```text
+//!   copy ──1 MiB──▶ read on a blocking thread ──32 KiB──▶ message, message … ──▶ SHA-256, 32 bytes
+//! ```
+//!
+//! As in etcd, a message has 32 KiB and says how many bytes remain, and the last one is the hash,
+//! which clients store behind the bytes. HTTP/2 asks for the next message when the client has read
+//! enough, so a slow client costs a megabyte of memory, and the copy's room on the disk until it
+//! goes.
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream::unfold};
+use prost::Message as _;
+use sha2::{Digest, Sha256};
+use tonic::Status;
+
+use crate::{
+    api::flow::Flow,
+    pb::etcdserverpb::SnapshotResponse,
+    server::{Error, Server},
+    storage::backend::Copy,
+};
+
+/// The bytes of a message (etcd: snapshotSendBufferSize).
+const MESSAGE: usize = 32 << 10;
+/// The bytes that are read at a time.
+const READ: usize = 1 << 20;
+
+/// The messages of a snapshot.
+pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
+
+/// One Snapshot call: its rpc lasts as long as its stream.
+pub(super) struct Sender {
+    flow: Flow,
+    server: Arc<Server>,
+    copy: Arc<Copy>,
+    /// What has been read and not sent.
+    read: VecDeque<Bytes>,
+    /// How many bytes have been read, and sent.
+    offset: u64,
+    sent: u64,
+    hash: Sha256,
+    is_hash_sent: bool,
+}
+
+impl Sender {
+    /// Sends this copy.
+    pub(super) fn new(server: Arc<Server>, flow: Flow, copy: Copy) -> Sender {
+        Sender {
+            flow,
+            server,
+            copy: Arc::new(copy),
+            read: VecDeque::new(),
+            offset: 0,
+            sent: 0,
+            hash: Sha256::new(),
+            is_hash_sent: false,
+        }
+    }
+
+    /// The stream of the messages.
+    pub(super) fn stream(self) -> Messages {
+        Box::pin(unfold(Some(self), Sender::next))
+    }
+
+    async fn next(
+        sender: Option<Sender>,
+    ) -> Option<(Result<SnapshotResponse, Status>, Option<Sender>)> {
+        let mut sender = sender?;
+        match sender.message().await {
+            Ok(Some(message)) => {
+                sender.flow.sent(message.encoded_len());
+                Some((Ok(message), Some(sender)))
+            }
+            Ok(None) => {
+                let revision = sender.copy.committed.revision;
+                // An end without an error has no status to send.
+                sender.flow.end(Ok(()), revision).err().map(|status| (Err(status), None))
+            }
+            Err(error) => {
+                let revision = sender.copy.committed.revision;
+                sender.flow.end(Err(error), revision).err().map(|status| (Err(status), None))
+            }
+        }
+    }
+
+    /// The next message; `None` after the hash.
+    async fn message(&mut self) -> Result<Option<SnapshotResponse>, Error> {
+        if self.read.is_empty() && self.offset < self.copy.len() {
+            self.read_on().await?;
+        }
+        if let Some(blob) = self.read.pop_front() {
+            self.sent += blob.len() as u64;
+            let remaining_bytes = self.copy.len() - self.sent;
+            return Ok(Some(SnapshotResponse { remaining_bytes, blob, ..Default::default() }));
+        }
+        if std::mem::replace(&mut self.is_hash_sent, true) {
+            return Ok(None);
+        }
+        let blob = Bytes::copy_from_slice(&self.hash.clone().finalize());
+        Ok(Some(SnapshotResponse { blob, ..Default::default() }))
+    }
+
+    async fn read_on(&mut self) -> Result<(), Error> {
+        let (copy, offset) = (Arc::clone(&self.copy), self.offset);
+        let read = move || {
+            let mut bytes = vec![0; READ];
+            let len = copy.read_at(&mut bytes, offset)?;
+            bytes.truncate(len);
+            Ok::<_, std::io::Error>(Bytes::from(bytes))
+        };
+        let read = tokio::task::spawn_blocking(read).await.map_err(|_| Error::Stopped)?;
+        let mut bytes = match read {
+            Ok(bytes) if !bytes.is_empty() => bytes,
+            Ok(_) => return Err(self.unreadable("it ends too early")),
+            Err(error) => return Err(self.unreadable(&error.to_string())),
+        };
+        self.offset += bytes.len() as u64;
+        self.hash.update(&bytes);
+        while !bytes.is_empty() {
+            self.read.push_back(bytes.split_to(bytes.len().min(MESSAGE)));
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, why: &str) -> Error {
+        let path = self.server.backend.path().display().to_string();
+        tracing::warn!(path, why, "failed to read the copy of the database file");
+        Error::NotCopied
+    }
+}

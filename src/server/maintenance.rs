@@ -1,0 +1,98 @@
+//! The requests of Maintenance that do something to the member: its file is defragmented or copied,
+//! its leadership is moved.
+//!
+//! They concern this member alone, so nothing of them goes through the log. The two that copy the
+//! file run on blocking threads, and one of them at a time: each reads the whole file, and needs as
+//! much room on the disk again.
+//!
+//! Left out: what a copy is sent in ([`crate::api`]), and how it is made
+//! ([`crate::storage::backend`]).
+
+use std::sync::Arc;
+
+use super::{Error, Server, blocking, error::note, wait_step::WaitStep};
+use crate::{
+    raft::inbox::Input,
+    set, stage,
+    storage::{self, backend},
+};
+
+impl Server {
+    /// Maintenance.Defragment: gives the room of free pages back to the disk. Reads and writes go
+    /// on; a defragmentation that has begun runs to its end, even if its caller is gone.
+    pub(crate) async fn defragment(&self, id: u64) -> Result<(), Error> {
+        let backend = Arc::clone(&self.backend);
+        tracing::info!("starting defragment");
+        let done = blocking::run(id, move |_| {
+            let mut span =
+                stage!(BackendDefrag, id, size_old = backend.size(), size_new = backend.size());
+            let done = note(&mut span, backend.defragment().map_err(|why| refused(&why)));
+            if let Ok(done) = done {
+                set!(span, BackendDefrag, size_old = done.before, size_new = done.after);
+            }
+            done
+        });
+        let done = done.await??;
+        tracing::info!(before = done.before, after = done.after, "finished defragment");
+        Ok(())
+    }
+
+    /// Maintenance.Snapshot: a copy of the file as it is now, with everything that this member has
+    /// applied.
+    pub(crate) async fn snapshot(&self, id: u64) -> Result<backend::Copy, Error> {
+        let backend = Arc::clone(&self.backend);
+        let copy = move |_: &_| {
+            let mut span = stage!(BackendSnapshot, id);
+            let copy = note(&mut span, backend.copy().map_err(|error| not_copied(&error)))?;
+            let (committed, rows) = (copy.committed, copy.copied.rows);
+            set!(span, BackendSnapshot, index = committed.index, rows = rows);
+            set!(span, BackendSnapshot, revision = committed.revision, size = copy.len());
+            Ok(copy)
+        };
+        self.long_reads.hash(id, copy).await?
+    }
+
+    /// Maintenance.MoveLeader: returns when the voter `to` leads, as far as this member knows. Raft
+    /// gives the transfer up if the voter has not been elected within an election timeout; the call
+    /// goes on waiting then, as in etcd, up to the request timeout.
+    pub(crate) async fn move_leader(&self, id: u64, to: u64) -> Result<(), Error> {
+        if self.status.leader() != self.member_id {
+            return Err(Error::NotLeader);
+        }
+        let is_voter = self.members.get(to).is_some_and(|member| !member.is_learner);
+        if !is_voter {
+            return Err(Error::BadLeaderTransferee);
+        }
+        let mut step = WaitStep::begin(stage!(LeaderMove, id, to = to, leader = self.member_id));
+        let moved = self.hand_over(to).await;
+        set!(step.span, LeaderMove, leader = self.status.leader());
+        step.end(moved)
+    }
+
+    async fn hand_over(&self, to: u64) -> Result<(), Error> {
+        let mut leadership = self.status.leadership();
+        let order = Input::HandOver { to: Some(to) };
+        self.proposer.inbox.offer(order).map_err(|_| Error::TooManyRequests)?;
+        let moved = leadership.wait_for(|now| now.leader == to);
+        match tokio::time::timeout(self.settings.request_timeout, moved).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::TimeoutLeaderTransfer),
+        }
+    }
+}
+
+fn refused(why: &backend::Refused) -> Error {
+    match why {
+        backend::Refused::Stopped => Error::Stopped,
+        backend::Refused::NotCopied(why) => {
+            tracing::warn!(why, "failed to defragment");
+            Error::NotCopied
+        }
+    }
+}
+
+fn not_copied(error: &backend::Error) -> Error {
+    tracing::warn!(why = storage::with_causes(error), "failed to copy the database file");
+    Error::NotCopied
+}
