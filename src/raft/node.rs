@@ -330,7 +330,7 @@ impl Node {
 
     /// Transfers the leadership to this voter (etcd: `MoveLeader`), or to the one with the highest
     /// match index of those that are active (etcd: `transferLeadership`, `longestConnected`), if
-    /// this member leads. A transfer in progress goes on; raft gives it up after an election
+    /// this member leads and transfers to nobody yet. Raft gives a transfer up after an election
     /// timeout.
     fn hand_over_leadership(&mut self, to: Option<u64>) {
         let raft = &self.raw.raft;

@@ -17,6 +17,8 @@ use crate::{
     storage::{self, backend},
 };
 
+pub(crate) use backend::FileCopy;
+
 impl Server {
     /// Maintenance.Defragment: gives the room of free pages back to the disk. Reads and writes go
     /// on; a defragmentation that has begun runs to its end, even if its caller is gone.
@@ -39,7 +41,7 @@ impl Server {
 
     /// Maintenance.Snapshot: a copy of the file as it is now, with everything that this member has
     /// applied.
-    pub(crate) async fn snapshot(&self, id: u64) -> Result<backend::Copy, Error> {
+    pub(crate) async fn snapshot(&self, id: u64) -> Result<FileCopy, Error> {
         let backend = Arc::clone(&self.backend);
         let copy = move |_: &_| {
             let mut span = stage!(BackendSnapshot, id);
@@ -53,8 +55,8 @@ impl Server {
     }
 
     /// Maintenance.MoveLeader: returns when the voter `to` leads, as far as this member knows. Raft
-    /// gives the transfer up if the voter has not been elected within an election timeout; the call
-    /// goes on waiting then, as in etcd, up to the request timeout.
+    /// gives the transfer up if that voter has not been elected within an election timeout. As in
+    /// etcd, the call keeps waiting then, here up to the request timeout.
     pub(crate) async fn move_leader(&self, id: u64, to: u64) -> Result<(), Error> {
         if self.status.leader() != self.member_id {
             return Err(Error::NotLeader);

@@ -82,7 +82,7 @@ use self::{
 pub use self::{
     batch::WriteGuard,
     bucket::Bucket,
-    copy::{Copied, Copy},
+    copy::{Copied, FileCopy},
     defrag::{Defragmented, Refused},
     read_tx::{Cut, View},
 };

@@ -23,7 +23,10 @@
 //! Adding a step: a line here, a `stage!` where the work happens, a section in the book. Names of
 //! stages and fields are public API: recordings, lessons and tests use them.
 
+mod find;
 mod quick;
+
+pub(super) use find::same_name;
 
 pub use super::{
     methods::METHODS,
@@ -302,8 +305,8 @@ macro_rules! vocabulary {
     /// since the last one, 0 if there was none since the start.
     ElectionTimeout = "election.timeout" Loop Story ["term" Term, "leader" Member, "silent" Nanos]
         "raft/changes.rs", "raft raft.tickElection", "0.1";
-    /// A leader that is about to stop, or that a client wants to be followed by another, asks a voter
-    /// to campaign at once.
+    /// A leader that is about to stop, or that a client wants to be followed by another, asks a
+    /// voter to campaign at once.
     ElectionTransfer = "election.transfer" Loop Story
         ["term" Term, "to" Member, "matched" Index, "last" Index]
         "raft/node.rs", "raft stepLeader MsgTransferLeader", "0.1";
@@ -569,45 +572,3 @@ macro_rules! vocabulary {
 pub(in crate::trace) use vocabulary;
 
 vocabulary!(stages);
-
-impl Stage {
-    /// The stage with this number, as records carry it.
-    pub fn from_number(number: u8) -> Option<Stage> {
-        Stage::ALL.get(usize::from(number)).copied()
-    }
-
-    /// The stage with this name, as recordings carry it.
-    pub fn from_name(name: &str) -> Option<Stage> {
-        Stage::ALL.iter().copied().find(|stage| stage.name() == name)
-    }
-
-    /// The index of the field `ident` among the eight; `_` in `ident` also matches a dot. Used by
-    /// `stage!` at compile time, so that a wrong name does not build.
-    pub const fn slot(self, ident: &str) -> usize {
-        let fields = self.fields();
-        let mut at = 0;
-        while at < fields.len() {
-            if same_name(fields[at].name.as_bytes(), ident.as_bytes()) {
-                return at;
-            }
-            at += 1;
-        }
-        panic!("the stage has no field of this name")
-    }
-}
-
-/// Whether two names are the same, where `_` in the second also stands for a dot. A function for
-/// constants, in which `==` does not work.
-pub(super) const fn same_name(name: &[u8], ident: &[u8]) -> bool {
-    if name.len() != ident.len() {
-        return false;
-    }
-    let mut at = 0;
-    while at < name.len() {
-        if name[at] != ident[at] && !(name[at] == b'.' && ident[at] == b'_') {
-            return false;
-        }
-        at += 1;
-    }
-    true
-}

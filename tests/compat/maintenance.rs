@@ -67,7 +67,7 @@ async fn a_leader_is_moved_to_the_voter_that_was_asked_for() {
 }
 
 /// Goal: a voter that does not answer does not become the leader, the call says so, and the old
-/// leader goes on. Method: a paused follower.
+/// one still leads. Method: a paused follower.
 #[tokio::test]
 async fn a_leader_that_cannot_be_moved_goes_on_to_lead() {
     let cluster = Cluster::start(&Kind::subject(), 3).await;
@@ -111,7 +111,7 @@ async fn etcdctl_moves_the_leader() {
     }
 }
 
-/// Writes keys of 4 KiB and deletes most of them again, for good.
+/// Writes keys of 4 KiB and deletes most of them again, and compacts.
 async fn leave_free_pages(cluster: &Cluster) {
     let mut client = cluster.client(0);
     let value = "v".repeat(4 << 10);

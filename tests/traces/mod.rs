@@ -42,6 +42,7 @@ pub(crate) mod listen;
 mod load;
 mod locks;
 mod loops;
+mod maintenance;
 mod news;
 mod offline;
 pub(crate) mod order;

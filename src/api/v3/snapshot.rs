@@ -20,8 +20,7 @@ use tonic::Status;
 use crate::{
     api::flow::Flow,
     pb::etcdserverpb::SnapshotResponse,
-    server::{Error, Server},
-    storage::backend::Copy,
+    server::{Error, Server, maintenance::FileCopy},
 };
 
 /// The bytes of a message (etcd: snapshotSendBufferSize).
@@ -36,7 +35,7 @@ pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, St
 pub(super) struct Sender {
     flow: Flow,
     server: Arc<Server>,
-    copy: Arc<Copy>,
+    copy: Arc<FileCopy>,
     /// What has been read and not sent.
     read: VecDeque<Bytes>,
     /// How many bytes have been read, and sent.
@@ -48,7 +47,7 @@ pub(super) struct Sender {
 
 impl Sender {
     /// Sends this copy.
-    pub(super) fn new(server: Arc<Server>, flow: Flow, copy: Copy) -> Sender {
+    pub(super) fn new(server: Arc<Server>, flow: Flow, copy: FileCopy) -> Sender {
         Sender {
             flow,
             server,

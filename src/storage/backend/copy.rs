@@ -25,14 +25,10 @@ use redb::{Durability, ReadOnlyTable, ReadableTable, TableDefinition, WriteTrans
 
 use super::{
     Backend, Bucket, Committed, Error,
-    file::{DatabaseFile, FileRead},
+    file::{DatabaseFile, FileRead, copy_name},
     tail::TAILS,
 };
 use crate::storage::disk::File;
-
-/// The names of copies: a number between these.
-const PREFIX: &str = "copy-";
-const SUFFIX: &str = ".tmp";
 
 /// How many copies this process has made.
 static COPIES: AtomicU64 = AtomicU64::new(0);
@@ -86,7 +82,7 @@ fn copy_table(
 /// A file of its own with one state of the backend, for somebody who reads it as bytes. It has no
 /// name, so it is gone when it is dropped, and when the member dies.
 #[derive(Debug)]
-pub struct Copy {
+pub struct FileCopy {
     file: File,
     len: u64,
     /// The last entry that it contains, and its revision.
@@ -95,7 +91,7 @@ pub struct Copy {
     pub copied: Copied,
 }
 
-impl Copy {
+impl FileCopy {
     /// Its length in bytes.
     pub fn len(&self) -> u64 {
         self.len
@@ -115,18 +111,18 @@ impl Copy {
 impl Backend {
     /// Commits the buffers, and copies the file as of that commit. Blocks for as long as the copy
     /// takes, and holds no lock meanwhile. The copy's room on the disk is that of the rows.
-    pub fn copy(&self) -> Result<Copy, Error> {
+    pub fn copy(&self) -> Result<FileCopy, Error> {
         self.commit_now();
         let buffers = self.shared.read();
         let (file, committed) = (Arc::clone(&buffers.file), buffers.committed);
         drop(buffers);
         let number = COPIES.fetch_add(1, Ordering::Relaxed);
-        let path = self.shared.path.with_file_name(format!("{PREFIX}{number}{SUFFIX}"));
+        let path = self.shared.path.with_file_name(copy_name(number));
         let copy = copy_to(&file, &path);
         // An open file without a name takes room until it is closed, and no longer.
         let _ = fs::remove_file(&path);
         let (file, len, copied) = copy?;
-        Ok(Copy { file, len, committed, copied })
+        Ok(FileCopy { file, len, committed, copied })
     }
 }
 
@@ -139,17 +135,4 @@ fn copy_to(from: &FileRead, path: &Path) -> Result<(File, u64, Copied), Error> {
     let file = File::open_read_only(path).map_err(failed)?;
     let len = file.len().map_err(failed)?;
     Ok((file, len, copied))
-}
-
-/// Removes the copies that a member which was killed has left in the folder of its database.
-pub(super) fn remove_left_behind(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-        if number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }

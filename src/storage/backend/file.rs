@@ -16,7 +16,7 @@ use redb::{
 use super::{
     Applied, Bucket, Error,
     buffer::{Entry, Row},
-    copy, free,
+    free,
     size::Sizes,
     tail::{self, Rows, TAILS},
 };
@@ -31,6 +31,10 @@ pub(super) const CONF_STATE: &[u8] = b"confState";
 
 /// How much of the file redb keeps in memory. Three members often share one machine.
 const CACHE_BYTES: usize = 4 << 20;
+
+/// The names of copies that are sent somewhere: a number between these.
+const PREFIX: &str = "copy-";
+const SUFFIX: &str = ".tmp";
 
 /// The open database and its path.
 #[derive(Debug)]
@@ -119,7 +123,7 @@ fn open_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error
     fs::create_dir_all(folder).map_err(failed)?;
     let unfinished = unfinished(path);
     remove_unfinished(&unfinished).map_err(failed)?;
-    copy::remove_left_behind(folder).map_err(failed)?;
+    remove_copies(folder).map_err(failed)?;
     if path.try_exists().map_err(failed)? {
         return open_file(path, RedbFile::open(path, fsync).map_err(failed)?);
     }
@@ -152,6 +156,24 @@ pub(super) fn remove_unfinished(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The name of the copy with this number, until it is open.
+pub(super) fn copy_name(number: u64) -> String {
+    format!("{PREFIX}{number}{SUFFIX}")
+}
+
+/// Removes the copies that a member which was killed has left in the folder of its database.
+fn remove_copies(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+        if number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for FileRead {
