@@ -8,7 +8,9 @@
 //! Left out: what a copy is sent in ([`crate::api`]), and how it is made
 //! ([`crate::storage::backend`]).
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
 
 use super::{Error, Server, blocking, error::note, wait_step::WaitStep};
 use crate::{
@@ -52,6 +54,26 @@ impl Server {
             Ok(copy)
         };
         self.long_reads.hash(id, copy).await?
+    }
+
+    /// Reads at most this many bytes of a copy, from an offset below its length on.
+    pub(crate) async fn read_copy(
+        &self,
+        id: u64,
+        copy: Arc<FileCopy>,
+        (offset, len): (u64, usize),
+    ) -> Result<Bytes, Error> {
+        let read = move |_| {
+            let mut bytes = vec![0; len];
+            let len = copy.read_at(&mut bytes, offset)?;
+            bytes.truncate(len);
+            if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+        };
+        let bytes = blocking::run(id, read).await?.map_err(|error: io::Error| {
+            tracing::warn!(%error, "failed to read the copy of the database file");
+            Error::NotCopied
+        });
+        bytes.map(Bytes::from)
     }
 
     /// Maintenance.MoveLeader: returns when the voter `to` leads, as far as this member knows. Raft

@@ -7,9 +7,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::snapshot::{self, Sender};
 use crate::{
     api::{
-        answers,
-        flow::Flow,
-        header,
+        answers, header,
         interceptor::{Method, begin},
     },
     pb::etcdserverpb::{
@@ -116,7 +114,7 @@ impl Maintenance for MaintenanceService {
             Ok(copy) => copy,
             Err(error) => return call.finish(Err(error), 0, 0),
         };
-        let sender = Sender::new(Arc::clone(&self.server), Flow::of(call), copy);
+        let sender = Sender::new(Arc::clone(&self.server), call, copy);
         Ok(Response::new(sender.stream()))
     }
 

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tonic::Status;
 
 use crate::{
-    api::flow::Flow,
+    api::{flow::Flow, interceptor::Call},
     pb::etcdserverpb::SnapshotResponse,
     server::{Error, Server, maintenance::FileCopy},
 };
@@ -33,6 +33,8 @@ pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, St
 
 /// One Snapshot call: its rpc lasts as long as its stream.
 pub(super) struct Sender {
+    /// The request's id.
+    id: u64,
     flow: Flow,
     server: Arc<Server>,
     copy: Arc<FileCopy>,
@@ -47,9 +49,10 @@ pub(super) struct Sender {
 
 impl Sender {
     /// Sends this copy.
-    pub(super) fn new(server: Arc<Server>, flow: Flow, copy: FileCopy) -> Sender {
+    pub(super) fn new(server: Arc<Server>, call: Call, copy: FileCopy) -> Sender {
         Sender {
-            flow,
+            id: call.id(),
+            flow: Flow::of(call),
             server,
             copy: Arc::new(copy),
             read: VecDeque::new(),
@@ -105,29 +108,12 @@ impl Sender {
 
     async fn read_on(&mut self) -> Result<(), Error> {
         let (copy, offset) = (Arc::clone(&self.copy), self.offset);
-        let read = move || {
-            let mut bytes = vec![0; READ];
-            let len = copy.read_at(&mut bytes, offset)?;
-            bytes.truncate(len);
-            Ok::<_, std::io::Error>(Bytes::from(bytes))
-        };
-        let read = tokio::task::spawn_blocking(read).await.map_err(|_| Error::Stopped)?;
-        let mut bytes = match read {
-            Ok(bytes) if !bytes.is_empty() => bytes,
-            Ok(_) => return Err(self.unreadable("it ends too early")),
-            Err(error) => return Err(self.unreadable(&error.to_string())),
-        };
+        let mut bytes = self.server.read_copy(self.id, copy, (offset, READ)).await?;
         self.offset += bytes.len() as u64;
         self.hash.update(&bytes);
         while !bytes.is_empty() {
             self.read.push_back(bytes.split_to(bytes.len().min(MESSAGE)));
         }
         Ok(())
-    }
-
-    fn unreadable(&self, why: &str) -> Error {
-        let path = self.server.backend.path().display().to_string();
-        tracing::warn!(path, why, "failed to read the copy of the database file");
-        Error::NotCopied
     }
 }
