@@ -60,7 +60,7 @@ pub fn fatal(error: &dyn Error) -> ! {
 
 /// The error's text, followed by those of its causes. A cause that an error already includes in its
 /// text is not repeated.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
+pub fn with_causes(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

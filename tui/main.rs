@@ -28,6 +28,7 @@ mod told;
 mod trace;
 mod up;
 mod up_command;
+mod utl;
 mod view;
 
 use std::{
@@ -67,6 +68,8 @@ enum Command {
     Play(play_command::PlayArgs),
     /// Start members from what the disks had at a moment, as after a power failure
     Boot(boot::Args),
+    /// Restore a saved snapshot, or defragment the file of a member that does not run
+    Utl(utl::Args),
     /// Put load on a cluster, with the flags of etcd's benchmark tool
     #[command(disable_help_flag = true)]
     Bench(Words),
@@ -112,6 +115,7 @@ fn command(cli: Cli) -> ExitCode {
         Some(Command::Trace(args)) => trace(args),
         Some(Command::Play(args)) => play_command::run(&args),
         Some(Command::Boot(args)) => boot::run(&args),
+        Some(Command::Utl(args)) => utl::run(&args),
         Some(Command::Bench(args)) => own_flags(Raw::Bench, args.words),
     }
 }

@@ -77,11 +77,9 @@ pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
 /// Opens the data directory, or fills it when the cluster is new.
 pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     let initial = initial_members(config);
-    let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();
     let options = wal_options(config);
     if !dirs.has_log {
-        let (node_id, cluster_id) = (own_id(config), ids::cluster_id(&ids));
-        drop(wal::create(&dirs.wal, &wal::Metadata { node_id, cluster_id }, &options)?);
+        drop(wal::create(&dirs.wal, &owner(config, &initial), &options)?);
     }
     let (mut wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
     let mut hard_state = recovered.hard_state;
@@ -122,6 +120,20 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         highest_id,
         initial,
     })
+}
+
+/// Begins the log of a new cluster, in a data directory whose database was made before.
+pub(super) fn begin_log(config: &ServerConfig, dirs: &Dirs) -> Result<(), Error> {
+    let initial = initial_members(config);
+    let (mut wal, _) = wal::create(&dirs.wal, &owner(config, &initial), &wal_options(config))?;
+    let (entries, first) = bootstrap::first_entries(initial.iter().map(to_context).collect());
+    Ok(wal.save(&entries, Some(&first), true)?)
+}
+
+/// This member of the cluster that begins with these.
+fn owner(config: &ServerConfig, initial: &[Member]) -> wal::Metadata {
+    let ids: Vec<u64> = initial.iter().map(|member| member.id).collect();
+    wal::Metadata { node_id: own_id(config), cluster_id: ids::cluster_id(&ids) }
 }
 
 fn wal_options(config: &ServerConfig) -> wal::Options {
@@ -221,7 +233,8 @@ fn database(config: &ServerConfig) -> PathBuf {
 }
 
 impl Dirs {
-    fn make(config: &ServerConfig) -> Result<Self, Error> {
+    /// Makes the folders.
+    pub(super) fn make(config: &ServerConfig) -> Result<Self, Error> {
         let member = config.data_dir.join("member");
         let wal = config.wal_dir.clone().unwrap_or_else(|| member.join("wal"));
         let snap = member.join("snap");
@@ -240,6 +253,11 @@ impl Dirs {
             db: database(config),
             boot: member.join("boot"),
         })
+    }
+
+    /// The path of the database file.
+    pub(super) fn database(&self) -> &Path {
+        &self.db
     }
 
     /// Increments the number of starts, and returns it.

@@ -68,6 +68,7 @@ use crate::{
     trace,
 };
 
+pub(crate) use self::compact::raise_revision;
 pub use self::revision::Revision;
 pub(crate) use self::{
     compare::COMPARES_RECORDED,

@@ -204,6 +204,11 @@ impl Cluster {
         .collect()
     }
 
+    /// `--initial-cluster-token`.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Its directory, which is deleted with it.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()

@@ -7,6 +7,7 @@
 mod auto_compaction;
 mod checkpoints;
 mod no_leader;
+mod restore;
 mod resume;
 
 use std::time::Duration;

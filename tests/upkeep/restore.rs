@@ -1,0 +1,192 @@
+//! Saved snapshots become new clusters: `glass utl snapshot`, and `glass utl defrag`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use glass_etcd::pb::etcdserverpb::{
+    CompactionRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
+    SnapshotRequest,
+};
+
+use crate::{cluster::Cluster, programs::Kind};
+
+fn utl(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_glass")).arg("utl").args(words).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    let all = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// Saves what the first member has.
+async fn save(cluster: &Cluster) -> PathBuf {
+    let path = cluster.dir().join("saved");
+    let mut client = cluster.client(0);
+    let mut stream = client.maintenance.snapshot(SnapshotRequest {}).await.unwrap().into_inner();
+    let mut bytes = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        bytes.extend_from_slice(&message.blob);
+    }
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Restores the directory of each member of a cluster that has not been started.
+fn restore(cluster: &Cluster, saved: &Path, more: &[&str]) {
+    let all: Vec<String> = (cluster.members.iter())
+        .map(|member| format!("{}={}", member.name, member.peer_url()))
+        .collect();
+    let (all, saved) = (all.join(","), saved.display().to_string());
+    for member in &cluster.members {
+        let (dir, url) = (member.data_dir.display().to_string(), member.peer_url());
+        let mut words = vec!["snapshot", "restore", &saved, "--name", &member.name];
+        words.extend(["--data-dir", &dir, "--initial-advertise-peer-urls", &url]);
+        words.extend(["--initial-cluster", &all, "--initial-cluster-token", cluster.token()]);
+        words.extend(more);
+        let output = utl(&words);
+        assert!(output.status.success(), "{}", text(&output));
+    }
+}
+
+/// A cluster with some history, a lease, and its saved snapshot.
+async fn saved_cluster() -> (Cluster, PathBuf) {
+    let cluster = Cluster::start(&Kind::subject(), 1).await;
+    let mut client = cluster.client(0);
+    client.lease.lease_grant(LeaseGrantRequest { ttl: 900, id: 77 }).await.unwrap();
+    let (key, value) = ("leased".into(), "l".into());
+    client.kv.put(PutRequest { key, value, lease: 77, ..Default::default() }).await.unwrap();
+    for number in 0..5 {
+        client.put("kept", &number.to_string()).await.unwrap();
+    }
+    let saved = save(&cluster).await;
+    client.put("kept", "not saved").await.unwrap();
+    (cluster, saved)
+}
+
+/// Goal: three members that are restored from one file are one new cluster, which has the keys,
+/// their revisions and leases, and goes on from there. Method: save, restore, start, write, and
+/// start again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_saved_snapshot_becomes_a_cluster_of_three() {
+    let (old, saved) = saved_cluster().await;
+    let mut new = Cluster::prepare(&Kind::subject(), 3);
+    restore(&new, &saved, &[]);
+    (0..3).for_each(|at| new.spawn(at));
+    new.wait_all_ready().await;
+    let all = new.client(2).everything(false).await.unwrap();
+    let pairs: Vec<_> = all.kvs.iter().map(|kv| (&kv.key[..], &kv.value[..])).collect();
+    assert_eq!(pairs, [(&b"kept"[..], &b"4"[..]), (&b"leased"[..], &b"l"[..])]);
+    let revision = all.header.unwrap().revision;
+    assert_eq!((revision, all.kvs[0].version, all.kvs[0].mod_revision), (7, 5, 7));
+    let before = RangeRequest { key: "kept".into(), revision: 4, ..Default::default() };
+    let before = new.client(0).kv.range(before).await.unwrap().into_inner();
+    assert_eq!(&before.kvs[0].value[..], b"1", "history is there as well");
+    let ask = LeaseTimeToLiveRequest { id: 77, keys: true };
+    let lease = new.client(1).lease.lease_time_to_live(ask).await.unwrap().into_inner();
+    assert_eq!((lease.granted_ttl, lease.keys.len()), (900, 1));
+    assert_eq!(new.client(1).put("kept", "5").await.unwrap(), 8);
+    let id = async |cluster: &Cluster| {
+        let header = cluster.client(0).status().await.unwrap().header.unwrap();
+        (header.cluster_id, header.member_id)
+    };
+    assert_ne!(id(&old).await, id(&new).await);
+    (0..3).for_each(|at| new.kill(at));
+    (0..3).for_each(|at| new.spawn(at));
+    new.wait_all_ready().await;
+    assert_eq!(new.client(0).everything(false).await.unwrap().header.unwrap().revision, 8);
+}
+
+/// Goal: after `--bump-revision` no client sees a revision that it has seen before with another
+/// meaning. Method: the next write is above, and the revisions below are compacted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raised_revision_is_later_than_all_before() {
+    let (_old, saved) = saved_cluster().await;
+    let mut new = Cluster::prepare(&Kind::subject(), 1);
+    restore(&new, &saved, &["--bump-revision", "1000", "--mark-compacted"]);
+    new.spawn(0);
+    new.wait_all_ready().await;
+    let mut client = new.client(0);
+    let all = client.everything(false).await.unwrap();
+    assert_eq!((all.header.unwrap().revision, all.kvs.len()), (1007, 2));
+    let old = RangeRequest { key: "kept".into(), revision: 7, ..Default::default() };
+    let refused = client.kv.range(old).await.unwrap_err();
+    assert!(refused.message().contains("required revision has been compacted"), "{refused}");
+    assert_eq!(client.put("kept", "5").await.unwrap(), 1008);
+    let compaction = CompactionRequest { revision: 1008, physical: true };
+    client.kv.compact(compaction).await.unwrap();
+}
+
+/// Goal: `snapshot status` tells what is in the file, and does not change it. What cannot be
+/// restored is refused in one line, in etcd's words where etcd has them, and the directory is not
+/// touched. Method: a file that lacks its hash, has another, or is no database; a directory that is
+/// not empty; flags that do not fit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_not_what_was_saved_is_refused() {
+    let (cluster, saved) = saved_cluster().await;
+    let bytes = fs::read(&saved).unwrap();
+    let path = saved.display().to_string();
+    let status = utl(&["snapshot", "status", &path, "-w", "json"]);
+    let told = text(&status);
+    let size = bytes.len() - 32;
+    assert!(told.contains("\"revision\":7,"), "{told}");
+    assert!(told.contains(&format!("\"totalSize\":{size}}}")), "{told}");
+    assert_eq!(fs::read(&saved).unwrap(), bytes);
+    let dir = cluster.dir();
+    let to = dir.join("restored");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.join(name);
+        fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let mut flipped = bytes.clone();
+    flipped[5000] ^= 1;
+    let flipped = file("flipped", &flipped);
+    let bare = file("bare", &bytes[..size]);
+    let none = file("none", &[7; 4096]);
+    let to_text = to.display().to_string();
+    let refused = |words: &[&str], why: &str| {
+        let output = utl(words);
+        let told = text(&output);
+        assert!(!output.status.success() && told.contains(why), "{words:?}: {told}");
+    };
+    let restore = ["snapshot", "restore", "--data-dir", &to_text];
+    let with = |more: &[&'static str], file: &str| {
+        let words: Vec<String> = restore
+            .iter()
+            .chain(more)
+            .map(|word| (*word).to_owned())
+            .chain([file.to_owned()])
+            .collect();
+        words
+    };
+    let refused = |words: Vec<String>, why: &str| {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        refused(&words, why);
+        let _ = fs::remove_dir_all(&to);
+    };
+    refused(with(&[], &flipped), "expected sha256 ");
+    refused(with(&[], &bare), "snapshot missing hash but --skip-hash-check=false");
+    refused(with(&["--skip-hash-check"], &none), "glass: ");
+    refused(with(&["--bump-revision", "5"], &path), "--mark-compacted");
+    refused(
+        with(&["--bump-revision", "9223372036854775807", "--mark-compacted"], &path),
+        "cannot be raised",
+    );
+    refused(with(&["--name", "other"], &path), "other");
+    refused(with(&[], "/nowhere/saved"), "/nowhere/saved");
+    fs::create_dir_all(to.join("something")).unwrap();
+    refused(with(&[], &path), "not empty or could not be read");
+    let done =
+        utl(&with(&["--skip-hash-check"], &bare).iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(done.status.success(), "{}", text(&done));
+    // What was made is a data directory, whose file can be defragmented while nobody runs.
+    let defrag = utl(&["defrag", "--data-dir", &to_text]);
+    assert!(text(&defrag).starts_with("Finished defragmenting "), "{}", text(&defrag));
+    let running =
+        utl(&["defrag", "--data-dir", &cluster.members[0].data_dir.display().to_string()]);
+    assert!(!running.status.success() && text(&running).contains("Failed to defragment"));
+}

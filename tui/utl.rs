@@ -1,0 +1,246 @@
+//! `glass utl`: what is done to files while no member uses them (etcd: etcdutl).
+//!
+//! ```text
+//!   etcdctl snapshot save F ─▶ F ─▶ utl snapshot status
+//!                              └──▶ utl snapshot restore ─▶ data directories of a new cluster
+//!   data directory ─▶ utl defrag
+//! ```
+//!
+//! Flags, outputs and texts are those of etcdutl 3.5; `--bump-revision` and `--mark-compacted` are
+//! from 3.6. The files are those of Glass etcd, which etcdutl does not read, nor this etcd's.
+//!
+//! Left out: `hashkv`, `backup`, `migrate`.
+
+use std::{fmt::Write as _, io, path::PathBuf, process::ExitCode};
+
+use glass_etcd::{
+    config::{self, Asked, ServerConfig},
+    member::restore::{self, Restore, Status},
+    storage::backend::{Backend, Options},
+};
+
+use crate::fail;
+
+/// The command line of `glass utl`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Restore saved snapshots, and say what is in them
+    Snapshot {
+        #[command(subcommand)]
+        command: Snapshot,
+    },
+    /// Give the room of free pages in a database file back to the disk
+    Defrag {
+        /// The data directory; no member may use it
+        #[arg(long)]
+        data_dir: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Snapshot {
+    /// Say what a saved snapshot contains: hash, revision, number of rows, size
+    Status {
+        /// The saved file
+        file: PathBuf,
+        /// The form of the output
+        #[arg(short = 'w', long = "write-out", default_value = "simple")]
+        form: Form,
+    },
+    /// Make a data directory of a saved snapshot, for a member of a new cluster
+    Restore(RestoreArgs),
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Form {
+    /// One line, with commas
+    Simple,
+    /// One object
+    Json,
+    /// A table
+    Table,
+}
+
+#[derive(Debug, clap::Args)]
+struct RestoreArgs {
+    /// The saved file
+    file: PathBuf,
+    /// The data directory that is made; it may exist if it is empty
+    #[arg(long)]
+    data_dir: String,
+    /// A directory of its own for the log; it may not exist
+    #[arg(long)]
+    wal_dir: Option<String>,
+    /// The name of this member
+    #[arg(long, default_value = "default")]
+    name: String,
+    /// The members of the new cluster, by name and peer URL
+    #[arg(long, default_value = "default=http://localhost:2380")]
+    initial_cluster: String,
+    /// The token of the new cluster, from which its ids are made
+    #[arg(long, default_value = "etcd-cluster")]
+    initial_cluster_token: String,
+    /// The peer URLs of this member
+    #[arg(long, default_value = "http://localhost:2380")]
+    initial_advertise_peer_urls: String,
+    /// Take a file that has no hash, because it was copied from a data directory
+    #[arg(long)]
+    skip_hash_check: bool,
+    /// By how much the revision rises, so that it is later than any that a client has seen
+    #[arg(long, default_value_t = 0, requires = "mark_compacted")]
+    bump_revision: u64,
+    /// Count all revisions up to the raised one as compacted, so that watchers notice
+    #[arg(long, requires = "bump_revision")]
+    mark_compacted: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let done = match &args.command {
+        Command::Snapshot { command: Snapshot::Status { file, form } } => status(file, *form),
+        Command::Snapshot { command: Snapshot::Restore(args) } => restore(args),
+        Command::Defrag { data_dir } => defragment(data_dir),
+    };
+    match done {
+        Ok(text) => crate::print(&text),
+        Err(error) => fail(&error),
+    }
+}
+
+fn status(file: &std::path::Path, form: Form) -> Result<String, io::Error> {
+    let scratch = tempfile::tempdir()?;
+    let status = restore::status(file, scratch.path()).map_err(io::Error::other)?;
+    Ok(in_form(&status, form))
+}
+
+fn in_form(status: &Status, form: Form) -> String {
+    let Status { hash, revision, rows, size } = status;
+    let cells = [format!("{hash:x}"), revision.to_string(), rows.to_string(), human(*size)];
+    match form {
+        Form::Simple => format!("{}\n", cells.join(", ")),
+        Form::Json => format!(
+            "{{\"hash\":{hash},\"revision\":{revision},\"totalKey\":{rows},\"totalSize\":{size}}}\n"
+        ),
+        Form::Table => table(["hash", "revision", "total keys", "total size"], &cells),
+    }
+}
+
+/// A table of one row, as etcdutl draws it.
+fn table(heads: [&str; 4], cells: &[String; 4]) -> String {
+    let widths: Vec<usize> =
+        heads.iter().zip(cells).map(|(head, cell)| head.len().max(cell.len())).collect();
+    let line: String = widths.iter().map(|width| format!("+{}", "-".repeat(width + 2))).collect();
+    let mut text = format!("{line}+\n");
+    for (head, width) in heads.iter().zip(&widths) {
+        let _ = write!(text, "| {:^width$} ", head.to_uppercase());
+    }
+    let _ = write!(text, "|\n{line}+\n");
+    for (cell, width) in cells.iter().zip(&widths) {
+        let _ = write!(text, "| {cell:>width$} ");
+    }
+    let _ = write!(text, "|\n{line}+\n");
+    text
+}
+
+/// A number of bytes for people, in powers of a thousand, as etcd's tools write it.
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 10 {
+        return format!("{bytes} B");
+    }
+    let (mut unit, mut divisor) = (0, 1_u64);
+    while unit + 1 < UNITS.len() && bytes / divisor >= 1000 {
+        (unit, divisor) = (unit + 1, divisor * 1000);
+    }
+    // Rounded to one decimal, which is shown below ten.
+    let tenths = (u128::from(bytes) * 10 + u128::from(divisor) / 2) / u128::from(divisor);
+    if tenths < 100 {
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    } else {
+        format!("{} {}", (tenths + 5) / 10, UNITS[unit])
+    }
+}
+
+fn restore(args: &RestoreArgs) -> Result<String, io::Error> {
+    let config = member(args)?;
+    let what = Restore { skip_hash_check: args.skip_hash_check, bump_revision: args.bump_revision };
+    restore::restore(&config, &args.file, what).map_err(io::Error::other)?;
+    Ok(format!("restored {} into {}\n", args.file.display(), args.data_dir))
+}
+
+/// The member for which the directory is, checked as at its start.
+fn member(args: &RestoreArgs) -> Result<ServerConfig, io::Error> {
+    let mut words = vec![
+        format!("--name={}", args.name),
+        format!("--data-dir={}", args.data_dir),
+        format!("--initial-cluster={}", args.initial_cluster),
+        format!("--initial-cluster-token={}", args.initial_cluster_token),
+        format!("--initial-advertise-peer-urls={}", args.initial_advertise_peer_urls),
+    ];
+    words.extend(args.wal_dir.iter().map(|dir| format!("--wal-dir={dir}")));
+    match config::parse(&words, &[]) {
+        Ok(Asked::Start(parsed)) => Ok(parsed.config),
+        Ok(_) => Err(io::Error::other("these flags start no member")),
+        Err(error) => Err(io::Error::other(error.to_string())),
+    }
+}
+
+fn defragment(data_dir: &std::path::Path) -> Result<String, io::Error> {
+    let path = data_dir.join("member/snap/db");
+    let failed = |why: String| {
+        io::Error::other(format!("Failed to defragment etcd data[{}] ({why})", data_dir.display()))
+    };
+    if !path.exists() {
+        return Err(failed(format!("{}: no such file", path.display())));
+    }
+    let backend = Backend::open(&path, Options::default())
+        .map_err(|error| failed(glass_etcd::storage::with_causes(&error)))?;
+    let done = backend.defragment().map_err(|error| failed(error.to_string()))?;
+    backend.stop();
+    let [before, after] = [done.before, done.after].map(human);
+    Ok(format!("Finished defragmenting {}: {before} before, {after} now\n", data_dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_by_etcds_tools() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (9, "9 B"),
+            (10, "10 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (20_480, "20 kB"),
+            (9_950, "10 kB"),
+            (1_250_000, "1.3 MB"),
+            (5_000_000_000, "5.0 GB"),
+        ] {
+            assert_eq!(human(bytes), text, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_status_has_etcds_forms() {
+        let status = Status { hash: 0xab_cdef, revision: 7, rows: 12, size: 20_480 };
+        assert_eq!(in_form(&status, Form::Simple), "abcdef, 7, 12, 20 kB\n");
+        let json = "{\"hash\":11259375,\"revision\":7,\"totalKey\":12,\"totalSize\":20480}\n";
+        assert_eq!(in_form(&status, Form::Json), json);
+        let table = "\
++--------+----------+------------+------------+
+|  HASH  | REVISION | TOTAL KEYS | TOTAL SIZE |
++--------+----------+------------+------------+
+| abcdef |        7 |         12 |      20 kB |
++--------+----------+------------+------------+
+";
+        assert_eq!(in_form(&status, Form::Table), table);
+    }
+}
