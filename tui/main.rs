@@ -9,6 +9,7 @@ mod boot;
 mod chrome;
 mod client;
 mod control;
+mod html;
 mod keys;
 mod lines;
 mod log;
@@ -132,7 +133,7 @@ fn own_flags(command: Raw, words: Vec<String>) -> ExitCode {
 
 fn trace(args: trace::TraceArgs) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(trace::run(args)),
+        Ok(runtime) => runtime.block_on(trace::run(args, html::write)),
         Err(error) => fail(&error),
     }
 }
