@@ -65,8 +65,9 @@
       svg.prepend(this.here);
       const bar = make(figure, 'div', 'bar');
       this.rows.after(bar);
-      const button = (sign, action) => {
+      const button = (sign, action, word) => {
         const node = make(bar, 'button', '', sign);
+        if (word) make(node, 'span', '', ` ${word}`);
         node.type = 'button';
         node.title = `${keys[action][0]}: ${keys[action][1]}`;
         node.setAttribute('aria-label', keys[action][1]);
@@ -78,11 +79,11 @@
       this.next = button('▶', 0);
       this.last = button('▶|', 3);
       this.place = make(bar, 'output', '');
-      button('x lens', 4);
-      this.toOther = button('m other end', 5);
-      this.toCause = button('c cause', 6);
-      this.toEffect = button('e effect', 7);
-      button('p path', 8);
+      button('x', 4, 'lens');
+      this.toOther = button('m', 5, 'other end');
+      this.toCause = button('c', 6, 'cause');
+      this.toEffect = button('e', 7, 'effect');
+      button('p', 8, 'path');
       button('?', 9);
       const panel = make(figure, 'div', 'panel');
       bar.after(panel);

@@ -11,10 +11,10 @@
 //!
 //! Rows have a fixed height, and lanes stand at a share of the width. So the picture fills a phone
 //! as well as a screen, and its letters keep their size. The words of a step stand beside its dot,
-//! on the side that has room for them on a phone. What has no room there is cut; the panel and the
-//! text have it whole.
+//! and what has no room on a phone is cut; the panel and the text have it whole.
 //!
-//! The colours are classes of `book/stepper.css`, which knows the light and the dark ground.
+//! `book/stepper.css` knows the classes of the parts: their colours on light and dark ground, and
+//! where words stand at which width.
 
 use std::fmt::Write as _;
 
@@ -27,7 +27,7 @@ use crate::state::{text, words};
 /// The height of a row, in pixels.
 pub(super) const ROW: usize = 20;
 /// The narrowest picture, and the width of a letter there, in tenths of pixels.
-const PHONE: usize = 3_400;
+const PHONE: usize = 3_200;
 const LETTER: usize = 67;
 /// From the middle of a row to the base line of its words, in pixels.
 const BASE: usize = 4;
@@ -159,15 +159,17 @@ fn row_of(told: &Told, number: usize) -> Option<usize> {
     steps.nth(number).map(|(row, _)| row)
 }
 
-/// The words on the side that has room for them; the right one if both have.
+/// The words, to the right of the dot. In the last lane they stand to its left, and elsewhere on a
+/// phone (`turned`) if only that side has room for them.
 fn write_words(svg: &mut String, said: &str, (x, y): (usize, usize)) {
     let room = |percent: usize| (percent * PHONE / 100).saturating_sub(BESIDE * 10) / LETTER;
     let (left, right) = (room(x), room(100 - x));
-    let is_left = right < left && right < text::width(said);
-    let cut = words::cut(said, if is_left { left } else { right });
-    let side = match is_left {
-        true => format!("dx=\"-{BESIDE}\" text-anchor=\"end\""),
-        false => format!("dx=\"{BESIDE}\""),
+    let is_turned = right < left && right < text::width(said);
+    let class = match () {
+        () if x == LAST => " class=\"last\"",
+        () if is_turned => " class=\"turned\"",
+        () => "",
     };
-    let _ = write!(svg, "<text x=\"{x}%\" {side} y=\"{y}\">{}</text>", html(&cut));
+    let cut = words::cut(said, if is_turned { left } else { right });
+    let _ = write!(svg, "<text{class} x=\"{x}%\" y=\"{y}\">{}</text>", html(&cut));
 }
