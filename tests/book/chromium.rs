@@ -94,12 +94,12 @@ impl Browser {
     }
 
     fn attach(&mut self) {
-        let target = self.call("Target.createTarget", json!({ "url": "about:blank" }));
+        let target = self.call("Target.createTarget", &json!({ "url": "about:blank" }));
         let flat = json!({ "targetId": target["targetId"], "flatten": true });
-        let session = self.call("Target.attachToTarget", flat)["sessionId"].clone();
+        let session = self.call("Target.attachToTarget", &flat)["sessionId"].clone();
         self.session = Some(session);
         for domain in ["Page", "Runtime", "Log", "Network"] {
-            self.call(&format!("{domain}.enable"), json!({}));
+            self.call(&format!("{domain}.enable"), &json!({}));
         }
     }
 
@@ -109,7 +109,7 @@ impl Browser {
     }
 
     /// Calls a method of the protocol.
-    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
         self.number += 1;
         let mut request = json!({ "id": self.number, "method": method, "params": params });
         if let Some(session) = &self.session {
@@ -129,7 +129,7 @@ impl Browser {
     /// Opens a file, and waits until all of it has been loaded.
     pub(crate) fn open(&mut self, path: &Path) {
         self.events.clear();
-        self.call("Page.navigate", json!({ "url": format!("file://{}", path.display()) }));
+        self.call("Page.navigate", &json!({ "url": format!("file://{}", path.display()) }));
         while self.happened("Page.loadEventFired").is_empty() {
             let message = self.message();
             self.events.push(message);
@@ -159,7 +159,7 @@ impl Browser {
     pub(crate) fn value(&mut self, expression: &str) -> Value {
         let params =
             json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let result = self.call("Runtime.evaluate", params);
+        let result = self.call("Runtime.evaluate", &params);
         assert!(result.get("exceptionDetails").is_none(), "{expression}: {result}");
         result["result"]["value"].clone()
     }
@@ -172,7 +172,7 @@ impl Browser {
     /// Presses and releases a key.
     pub(crate) fn press(&mut self, key: &str) {
         for kind in ["keyDown", "keyUp"] {
-            self.call("Input.dispatchKeyEvent", json!({ "type": kind, "key": key }));
+            self.call("Input.dispatchKeyEvent", &json!({ "type": kind, "key": key }));
         }
     }
 
@@ -180,19 +180,19 @@ impl Browser {
     pub(crate) fn resize(&mut self, width: u32, height: u32) {
         let size =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        self.call("Emulation.setDeviceMetricsOverride", size);
+        self.call("Emulation.setDeviceMetricsOverride", &size);
     }
 
     /// Shows the page on a screen, or on paper, for readers who like dark or light grounds.
     pub(crate) fn show_on(&mut self, medium: &str, scheme: &str) {
         let scheme = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         let params = json!({ "media": medium, "features": scheme });
-        self.call("Emulation.setEmulatedMedia", params);
+        self.call("Emulation.setEmulatedMedia", &params);
     }
 
     /// Turns the scripts of pages off, or on again.
     pub(crate) fn run_scripts(&mut self, runs: bool) {
-        self.call("Emulation.setScriptExecutionDisabled", json!({ "value": !runs }));
+        self.call("Emulation.setScriptExecutionDisabled", &json!({ "value": !runs }));
     }
 }
 

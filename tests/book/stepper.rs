@@ -50,7 +50,7 @@ fn built() -> TempDir {
 /// Keeps a picture of what is seen, if somebody wants it.
 fn keep(browser: &mut Browser, name: &str) {
     let Some(dir) = env::var_os("GLASS_SCREENS") else { return };
-    let shot = browser.call("Page.captureScreenshot", json!({ "format": "png" }));
+    let shot = browser.call("Page.captureScreenshot", &json!({ "format": "png" }));
     let picture = bytes(shot["data"].as_str().unwrap_or_default());
     fs::write(Path::new(&dir).join(format!("{name}.png")), picture).unwrap();
 }

@@ -82,7 +82,7 @@ fn step(said: &Said, texts: &mut Texts) -> Value {
     let heads: Vec<usize> = heads.collect();
     let mut lenses = Vec::new();
     for (title, lines) in &said.lenses {
-        lenses.push(texts.line(&[title.clone()]));
+        lenses.push(texts.line(std::slice::from_ref(title)));
         let lines: Vec<String> = lines.iter().map(|line| joined(line)).collect();
         lenses.push(texts.number(lines.join("\n")));
     }

@@ -59,35 +59,19 @@ pub(crate) fn write(
 
 /// The page, and what is in it.
 pub(super) fn page(state: &mut State, wanted: &Wanted) -> (String, Written) {
-    let rows = match &wanted.story {
-        Some((subject, _)) => {
-            let rows = state.list.rows.iter();
-            rows.filter(|row| row.subject == *subject).cloned().collect()
-        }
-        None => chosen(&state.list.rows),
+    let all = state.list.rows.iter();
+    let (rows, of) = match &wanted.story {
+        Some((story, _)) => (all.filter(|row| row.subject == *story).cloned().collect(), 1),
+        None => (chosen(&state.list.rows), all.len()),
     };
-    let all = if wanted.story.is_some() { rows.len() } else { state.list.rows.len() };
-    let mut texts = Texts::default();
-    let (mut list, mut figures, mut stories) = (String::new(), String::new(), 0);
-    for row in &rows {
-        if BYTES_MAX < figures.len() {
-            break;
-        }
-        stories += 1;
-        let name = format!("story-{stories}");
-        let told = told(state, row.subject);
-        let start = wanted.story.as_ref().and_then(|(_, anchor)| start(state, anchor.as_ref()?));
-        let line = request_line(state, row, Widths::of(WIDTH, state));
-        list.push_str(&format!("<li><a href=\"#{name}\">{}</a></li>\n", html(line.trim_end())));
-        figures.push_str(&figure(&told, &name, &steps(&told, start, &mut texts)));
-    }
+    let Body { list, figures, stories, texts } = body(state, &rows, wanted);
+    let from = &wanted.from;
     let heading = match (stories, &wanted.story) {
-        (0, _) => "No story was captured".to_owned(),
-        (1, Some(_)) => "One story".to_owned(),
-        (_, _) => format!("{stories} of {all} stories"),
+        (0, _) => format!("No story in {from}"),
+        (1, Some(_)) => format!("One story of {from}"),
+        (_, _) => format!("{stories} of {of} stories of {from}"),
     };
-    let left_out = (stories < all).then_some(LEFT_OUT).unwrap_or_default();
-    let head = head(&format!("{heading} of {}", wanted.from), left_out);
+    let head = head(&heading, if stories < of { LEFT_OUT } else { "" });
     let list = if 1 < stories { format!("<nav><ol>\n{list}</ol></nav>\n") } else { String::new() };
     let shared = script(&texts.shared().to_string());
     let page = format!(
@@ -95,7 +79,38 @@ pub(super) fn page(state: &mut State, wanted: &Wanted) -> (String, Written) {
          </script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     );
     let bytes = page.len();
-    (page, Written { stories, of: all, bytes })
+    (page, Written { stories, of, bytes })
+}
+
+/// The stories of a page, until it is full.
+#[derive(Default)]
+struct Body {
+    /// A line for each.
+    list: String,
+    figures: String,
+    /// How many.
+    stories: usize,
+    /// What all of them say.
+    texts: Texts,
+}
+
+fn body(state: &mut State, rows: &[RequestSummary], wanted: &Wanted) -> Body {
+    let mut body = Body::default();
+    for row in rows {
+        if BYTES_MAX < body.figures.len() {
+            break;
+        }
+        body.stories += 1;
+        let name = format!("story-{}", body.stories);
+        let told = told(state, row.subject);
+        let start = wanted.story.as_ref().and_then(|(_, anchor)| start(state, anchor.as_ref()?));
+        let line = request_line(state, row, Widths::of(WIDTH, state));
+        body.list
+            .push_str(&format!("<li><a href=\"#{name}\">{}</a></li>\n", html(line.trim_end())));
+        let steps = steps(&told, start, &mut body.texts);
+        body.figures.push_str(&figure(&told, &name, &steps));
+    }
+    body
 }
 
 /// What is said of stories that have no room.

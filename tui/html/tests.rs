@@ -204,7 +204,7 @@ fn a_page_of_many_stories_says_how_many_are_left_out() {
     assert_eq!(stories, page.matches("<figure class=\"glass\"").count());
     let ids = (1..=stories).map(|number| format!(" id=\"story-{number}\""));
     ids.for_each(|id| assert_eq!(1, page.matches(&id).count(), "{id}"));
-    assert!(page_of(Recording::default()).0.contains("No story was captured of x.ndjson"));
+    assert!(page_of(Recording::default()).0.contains("No story in x.ndjson"));
 }
 
 #[test]

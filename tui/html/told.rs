@@ -134,7 +134,7 @@ pub(super) fn told(state: &mut State, subject: Subject) -> Told {
     told
 }
 
-/// The places of the story steps that are told.
+/// The places of the story steps that the page has.
 fn places(steps: &Steps) -> Vec<usize> {
     let rows = steps.rows().into_iter();
     let places = rows.filter_map(|row| match row {
@@ -278,7 +278,7 @@ fn head(head: &Head) -> HeadSaid {
     HeadSaid { role: role.to_owned(), numbers, tone }
 }
 
-/// The plain form of the story, as far as it is told.
+/// The plain form of the story.
 fn text(state: &mut State) -> Vec<String> {
     // A story as text is that at its end.
     state.update(Action::Jump(Direction::Forward));
