@@ -276,7 +276,7 @@ fn in_a_chapter_a_figure_has_the_keys_only_while_it_has_the_focus() {
     browser.value("document.getElementById('figure-put').focus()");
     (0..12).for_each(|_| browser.press("ArrowRight"));
     assert!(place(&mut browser).starts_with("13/"), "{}", place(&mut browser));
-    keep(&mut browser, "chapter");
+    the_ground_is_that_of_the_theme(&mut browser);
     assert!(browser.text("location.href").ends_with("five-minutes.html"));
     expect_silence(&browser, site.path());
     browser.value("document.getElementById('figure-put').blur()");
@@ -287,6 +287,23 @@ fn in_a_chapter_a_figure_has_the_keys_only_while_it_has_the_focus() {
         }
     }
     panic!("the page was not turned");
+}
+
+/// mdBook names its theme at the root of the page.
+fn the_ground_is_that_of_the_theme(browser: &mut Browser) {
+    let close = "document.querySelectorAll('.glass details').forEach((one) => one.open = false)";
+    browser.value(close);
+    browser.value("document.getElementById('figure-put').scrollIntoView()");
+    let ground = "getComputedStyle(document.getElementById('figure-put')).backgroundColor";
+    for (theme, expected) in [
+        ("light", "rgb(255, 255, 255)"),
+        ("navy", "rgb(13, 17, 23)"),
+        ("rust", "rgb(255, 255, 255)"),
+    ] {
+        browser.value(&format!("document.documentElement.className = '{theme} js'"));
+        assert_eq!(expected, browser.text(ground), "{theme}");
+        keep(browser, &format!("chapter-{theme}"));
+    }
 }
 
 /// Goal: nothing that a client or a member sends becomes an element or a script.

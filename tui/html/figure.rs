@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Where the head of the first lane begins, in percent of the width.
-const HEADS: usize = 15;
+const HEADS: usize = 14;
 
 /// The element. `name` is unique in the page.
 pub(super) fn figure(told: &Told, name: &str, data: &Value) -> String {
