@@ -145,7 +145,21 @@
       this.meaning.textContent = meaning;
       fill(this.numbers, [numbers]);
       fill(this.sources, [sources]);
+      this.link();
       this.address.textContent = this.text(step.at);
+    }
+
+    // In the book, the chapter that a step names is a link.
+    link() {
+      for (const piece of this.sources.querySelectorAll('span')) {
+        const [word, number] = piece.textContent.split(' ');
+        if (word !== 'book') continue;
+        const chapters = [...document.querySelectorAll('.sidebar a')];
+        const chapter = chapters.find((one) => one.textContent.trim().startsWith(`${number} `));
+        if (!chapter) continue;
+        piece.textContent = `${word} `;
+        make(piece, 'a', '', number).href = chapter.href;
+      }
     }
 
     go(place) {

@@ -276,6 +276,10 @@ fn in_a_chapter_a_figure_has_the_keys_only_while_it_has_the_focus() {
     browser.value("document.getElementById('figure-put').focus()");
     (0..12).for_each(|_| browser.press("ArrowRight"));
     assert!(place(&mut browser).starts_with("13/"), "{}", place(&mut browser));
+    let said = browser.text("document.querySelector('#figure-put .sources').textContent");
+    assert!(said.contains("book 0.1 "), "{said}");
+    let chapter = browser.text("document.querySelector('#figure-put .sources a').href");
+    assert!(chapter.ends_with("/five-minutes.html"), "{chapter}");
     the_ground_is_that_of_the_theme(&mut browser);
     assert!(browser.text("location.href").ends_with("five-minutes.html"));
     expect_silence(&browser, site.path());

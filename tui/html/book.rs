@@ -5,9 +5,13 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use glass_etcd::story::{
-    Recording,
-    query::{address::Address, callers},
+use glass_etcd::{
+    set,
+    story::{
+        Event, Recording,
+        query::{address::Address, callers},
+    },
+    trace::Stage,
 };
 use serde_json::json;
 
@@ -18,7 +22,11 @@ use super::{
 };
 use crate::{
     source,
-    state::{State, story::Subject},
+    state::{
+        State,
+        scenes::{self, PUT},
+        story::Subject,
+    },
 };
 
 const LIST: &str = "book/figures.toml";
@@ -102,6 +110,19 @@ fn subject(story: &str, recording: &Recording) -> Option<Subject> {
     let labelled = labelled.and_then(|ids| ids.last().copied());
     let id = labelled.or_else(|| u64::from_str_radix(story, 16).ok());
     id.map(Subject::Request)
+}
+
+#[test]
+fn a_label_of_a_scenario_names_its_request() {
+    let mut recording = scenes::put().recording;
+    let mut labelled = Event::mark(0, Stage::RpcContext, 1);
+    set!(labelled, RpcContext, trace_high = u64::from_be_bytes(*b"l:put\0\0\0"), parent = 1);
+    recording.events.push(Event { id: PUT, ..labelled });
+    let id = format!("{PUT:016x}");
+    for story in ["put", &*id] {
+        assert_eq!(Some(Subject::Request(PUT)), subject(story, &recording), "{story}");
+    }
+    assert_eq!(None, subject("get", &recording));
 }
 
 fn list() -> Vec<Figure> {

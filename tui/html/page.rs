@@ -35,7 +35,7 @@ use crate::{
 const STYLE: &str = include_str!("../../book/stepper.css");
 const SCRIPT: &str = include_str!("../../book/stepper.js");
 /// The hash of the script, as a policy names it.
-pub(super) const SCRIPT_HASH: &str = "sha256-ZzC6EgpaptId4FZ6kzcrjvmlM3pvSd/GZCe7QVOSOtU=";
+pub(super) const SCRIPT_HASH: &str = "sha256-xa2EHjfXDf/PZI7lKFUGwG1n1EZgxVQSCUrwOI+oCDM=";
 
 /// The most stories of a page.
 const STORIES_MAX: usize = 40;

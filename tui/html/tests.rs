@@ -11,7 +11,7 @@ use super::{
     escape,
     figure::figure,
     page::{SCRIPT_HASH, page},
-    told::{STEPS_MAX, told},
+    told::{STEPS_MAX, told, told_within},
 };
 use crate::{
     keys, source,
@@ -211,4 +211,18 @@ fn a_page_of_many_stories_says_how_many_are_left_out() {
 fn what_is_escaped_can_be_read_again() {
     let text = "a < b & \"c\" 'd' {{e}}";
     assert_eq!(text, read(&escape::html(text)));
+}
+
+/// Goal: a story of any length is bounded, and says what is missing of it.
+#[test]
+fn a_long_story_ends_early_and_says_so() {
+    let mut state = State::of_recording(scenes::put().recording);
+    let whole = told(&mut state, Subject::Request(PUT));
+    let short = told_within(&mut state, Subject::Request(PUT), 10);
+    assert_eq!((10, whole.said.len() - 10), (short.said.len(), short.left_out));
+    assert_eq!(whole.text[..1 + short.rows.len()], short.text[..]);
+    let html = figure(&short, "short", &Value::Null);
+    assert!(html.contains(&format!("{} later steps are left out", short.left_out)), "{html}");
+    let beyond = short.said.iter().flat_map(|said| said.relatives).flatten().max();
+    assert!(beyond.is_some_and(|last| last < 10), "no key leads to a step that is not there");
 }

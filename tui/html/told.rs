@@ -118,10 +118,16 @@ pub(super) struct HeadSaid {
 
 /// Walks the story, which stays open at its last step.
 pub(super) fn told(state: &mut State, subject: Subject) -> Told {
+    told_within(state, subject, STEPS_MAX)
+}
+
+/// The same, with at most this many steps.
+pub(super) fn told_within(state: &mut State, subject: Subject, max: usize) -> Told {
     state.steps = Some(Steps::open(state.recording(), subject));
     state.update(Action::Jump(Direction::Back));
-    let mut told = rows(state);
-    let relatives = relatives(state);
+    let places = state.steps.as_ref().map(|steps| places(steps, max)).unwrap_or_default();
+    let mut told = rows(state, &places);
+    let relatives = relatives(state, &places);
     for relatives in relatives {
         told.said.push(said(state, relatives));
         state.update(Action::Step(Grain::Story, Direction::Forward));
@@ -135,16 +141,16 @@ pub(super) fn told(state: &mut State, subject: Subject) -> Told {
 }
 
 /// The places of the story steps that the page has.
-fn places(steps: &Steps) -> Vec<usize> {
+fn places(steps: &Steps, max: usize) -> Vec<usize> {
     let rows = steps.rows().into_iter();
     let places = rows.filter_map(|row| match row {
         Row::Step(at) => Some(at),
         _ => None,
     });
-    places.take(STEPS_MAX).collect()
+    places.take(max).collect()
 }
 
-fn rows(state: &State) -> Told {
+fn rows(state: &State, places: &[usize]) -> Told {
     let mut told = Told {
         title: String::new(),
         lanes: state.lanes.iter().map(|lane| lane.name.clone()).collect(),
@@ -157,7 +163,7 @@ fn rows(state: &State) -> Told {
     let Some(steps) = &state.steps else { return told };
     told.title = screen::subject(state, steps);
     let numbers: HashMap<usize, usize> =
-        places(steps).into_iter().enumerate().map(|(number, at)| (at, number)).collect();
+        places.iter().enumerate().map(|(number, at)| (*at, number)).collect();
     for row in steps.rows() {
         match row {
             Row::Step(at) if numbers.contains_key(&at) => {
@@ -202,9 +208,8 @@ fn client(step: &Step) -> Client {
 
 /// For each step, those to which the keys lead. The player also goes to finer steps; here the chain
 /// is followed to the next story step.
-fn relatives(state: &State) -> Vec<[Option<usize>; 3]> {
+fn relatives(state: &State, places: &[usize]) -> Vec<[Option<usize>; 3]> {
     let Some(steps) = &state.steps else { return Vec::new() };
-    let places = places(steps);
     let number = |at: usize| places.iter().position(|place| *place == at);
     let cause = |at: usize| {
         let mut at = because::cause(&steps.steps, at)?;
