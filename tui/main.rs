@@ -11,6 +11,7 @@ mod client;
 mod control;
 mod html;
 mod keys;
+mod lesson;
 mod lines;
 mod log;
 mod play;
@@ -68,6 +69,8 @@ enum Command {
     Play(play_command::PlayArgs),
     /// Start members from what the disks had at a moment, as after a power failure
     Boot(boot::Args),
+    /// Learn by questions about a run: predict, look, and have the answer graded by the trace
+    Lesson(lesson::Args),
     /// Put load on a cluster, with the flags of etcd's benchmark tool
     #[command(disable_help_flag = true)]
     Bench(Words),
@@ -113,6 +116,7 @@ fn command(cli: Cli) -> ExitCode {
         Some(Command::Trace(args)) => trace(args),
         Some(Command::Play(args)) => play_command::run(&args),
         Some(Command::Boot(args)) => boot::run(&args),
+        Some(Command::Lesson(args)) => lesson::run(&args),
         Some(Command::Bench(args)) => own_flags(Raw::Bench, args.words),
     }
 }
