@@ -19,6 +19,7 @@ use std::{
 };
 
 mod chromium;
+mod figures;
 mod html;
 mod includes;
 mod names;

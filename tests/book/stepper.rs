@@ -22,7 +22,7 @@ const PUT: &str = "2edaa22f1b5a380b";
 /// A phone, and a screen.
 const SIZES: [(u32, u32); 2] = [(390, 844), (1280, 900)];
 
-fn glass(words: &[&str]) -> String {
+pub(crate) fn glass(words: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_glass")).args(words).output().unwrap();
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -7,10 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use glass_etcd::{
     set,
-    story::{
-        Event, Recording,
-        query::{address::Address, callers},
-    },
+    story::{Event, Recording, query::address::Address},
     trace::Stage,
 };
 use serde_json::json;
@@ -21,6 +18,7 @@ use super::{
     told::{Told, told},
 };
 use crate::{
+    lesson::labels::labels,
     source,
     state::{
         State,
@@ -99,15 +97,7 @@ fn subject(story: &str, recording: &Recording) -> Option<Subject> {
     if Address::is_one(story) {
         return Address::of(story, &recording.members).map(Subject::Cluster);
     }
-    // A scenario sends each request in a trace whose id is its label.
-    let mut trace = [0; 16];
-    let label = format!("l:{story}");
-    let labelled = (label.len() <= trace.len()).then(|| {
-        trace[..label.len()].copy_from_slice(label.as_bytes());
-        callers::requests_in(recording, u128::from_be_bytes(trace))
-    });
-    // A stream and its message share the label; the message comes last.
-    let labelled = labelled.and_then(|ids| ids.last().copied());
+    let labelled = labels(recording).get(story).copied();
     let id = labelled.or_else(|| u64::from_str_radix(story, 16).ok());
     id.map(Subject::Request)
 }
