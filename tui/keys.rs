@@ -16,10 +16,12 @@ use crate::{
 };
 
 mod found;
+mod named;
 
 #[cfg(test)]
 pub(crate) use found::row_of;
 pub(crate) use found::{Found, find, of_wheel};
+pub(crate) use named::words_of;
 
 /// A key, as the table identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

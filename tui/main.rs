@@ -9,7 +9,9 @@ mod boot;
 mod chrome;
 mod client;
 mod control;
+mod html;
 mod keys;
+mod lesson;
 mod lines;
 mod log;
 mod play;
@@ -70,6 +72,8 @@ enum Command {
     Boot(boot::Args),
     /// Restore a saved snapshot, or defragment the file of a member that does not run
     Utl(utl::Args),
+    /// Learn by questions about a run: predict, look, and have the answer graded by the trace
+    Lesson(lesson::Args),
     /// Put load on a cluster, with the flags of etcd's benchmark tool
     #[command(disable_help_flag = true)]
     Bench(Words),
@@ -116,6 +120,7 @@ fn command(cli: Cli) -> ExitCode {
         Some(Command::Play(args)) => play_command::run(&args),
         Some(Command::Boot(args)) => boot::run(&args),
         Some(Command::Utl(args)) => utl::run(&args),
+        Some(Command::Lesson(args)) => lesson::run(&args),
         Some(Command::Bench(args)) => own_flags(Raw::Bench, args.words),
     }
 }
@@ -136,7 +141,7 @@ fn own_flags(command: Raw, words: Vec<String>) -> ExitCode {
 
 fn trace(args: trace::TraceArgs) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(trace::run(args)),
+        Ok(runtime) => runtime.block_on(trace::run(args, html::write)),
         Err(error) => fail(&error),
     }
 }

@@ -49,6 +49,7 @@ use crate::{
     state::{anchor::Anchor, story::Subject, text},
 };
 use asked::Asked;
+pub(crate) use export::{Wanted, WritePage, Written};
 pub(crate) use gather::Gathered;
 use gather::gather;
 
@@ -83,8 +84,8 @@ enum Command {
     Diff(DiffArgs),
     /// Write the members' records to a file, until Ctrl-C.
     Record(RecordArgs),
-    /// Convert a recording, or live records, for Perfetto and chrome://tracing, or to OpenTelemetry
-    /// spans.
+    /// Convert a recording, or live records, for Perfetto and chrome://tracing, to OpenTelemetry
+    /// spans, or to a page for a browser.
     Export(export::ExportArgs),
     /// Rank what the captured requests waited for, the largest cause first. `list` says how far
     /// back the members' memory reaches; a recording reaches further.
@@ -219,7 +220,7 @@ enum Error {
 }
 
 /// Runs a command of `glass trace`.
-pub(crate) async fn run(args: TraceArgs) -> ExitCode {
+pub(crate) async fn run(args: TraceArgs, write_page: WritePage) -> ExitCode {
     let result = match args.command {
         Command::Tail(args) => live::tail(&args).await,
         Command::List { find, from, form } => list(&find, &from, &form).await,
@@ -227,7 +228,7 @@ pub(crate) async fn run(args: TraceArgs) -> ExitCode {
         Command::Chain(args) => chain::run(&args).await,
         Command::Diff(args) => compare(&args).await,
         Command::Record(args) => live::record(&args).await,
-        Command::Export(args) => export::run(&args).await,
+        Command::Export(args) => export::run(&args, write_page).await,
         Command::WhySlow { find, from, form, last } => why_slow(&find, &from, &form, last).await,
         Command::Cost => cost::run(),
     };

@@ -18,12 +18,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod chromium;
+mod figures;
 mod html;
 mod includes;
 mod names;
 mod outputs;
 mod site;
 mod stages;
+mod stepper;
 
 const PAGES: &str = "book/src";
 /// Documents outside the book that refer to the code.

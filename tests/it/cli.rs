@@ -273,3 +273,27 @@ fn a_panic_of_the_player_gives_the_terminal_back() {
     assert!(after.contains(" icanon") && after.contains(" echo "), "{after}");
     assert!(text.contains("\x1b[?1000l"), "the mouse is free: {text}");
 }
+
+/// Goal: a page is written only if there is something to write, and the reason is one line.
+#[test]
+fn a_page_of_a_story_that_is_not_there_is_refused_and_no_file_is_left() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/picture.ndjson");
+    for (story, why) in [
+        ("1234", "no step of request 0000000000001234 was captured"),
+        ("election:99", "election:99 was not captured"),
+        ("foo", "\"foo\" is not a request id or a trace id"),
+        ("nobody:1:1", "nobody"),
+        ("etcd-01:1:1", "no record of etcd-01 has start 1 and clock 1"),
+    ] {
+        let words = ["trace", "export", "--html", "x.html", story, "--from", file];
+        fails(&glass(dir.path(), &words), 1, why);
+        assert!(!dir.path().join("x.html").exists(), "{story}");
+    }
+    let to_itself = glass(dir.path(), &["trace", "export", "--html", ".", "--from", file]);
+    fails(&to_itself, 1, ".: ");
+    let without = glass(dir.path(), &["trace", "export", "--chrome", "-", "1234", "--from", file]);
+    assert_eq!(Some(2), without.status.code());
+    let page = glass(dir.path(), &["trace", "export", "--html", "-", "election:3", "--from", file]);
+    assert!(page.status.success() && page.stdout.starts_with(b"<!doctype html>"));
+}

@@ -31,6 +31,17 @@ pub(super) async fn a_put_is_exported_whole(scene: &Scene, id: u64) {
     }
     assert!(!seen.slices.is_empty() && !seen.marks.is_empty());
     otlp(scene, &hex, &dir.path().join("put.jsonl").display().to_string()).await;
+    page(scene, &hex, &dir.path().join("put.html").display().to_string()).await;
+}
+
+/// The page of the put: what the members remember, without listening for more.
+async fn page(scene: &Scene, hex: &str, file: &str) {
+    glass(scene, &["trace", "export", "--html", file, hex]).await;
+    let page = std::fs::read_to_string(file).unwrap();
+    assert!(!page.contains("a value"), "the put's value is in the file");
+    assert_eq!(1, page.matches("<figure class=\"glass\"").count());
+    assert_eq!(3, page.matches("<span class=\"head ").count(), "its three members");
+    assert!(page.contains("client asks (inferred)") && page.contains("One story of live members"));
 }
 
 /// The export for OpenTelemetry: JSON lines, one trace for the put, found by the request's id.

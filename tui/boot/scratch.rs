@@ -71,7 +71,7 @@ pub(crate) fn make(place: &crate::Cluster, disks: &[Disk]) -> Result<Scratch, St
         return Err(format!("the logs have {bytes} bytes, and at most {BYTES_MAX} are copied"));
     }
     let files = |error: io::Error| format!("cannot write below {}: {error}", base.display());
-    remove_left(&base);
+    remove_left(&base, PREFIX);
     let unique = format!("{PREFIX}{}-{:x}", std::process::id(), clock::wall().as_nanos());
     let path = base.join(unique);
     DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(files)?;
@@ -97,11 +97,11 @@ pub(crate) fn make(place: &crate::Cluster, disks: &[Disk]) -> Result<Scratch, St
     Ok(scratch)
 }
 
-/// Removes the directories of processes that were killed in the middle of a trial.
-fn remove_left(base: &Path) {
+/// Removes the directories with this prefix of processes that were killed before they could.
+pub(crate) fn remove_left(base: &Path, prefix: &str) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+        let process = name.strip_prefix(prefix).and_then(|rest| rest.split_once('-'));
         let Some(Ok(process)) = process.map(|(process, _)| process.parse()) else { continue };
         if kill(Pid::from_raw(process), None).is_err() {
             let _ = fs::remove_dir_all(entry.path());
@@ -109,7 +109,8 @@ fn remove_left(base: &Path) {
     }
 }
 
-fn url(port: u16) -> String {
+/// The URL of a port of this machine.
+pub(crate) fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
@@ -134,7 +135,7 @@ fn procfile(disks: &[Disk], ports: &[(u16, u16)]) -> String {
 }
 
 /// Distinct free ports: all are held until the last is known.
-fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+pub(crate) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     let held: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<_>>()?;
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()

@@ -1,4 +1,7 @@
-//! Exports a recording, or live records, to a file for other viewers.
+//! Exports a recording, or live records, to a file for other viewers, or to a page for a browser.
+//!
+//! A page is drawn from the player's state and with its words, and the screens use those of
+//! `glass trace`. So the function that writes a page comes from the caller.
 
 use std::{
     fs::File,
@@ -16,11 +19,23 @@ use glass_etcd::{
     },
     member::otlp::{self as collector, Target},
     pb::glasspb::ObserveRequest,
-    story::{Recording, order::Order},
+    story::{
+        Recording,
+        order::Order,
+        query::{Stories, address::Address},
+    },
 };
 
-use super::{Error, From, gather::warn_of_silence};
-use crate::source::Live;
+use super::{
+    Error, From,
+    asked::Asked,
+    gather::{gather, warn_of_silence},
+    step_of,
+};
+use crate::{
+    source::Live,
+    state::{anchor::Anchor, story::Subject},
+};
 
 /// Largest number of events in memory; beyond it, listening ends early with a message.
 const EVENTS_MAX: usize = 2_000_000;
@@ -30,7 +45,8 @@ const SILENCE: Duration = Duration::from_millis(1500);
 
 /// The command line of `glass trace export`.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("out").required(true).multiple(true).args(["chrome", "otlp"]))]
+#[command(group = ArgGroup::new("out").required(true).multiple(true)
+    .args(["chrome", "otlp", "html"]))]
 pub(super) struct ExportArgs {
     /// The file to write, in the format that Perfetto and chrome://tracing open; `-` for standard
     /// output.
@@ -40,31 +56,119 @@ pub(super) struct ExportArgs {
     /// such as http://127.0.0.1:4318.
     #[arg(long, value_name = "OUT|URL")]
     otlp: Option<String>,
+    /// A page for a browser, to step through as in the player: one file that loads nothing; `-` for
+    /// standard output.
+    #[arg(long, value_name = "OUT")]
+    html: Option<PathBuf>,
+    /// The story of the page, named as for `show`; the address of a step opens the page at it. All
+    /// stories if left out.
+    #[arg(value_name = "STORY", requires = "html")]
+    story: Option<String>,
     #[command(flatten)]
     from: From,
-    /// Listen for this many seconds instead of until Ctrl-C.
+    /// Listen for this many seconds. Without it, a page has what the members remember, and the
+    /// other forms are written at Ctrl-C.
     #[arg(long = "for", value_name = "SECONDS", conflicts_with = "from")]
     seconds: Option<u64>,
 }
 
+/// The stories of a page.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// One, and the step at which the page opens; `None` for all.
+    pub(crate) story: Option<(Subject, Option<Anchor>)>,
+    /// Where the records come from, in the words of the page.
+    pub(crate) from: String,
+}
+
+/// What a page has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// The stories in it.
+    pub(crate) stories: usize,
+    /// All that were wanted.
+    pub(crate) of: usize,
+    /// Its size in bytes.
+    pub(crate) bytes: usize,
+}
+
+/// Writes a page of a recording.
+pub(crate) type WritePage = fn(Recording, &Wanted, &mut dyn Write) -> io::Result<Written>;
+
 /// Reads or listens, and writes the file.
-pub(super) async fn run(args: &ExportArgs) -> Result<(), Error> {
+pub(super) async fn run(args: &ExportArgs, write_page: WritePage) -> Result<(), Error> {
     let collector = match &args.otlp {
         Some(url) if url.contains("://") => Some(reach(url).await?),
         _ => None,
     };
-    let recording = match &args.from.from {
+    let (file, step) = args.story.as_deref().map(step_of).unwrap_or_default();
+    let file = file.filter(|_| step.is_some()).or(args.from.from.clone());
+    let is_page_only = args.chrome.is_none() && args.otlp.is_none();
+    let recording = match &file {
         Some(path) => super::open(path)?,
+        None if is_page_only && args.seconds.is_none() => {
+            gather(&args.from, |_| true).await?.recording
+        }
         None => listen(args).await?,
     };
     if let Some(path) = &args.chrome {
         write_chrome(&path.display().to_string(), &recording)?;
     }
     match (collector, &args.otlp) {
-        (Some(target), _) => send_otlp(&target, &recording).await,
-        (None, Some(path)) => write_otlp(path, &recording),
-        (None, None) => Ok(()),
+        (Some(target), _) => send_otlp(&target, &recording).await?,
+        (None, Some(path)) => write_otlp(path, &recording)?,
+        (None, None) => (),
     }
+    match &args.html {
+        Some(path) => write_html(path, (args, file.as_deref(), step), recording, write_page),
+        None => Ok(()),
+    }
+}
+
+/// Writes the page, and says what is in it.
+fn write_html(
+    path: &Path,
+    (args, file, step): (&ExportArgs, Option<&Path>, Option<Anchor>),
+    mut recording: Recording,
+    write_page: WritePage,
+) -> Result<(), Error> {
+    super::clean_names(&mut recording);
+    let story = match (step, args.story.as_deref()) {
+        (Some(step), _) => {
+            step.event(&recording).map_err(Error::Usage)?;
+            Some((step.subject(&recording).map_err(Error::Usage)?, Some(step)))
+        }
+        (None, Some(story)) => Some((subject(story, &recording)?, None)),
+        (None, None) => None,
+    };
+    // The page leaves this machine: its name says more than the reader needs.
+    let name = file.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let from = name.unwrap_or_else(|| "live members".to_owned());
+    let mut page = create(&path.display().to_string())?;
+    let written = write_page(recording, &Wanted { story, from }, &mut page)?;
+    let Written { stories, of, bytes } = written;
+    writeln!(
+        io::stderr(),
+        "glass trace: exported {stories} of {of} stories, {} kB",
+        bytes.div_ceil(1_000)
+    )?;
+    Ok(())
+}
+
+/// The story that the user names by an id, a trace or an address.
+fn subject(story: &str, recording: &Recording) -> Result<Subject, Error> {
+    let order = Order::of(recording);
+    let stories = Stories::new(recording, &order);
+    if Address::is_one(story) {
+        let address = Address::of(story, &recording.members);
+        let known = address.filter(|address| stories.incident(*address).is_some());
+        let missing = || Error::Usage(format!("{story} was not captured"));
+        return known.map(Subject::Cluster).ok_or_else(missing);
+    }
+    let asked = Asked::parse(story)?;
+    let mut ids = asked.ids(recording).into_iter();
+    let captured = ids.find(|id| stories.of(*id).is_some());
+    captured.map(Subject::Request).ok_or_else(|| asked.not_captured())
 }
 
 /// The collector at a URL. Fails at once if nobody listens there, before anything is read.

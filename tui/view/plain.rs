@@ -139,13 +139,18 @@ fn step_line(state: &State, (steps, at): (&Steps, usize), number: usize) -> Stri
     let step = &steps.steps[at];
     let after = words::offset(step.wall_ns, steps.zero_ns);
     let name = &state.lanes[step.lane].name;
-    let text = words::step(step, &state.lanes).join(" ");
-    let text = match step.arrow {
-        Some(arrow) => message_words(&text, step, arrow, &state.lanes[arrow.peer].name),
-        None => text,
-    };
+    let text = row_words(state, step);
     let client = client(steps, step);
     format!("  {number:>3}  {after:<9} {name:<12} {text}{client}")
+}
+
+/// What happens at the step; of a message also where to, or where from.
+pub(crate) fn row_words(state: &State, step: &Step) -> String {
+    let text = words::step(step, &state.lanes).join(" ");
+    match step.arrow {
+        Some(arrow) => message_words(&text, step, arrow, &state.lanes[arrow.peer].name),
+        None => text,
+    }
 }
 
 /// The step as the client sees it, whose own actions are inferred.

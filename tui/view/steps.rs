@@ -194,7 +194,7 @@ fn draw_heads(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), c
 }
 
 /// The numbers of a lane's head, or why there are none.
-fn head_numbers(head: &Head) -> (String, Tone) {
+pub(crate) fn head_numbers(head: &Head) -> (String, Tone) {
     let mark = |name: &str, water| match head.marks.get(water) {
         Some(value) => format!("{name}{value}"),
         None => format!("{name}?"),

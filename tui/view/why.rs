@@ -23,8 +23,7 @@ use glass_etcd::{
 /// Draws the panel below the lens.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) {
     let Some(step) = steps.steps.get(steps.look) else { return };
-    let kind = StepKind::of(step.event.stage).word();
-    pen.rule(area, 0, &format!("WHY {}  {kind}", name(step)));
+    pen.rule(area, 0, &format!("WHY {}", title(step)));
     let width = usize::from(area.width).saturating_sub(2);
     let room = usize::from(area.height.saturating_sub(1));
     let said: Vec<String> = wrap(&meaning(step, state, steps), width);
@@ -55,7 +54,7 @@ fn draw_more(pen: &mut Pen<'_>, area: Rect) {
 }
 
 /// The numbers of the step, in pieces.
-pub(super) fn numbers(step: &Step, state: &State, steps: &Steps) -> Vec<String> {
+pub(crate) fn numbers(step: &Step, state: &State, steps: &Steps) -> Vec<String> {
     let mut numbers = words::fields(&step.event, &state.lanes);
     if let Some(reason) = step.event.reason {
         numbers.insert(0, format!("FAILED: {}", reason.text()));
@@ -76,13 +75,18 @@ fn beside_usual(step: &Step, steps: &Steps) -> Option<String> {
 }
 
 /// Where to read on.
-pub(super) fn sources(step: &Step) -> Vec<String> {
+pub(crate) fn sources(step: &Step) -> Vec<String> {
     let stage = step.event.stage;
     vec![
         format!("src/{}", stage.rust_path()),
         format!("book {}", stage.book_section()),
         format!("Go: {}", stage.go_counterpart()),
     ]
+}
+
+/// The step, and what it works with.
+pub(crate) fn title(step: &Step) -> String {
+    format!("{}  {}", name(step), StepKind::of(step.event.stage).word())
 }
 
 /// The stage, and whether this is only its beginning.

@@ -1,0 +1,175 @@
+//! The picture of a story: lanes, steps and messages, as SVG within the page.
+//!
+//! ```text
+//!   0 %   11 %     20 %            57 %            94 %
+//!   time  client   etcd-01         etcd-02         etcd-03
+//!           ┆        │               │               │
+//!           ┆- - - ->● rpc KV/Put    │               │      20 pixels a row
+//!           ┆        ●──────__       │               │
+//!           ┆        │        ──────►● raft.receive  │      a message from row to row
+//! ```
+//!
+//! Rows have a fixed height, and lanes stand at a share of the width. So the picture fills a phone
+//! as well as a screen, and its letters keep their size. The words of a step stand beside its dot,
+//! and what has no room on a phone is cut; the panel and the text have it whole.
+//!
+//! `book/stepper.css` knows the classes of the parts: their colours on light and dark ground, and
+//! where words stand at which width.
+
+use std::fmt::Write as _;
+
+use super::{
+    escape::html,
+    told::{Client, Drawn, Line, Told},
+};
+use crate::state::{text, words};
+
+/// The height of a row, in pixels.
+pub(super) const ROW: usize = 20;
+/// The narrowest picture, and the width of a letter there, in tenths of pixels.
+const PHONE: usize = 3_200;
+const LETTER: usize = 67;
+/// From the middle of a row to the base line of its words, in pixels.
+const BASE: usize = 4;
+/// From a dot to its words, in pixels.
+const BESIDE: usize = 9;
+/// Where the lifelines of the client, of the first and of the last member stand, in percent.
+const CLIENT: usize = 11;
+const FIRST: usize = 20;
+const LAST: usize = 94;
+
+/// The place of a lane, in percent of the width.
+pub(super) fn place(lane: usize, lanes: usize) -> usize {
+    FIRST + lane * (LAST - FIRST) / lanes.saturating_sub(1).max(1)
+}
+
+/// The picture. `name` is part of its ids, which are unique in a page.
+pub(super) fn svg(told: &Told, name: &str) -> String {
+    let height = told.rows.len() * ROW + ROW / 2;
+    let title = html(&told.title);
+    let mut svg = format!(
+        "<svg role=\"img\" aria-label=\"{title}\" width=\"100%\" height=\"{height}\">\n\
+         <defs><marker id=\"{name}-tip\" viewBox=\"0 0 8 8\" refX=\"11\" refY=\"4\" \
+         markerWidth=\"8\" markerHeight=\"8\" orient=\"auto\"><path d=\"M0 1 8 4 0 7z\"/></marker>\
+         </defs>\n"
+    );
+    let lanes = told.lanes.len();
+    write_life(&mut svg, (CLIENT, height), "client");
+    (0..lanes).for_each(|lane| write_life(&mut svg, (place(lane, lanes), height), "lane"));
+    // All lines before all words, so that none is drawn over a word.
+    let mut number = 0;
+    for (row, line) in told.rows.iter().enumerate() {
+        if let Line::Step(step) = line {
+            write_lines(&mut svg, (told, name), (step, row, number));
+            number += 1;
+        }
+    }
+    let mut number = 0;
+    for (row, line) in told.rows.iter().enumerate() {
+        match line {
+            Line::Step(step) => {
+                write_step(&mut svg, lanes, (step, row, number));
+                number += 1;
+            }
+            Line::Folded(words) => {
+                let room = (100 - FIRST) * PHONE / 100 / LETTER;
+                let words = html(&words::cut(words, room));
+                let y = middle(row) + BASE;
+                let _ =
+                    writeln!(svg, "<text class=\"fold\" x=\"{FIRST}%\" y=\"{y}\">{words}</text>");
+            }
+        }
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
+/// The middle of a row, in pixels.
+fn middle(row: usize) -> usize {
+    row * ROW + ROW / 2
+}
+
+fn write_life(svg: &mut String, (x, height): (usize, usize), class: &str) {
+    let _ =
+        writeln!(svg, "<line class=\"{class}\" x1=\"{x}%\" x2=\"{x}%\" y1=\"0\" y2=\"{height}\"/>");
+}
+
+/// The lines of the step with this number: its message, and what the client does.
+fn write_lines(
+    svg: &mut String,
+    (told, name): (&Told, &str),
+    (step, row, number): (&Drawn, usize, usize),
+) {
+    let lanes = told.lanes.len();
+    let from = (place(step.lane, lanes), middle(row));
+    let path = if step.is_on_path { " path" } else { "" };
+    let mut write = |class: &str, (x1, y1): (usize, usize), (x2, y2): (usize, usize)| {
+        let _ = writeln!(
+            svg,
+            "<line class=\"{class}{path}\" data-of=\"{number}\" x1=\"{x1}%\" y1=\"{y1}\" \
+             x2=\"{x2}%\" y2=\"{y2}\" marker-end=\"url(#{name}-tip)\"/>"
+        );
+    };
+    if let Some(sent) = step.sent {
+        let arrives = sent.arrives.and_then(|number| row_of(told, number));
+        let class = if arrives.is_some() { "message" } else { "message unknown" };
+        write(class, from, (place(sent.to, lanes), middle(arrives.unwrap_or(row))));
+    }
+    // What the client does is inferred, so its line is dashed.
+    match step.client {
+        Some(Client::Asks) => write("asked", (CLIENT, from.1), from),
+        Some(Client::HasAnswer | Client::HasError) => write("asked", from, (CLIENT, from.1)),
+        None => (),
+    }
+}
+
+/// The step with its number: its time, its dot and its words.
+fn write_step(svg: &mut String, lanes: usize, (step, row, number): (&Drawn, usize, usize)) {
+    let (x, y) = (place(step.lane, lanes), middle(row));
+    let kind = if step.is_captured { step.kind } else { "missing" };
+    let path = if step.is_on_path { " path" } else { "" };
+    let after = html(&step.after);
+    let base = y + BASE;
+    let _ = write!(
+        svg,
+        "<g class=\"step {kind}{path}\" data-step=\"{number}\">\
+         <text class=\"time\" x=\"0\" y=\"{base}\">{after}</text>"
+    );
+    let word = step.client.map(|client| match client {
+        Client::Asks => "ask",
+        Client::HasAnswer => "ok",
+        Client::HasError => "err",
+    });
+    if let Some(word) = word {
+        let _ = write!(
+            svg,
+            "<text class=\"said\" x=\"{CLIENT}%\" dx=\"-6\" y=\"{base}\" \
+             text-anchor=\"end\">{word}</text>"
+        );
+    }
+    let _ = write!(svg, "<circle cx=\"{x}%\" cy=\"{y}\" r=\"3.5\"/>");
+    write_words(svg, &step.words, (x, base));
+    svg.push_str("</g>\n");
+}
+
+/// The row of the step with this number.
+fn row_of(told: &Told, number: usize) -> Option<usize> {
+    let rows = told.rows.iter().enumerate();
+    let mut steps = rows.filter(|(_, line)| matches!(line, Line::Step(_)));
+    steps.nth(number).map(|(row, _)| row)
+}
+
+/// The words, to the right of the dot. In the last lane they stand to its left, and elsewhere on a
+/// phone (`turned`) if only that side has room for them.
+fn write_words(svg: &mut String, said: &str, (x, y): (usize, usize)) {
+    let room = |percent: usize| (percent * PHONE / 100).saturating_sub(BESIDE * 10) / LETTER;
+    let (left, right) = (room(x), room(100 - x));
+    let is_turned = right < left && right < text::width(said);
+    let class = match () {
+        () if x == LAST => " class=\"last\"",
+        () if is_turned => " class=\"turned\"",
+        () => "",
+    };
+    let cut = words::cut(said, if is_turned { left } else { right });
+    let _ = write!(svg, "<text{class} x=\"{x}%\" y=\"{y}\">{}</text>", html(&cut));
+}
