@@ -235,6 +235,7 @@ pub fn refuse_stream(server: &Server, method: Method, origin: Origin, error: Err
     call.finish::<()>(Err(error), 0, 0).expect_err("an error stays one")
 }
 
+// ANCHOR: check
 /// A member without a leader refuses requests that require one (clientv3.WithRequireLeader).
 pub fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
     if wants_leader(metadata) && server.status.leader() == 0 {
@@ -243,6 +244,7 @@ pub fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
         Ok(())
     }
 }
+// ANCHOR_END: check
 
 /// Whether the caller requires a member that knows a leader.
 pub(super) fn wants_leader(metadata: &MetadataMap) -> bool {

@@ -34,6 +34,7 @@ pub fn check_sort(request: &RangeRequest) -> Result<(), Error> {
     if order.is_ok() && target.is_ok() { Ok(()) } else { Err(Error::InvalidSortOption) }
 }
 
+// ANCHOR: put
 /// Checks a put request (etcd: `checkPutRequest`).
 pub fn check_put(request: &PutRequest) -> Result<(), Error> {
     if request.key.is_empty() {
@@ -47,6 +48,7 @@ pub fn check_put(request: &PutRequest) -> Result<(), Error> {
     }
     Ok(())
 }
+// ANCHOR_END: put
 
 /// Checks a delete request (etcd: `checkDeleteRequest`).
 pub fn check_delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {

@@ -41,6 +41,7 @@ pub(crate) struct KvServer {
 }
 
 impl KvServer {
+    // ANCHOR: put
     /// KV.Put. With `prev_kv` it waits for room for the answer before it is proposed.
     pub(crate) async fn put(
         &self,
@@ -57,6 +58,7 @@ impl KvServer {
         let reply = self.proposer.propose(header, Command::Put(put)).await?.kv();
         Ok(self.answers.finish(id, reply, from, None).await?.map(KvResponse::put))
     }
+    // ANCHOR_END: put
 
     /// KV.Range. A short range is answered at once; a longer one is read on a blocking thread.
     pub(crate) async fn range(
@@ -75,6 +77,7 @@ impl KvServer {
         self.answers.read_large(id, Question::Range(range, plan), from).await.map(Answer::Large)
     }
 
+    // ANCHOR: prepare-range
     /// The steps before a range is read.
     pub(super) async fn prepare_range(&self, id: u64, range: &RangeRequest) -> Result<(), Error> {
         validate(id, 1, || check::check_range(range))?;
@@ -84,6 +87,7 @@ impl KvServer {
         self.auth.authenticate(id);
         Ok(())
     }
+    // ANCHOR_END: prepare-range
 
     /// KV.DeleteRange. With `prev_kv` it waits for room for the answer before it is proposed.
     pub(crate) async fn delete_range(

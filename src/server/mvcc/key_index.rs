@@ -26,6 +26,7 @@ use super::Revision;
 
 /// One life of a key, from its creation to its deletion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+// ANCHOR: generation
 pub(crate) struct Generation {
     /// The number of writes, the tombstone and compacted ones included.
     pub(crate) version: i64,
@@ -35,6 +36,7 @@ pub(crate) struct Generation {
     /// tombstone.
     pub(crate) revisions: Vec<Revision>,
 }
+// ANCHOR_END: generation
 
 impl Generation {
     /// The index of the newest revision up to main revision `at`; `None` if all are later.

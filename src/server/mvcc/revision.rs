@@ -22,6 +22,7 @@ impl Revision {
         Revision { main, sub }
     }
 
+    // ANCHOR: row-key
     /// Returns the key of the row that a put of this revision adds: `main` as 8 big-endian bytes,
     /// `_`, and `sub` in the same form. So the order of rows is the order of revisions.
     pub(crate) fn row_key(self) -> [u8; ROW_KEY_LEN] {
@@ -30,6 +31,7 @@ impl Revision {
         key[9..].copy_from_slice(&self.sub.to_be_bytes());
         key
     }
+    // ANCHOR_END: row-key
 
     /// Returns the key of the row that a deletion of this revision adds: as of a put, then `t`.
     pub(crate) fn tombstone_key(self) -> [u8; ROW_KEY_LEN + 1] {

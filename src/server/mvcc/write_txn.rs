@@ -81,6 +81,7 @@ impl WriteTxn<'_, '_> {
         Reader { asker, index: &self.batch.index, current: self.revision(), source }
     }
 
+    // ANCHOR: put
     /// Puts a key, attaches it to its lease (0: none), and returns the main revision. The caller
     /// has checked that the lease exists.
     pub(crate) fn put(&mut self, key: &[u8], value: Bytes, lease: i64) -> i64 {
@@ -102,6 +103,7 @@ impl WriteTxn<'_, '_> {
         self.note_event(EventType::Put, row);
         revision.main
     }
+    // ANCHOR_END: put
 
     /// Deletes the keys of a range. Returns their number, and the newest main revision.
     pub(crate) fn delete_range(&mut self, range: KeyRange<'_>) -> (i64, i64) {

@@ -95,6 +95,7 @@ pub struct Cut {
 }
 
 impl Buffers {
+    // ANCHOR: view
     /// Copies the rows of `keys` that the active buffer has.
     pub(super) fn view(&self, id: u64, keys: &[[u8; 17]]) -> View {
         let span = Some(crate::stage!(BufferGet, id));
@@ -109,6 +110,7 @@ impl Buffers {
         let (frozen, file) = (self.frozen.clone(), self.file.clone());
         View { hits, active, frozen, file, id, span }
     }
+    // ANCHOR_END: view
 
     /// Copies a range from the active buffer; with a limit, no more rows than can be needed.
     pub(super) fn cut(&self, bucket: Bucket, from: &[u8], to: Option<&[u8]>, limit: usize) -> Cut {

@@ -114,6 +114,7 @@ pub(super) fn padding(size: u64) -> u64 {
     size.wrapping_neg() % 8
 }
 
+// ANCHOR: append
 /// Appends a frame to `buffer`. `parts` together are the data; none at all for a crc record.
 /// `crc` is the chain's value before, and afterwards the one behind. Returns the record's size.
 pub(super) fn append(buffer: &mut Vec<u8>, crc: &mut u32, kind: Kind, parts: &[&[u8]]) -> u64 {
@@ -136,6 +137,7 @@ pub(super) fn append(buffer: &mut Vec<u8>, crc: &mut u32, kind: Kind, parts: &[&
     buffer.resize(start + (WORD + size + padding(size)) as usize, 0);
     size
 }
+// ANCHOR_END: append
 
 /// Reads a record that must fill `bytes`, in exactly the form in which it is written.
 pub(super) fn parse(bytes: &[u8]) -> Result<Record<'_>, Reason> {
