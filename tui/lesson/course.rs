@@ -51,7 +51,18 @@ macro_rules! lessons {
     };
 }
 
-lessons!("put-one-member", "put-three-members");
+lessons!(
+    "put-one-member",
+    "crash-and-recovery",
+    "tree-index",
+    "buffer-and-backend",
+    "put-three-members",
+    "elections",
+    "read-index",
+    "stale-read",
+    "unknown-outcome",
+    "watch",
+);
 
 /// `lesson.toml` as it is written.
 #[derive(Debug, Deserialize)]

@@ -1,8 +1,9 @@
 //! The small language in which a lesson says where it asks, and what is right.
 //!
 //! ```text
-//!   selector   [STORY:]STAGE[/begin][@ROLE][[FIELD OP VALUE, …]][#N | #last]
-//!              again:wal.fsync@leader[synced == 2]#1
+//!   selector   [STORY:]STAGE[/begin][@ROLE][[FIELD OP VALUE, …]][#N | #last]; the role may follow
+//!              the conditions
+//!              again:wal.fsync@leader[disks == 2]#1
 //!   ROLE       leader, old, server, follower, other
 //!   expression field(raft.commit, commit.new) == entry() and count(wal.fsync) < members()
 //! ```
@@ -25,7 +26,7 @@
 //! | `exists(S)`        | whether there is one                                        |
 //! | `before(S, S)`     | whether the first step comes before the second              |
 //! | `next(S, STAGE)`   | whether the member's next story step is of this stage       |
-//! | `field(S, NAME)`   | a field of the step's record; or `took`, `member`; or what holds at the step: `survives`, `synced`, `knows` |
+//! | `field(S, NAME)`   | a field of the step's record; or `took`, `member`; or what holds at the step: whether the write `survives`, on how many `disks` it is, how many `knowers` there are |
 //! | `mark(S, ROLE, W)` | a watermark of a member at the step, such as `applied`      |
 //! | `entry([STORY])`, `revision([STORY])`, `code([STORY])` | the index of the story's entry; of its answer the revision and the code |
 //! | `members()`        | how many members there are                                  |
@@ -354,14 +355,9 @@ impl<'a> Reader<'a> {
             None => (&*named, Moment::Done),
         };
         let stage = if named == "any" { None } else { Some(stage(named)?) };
-        let role = match self.takes("@") {
-            true => {
-                let word = self.word("a role")?;
-                Some(Role::of(&word).ok_or_else(|| format!("{word:?} is no role"))?)
-            }
-            false => None,
-        };
+        let role = self.role()?;
         let conditions = self.conditions()?;
+        let role = role.map_or_else(|| self.role(), |role| Ok(Some(role)))?;
         let nth = match self.takes("#") {
             false => Nth::Number(1),
             true => match self.word("a number")?.as_str() {
@@ -370,6 +366,14 @@ impl<'a> Reader<'a> {
             },
         };
         Ok(Selector { story, stage, moment, role, conditions, nth })
+    }
+
+    fn role(&mut self) -> Result<Option<Role>, String> {
+        if !self.takes("@") {
+            return Ok(None);
+        }
+        let word = self.word("a role")?;
+        Role::of(&word).map(Some).ok_or_else(|| format!("{word:?} is no role"))
     }
 
     fn conditions(&mut self) -> Result<Vec<(String, Op, Expr)>, String> {

@@ -27,6 +27,10 @@ use crate::state::{
     words,
 };
 
+/// What may be asked of a step beside the fields of its record.
+#[cfg(test)]
+const BESIDE: [&str; 5] = ["took", "member", "survives", "disks", "knowers"];
+
 /// A value of an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
@@ -241,11 +245,11 @@ impl<'a> Scope<'a> {
             "took" => Value::Nanos(step.event.took_ns),
             "member" => Value::Member(step.lane),
             "survives" => truth(lens::survives(&self.at(place), lanes).ok_or_else(unknown)?),
-            "synced" => {
+            "disks" => {
                 let disks = lens::synced(&self.at(place), lanes).ok_or_else(unknown)?;
                 Value::Number(disks as i64)
             }
-            "knows" => {
+            "knowers" => {
                 let steps = self.at(place);
                 let log = steps.log.as_ref().ok_or_else(unknown)?;
                 let known = lanes.iter().map(|lane| steps.knows(log, lane));
@@ -371,4 +375,40 @@ fn compared(left: &Value, op: Op, right: &Value) -> Result<bool, String> {
         Op::Greater => left > right,
         Op::GreaterOrEqual => left >= right,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_field_of_a_record_is_hidden_by_what_may_be_asked_beside() {
+        for stage in Stage::ALL {
+            let names = stage.fields().iter().map(|field| field.name);
+            let hidden: Vec<_> = names.filter(|name| BESIDE.contains(name)).collect();
+            assert_eq!(Vec::<&str>::new(), hidden, "{}", stage.name());
+        }
+    }
+
+    /// Goal: a question is about the story that it names, in the words of the player. Method: the
+    /// put of the player's own tests, on three members.
+    #[test]
+    fn expressions_read_the_rows_of_the_player() {
+        let scene = crate::state::scenes::put().recording;
+        let run = Run::of(scene);
+        let id = Subject::Request(crate::state::scenes::PUT);
+        let scope = run.scope_of(id);
+        let value = |text: &str| scope.value(&super::super::language::expression(text).unwrap());
+        assert_eq!(Ok(Value::Number(3)), value("members()"));
+        assert_eq!(Ok(Value::Number(1)), value("before(raft.entry, raft.commit)"));
+        assert_eq!(Ok(Value::Number(0)), value("exists(mvcc.range)"));
+        assert_eq!(value("leader"), value("field(raft.commit#1, member)"));
+        assert_eq!(Ok(Value::Number(1)), value("field(raft.commit#1, survives)"));
+        assert_eq!(Ok(Value::Number(1)), value("field(raft.commit#1, knowers)"));
+        let unknown = value("field(raft.commit#99, knowers)");
+        assert!(unknown.unwrap_err().starts_with("of raft.commit there are"));
+        assert!(value("field(raft.commit, colour)").unwrap_err().contains("no field colour"));
+        assert!(value("revision(no-such)").unwrap_err().contains("no story no-such"));
+        assert!(value("rpc + 1").unwrap_err().contains("is no number"));
+    }
 }
