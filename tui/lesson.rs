@@ -7,7 +7,8 @@
 //!                                                     │
 //!   progress ◀──── session ◀──── asked: the question, and its answer as the records have it
 //!                     ▲
-//!                     └── text
+//!                     ├── text
+//!                     └── play ─▶ the player, which asks the questions at their steps
 //! ```
 //!
 //! Invariants: no answer is written down; all are read from the records of the run that is asked
@@ -18,14 +19,19 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufWriter, Write as _},
+    io::{self, BufRead as _, BufWriter, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use glass_etcd::story::recording;
 
-use crate::{fail, source, trace};
+use crate::{
+    fail,
+    play_command::{LookArgs, lack},
+    source, trace,
+    view::Look,
+};
 
 mod asked;
 mod cluster;
@@ -33,6 +39,7 @@ mod course;
 pub(crate) mod labels;
 mod language;
 mod perform;
+mod play;
 mod progress;
 mod proof;
 mod run;
@@ -57,14 +64,19 @@ pub(crate) struct Args {
 enum Command {
     /// List the lessons with their minutes, and what is done; the default
     List,
-    /// Begin or continue a lesson: shows the steps up to each question, and reads the answer
-    /// from a line
+    /// Begin or continue a lesson: in the player or, without a terminal, as text, which reads a line
+    /// for each answer
     Start {
         /// The lesson; the one that was begun last if left out
         slug: Option<String>,
         /// Run the scenario first, on a cluster of its own, and ask about that run
         #[arg(long)]
         run: bool,
+        /// Text instead of the player, which needs a terminal
+        #[arg(long)]
+        plain: bool,
+        #[command(flatten)]
+        look: LookArgs,
     },
     /// Show where a lesson stands: its text, and the next question
     Show {
@@ -136,7 +148,10 @@ fn try_run(command: &Command) -> io::Result<bool> {
     let dir = || progress::state_dir(|name| std::env::var(name).ok());
     match command {
         Command::List => text::list(&mut out, &Notes::read(&dir()?)?)?,
-        Command::Start { slug, run } => start(&dir()?, slug.as_deref(), *run)?,
+        Command::Start { slug, run, plain, look } => {
+            let look = Some(look.look()).filter(|_| !plain && lack().is_none());
+            start(&dir()?, slug.as_deref(), *run, look)?;
+        }
         Command::Show { slug } => {
             let session = session_of(&dir()?, slug.as_deref())?;
             text::intro(&mut out, &session.lesson)?;
@@ -182,7 +197,8 @@ fn session_of(dir: &Path, slug: Option<&str>) -> io::Result<Session> {
     Session::open(dir, &slug_of(&Notes::read(dir)?, slug)?)
 }
 
-fn start(dir: &Path, slug: Option<&str>, is_run: bool) -> io::Result<()> {
+/// Begins or continues a lesson: in the player if it can have this look, or else as text.
+fn start(dir: &Path, slug: Option<&str>, is_run: bool, look: Option<Look>) -> io::Result<()> {
     let notes = Notes::read(dir)?;
     let slug = match (slug, notes.current()) {
         (None, Some(current)) => after_done(&notes, current)?,
@@ -197,7 +213,18 @@ fn start(dir: &Path, slug: Option<&str>, is_run: bool) -> io::Result<()> {
     session.save()?;
     let mut out = io::stdout().lock();
     text::intro(&mut out, &session.lesson)?;
-    text::talk(&mut session, &mut io::stdin().lock(), &mut out)
+    let Some(look) = look else {
+        return text::talk(&mut session, &mut io::stdin().lock(), &mut out);
+    };
+    writeln!(out, "\nEnter opens the player. → leads to the next step; ? lists the keys.")?;
+    if io::stdin().lock().read_line(&mut String::new())? == 0 {
+        return Ok(());
+    }
+    let (lesson, progress) = block_on(play::play(session, look))??;
+    match progress.answers.len() < lesson.asks.len() {
+        true => writeln!(out, "{}", text::LATER),
+        false => text::outro(&mut out, &lesson),
+    }
 }
 
 /// The lesson that was begun last or, if that is done, the one after it.

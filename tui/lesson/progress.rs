@@ -19,28 +19,18 @@ use std::{
 
 use toml::{Table, Value};
 
-/// What came of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Came {
-    Right,
-    /// Answered wrongly.
-    Wrong,
-    Skipped,
-    /// The answer was asked for.
-    Told,
-}
+pub(crate) use crate::state::quiz::lesson::Came;
 
-impl Came {
-    const ALL: [(Came, &'static str); 4] = [
-        (Came::Right, "right"),
-        (Came::Wrong, "wrong"),
-        (Came::Skipped, "skipped"),
-        (Came::Told, "told"),
-    ];
+/// The words of the file.
+const WORDS: [(Came, &str); 4] = [
+    (Came::Right, "right"),
+    (Came::Wrong, "wrong"),
+    (Came::Skipped, "skipped"),
+    (Came::Told, "told"),
+];
 
-    fn word(self) -> &'static str {
-        Came::ALL.iter().find(|(came, _)| *came == self).map_or("", |(_, word)| word)
-    }
+fn word(came: Came) -> &'static str {
+    WORDS.iter().find(|(known, _)| *known == came).map_or("", |(_, word)| word)
 }
 
 /// How far a lesson is.
@@ -95,7 +85,7 @@ impl Notes {
         let words = table.get("answers").and_then(Value::as_array).into_iter().flatten();
         let came = |value: &Value| {
             let word = value.as_str()?;
-            Came::ALL.iter().find(|(_, known)| *known == word).map(|(came, _)| *came)
+            WORDS.iter().find(|(_, known)| *known == word).map(|(came, _)| *came)
         };
         let hints = table.get("hints").and_then(Value::as_integer).unwrap_or(0);
         Some(Progress {
@@ -107,7 +97,7 @@ impl Notes {
 
     /// Notes how far a lesson is, and that it is the current one.
     pub(crate) fn note(&mut self, slug: &str, progress: &Progress) -> io::Result<()> {
-        let answers = progress.answers.iter().map(|came| Value::from(came.word()));
+        let answers = progress.answers.iter().map(|came| Value::from(word(*came)));
         let mut table = Table::new();
         table.insert("answers".to_owned(), Value::Array(answers.collect()));
         let hints = i64::try_from(progress.hints).unwrap_or(0);

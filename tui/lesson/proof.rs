@@ -8,6 +8,7 @@ use glass_etcd::story::Recording;
 use super::{
     asked::{Asked, Right},
     course::Lesson,
+    play::NUMBER_MAX,
     run::Run,
     session::{holds, scenario},
 };
@@ -19,6 +20,14 @@ pub(super) fn of(lesson: &Lesson, recording: Recording) -> (Vec<String>, Vec<Str
     let (mut wrong, mut right) = (Vec::new(), Vec::new());
     for (ask, number) in lesson.asks.iter().zip(1..) {
         match Asked::of(ask, &run) {
+            Ok(asked) if !asked.scope.shown(asked.at).contains(&asked.at) => {
+                wrong.push(format!("question {number}: it is asked at a step that is not shown"));
+            }
+            Ok(Asked { right: Right::Number(number), .. })
+                if !(0..=NUMBER_MAX as i64).contains(&number) =>
+            {
+                wrong.push(format!("one key cannot answer {number}"));
+            }
             Ok(asked) => right.push(match asked.right {
                 Right::Choice(place) => format!("choice {}", place + 1),
                 Right::Number(number) => format!("number {number}"),

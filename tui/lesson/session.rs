@@ -31,7 +31,7 @@ pub(crate) struct Session {
     pub(crate) lesson: Lesson,
     pub(crate) run: Run,
     pub(crate) progress: Progress,
-    notes: Notes,
+    pub(crate) notes: Notes,
 }
 
 impl Session {

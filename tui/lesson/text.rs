@@ -20,6 +20,9 @@ use crate::{
 /// Width of a line, in columns.
 const WIDTH: usize = 100;
 
+/// What is said when questions are left.
+pub(super) const LATER: &str = "The rest is left for later: glass lesson start";
+
 /// What may be typed instead of an answer.
 const KEYS: &str = "hint, skip, choose (tells the answer), quit";
 
@@ -171,11 +174,11 @@ pub(super) fn talk(
         out.flush()?;
         let mut line = String::new();
         if input.read_line(&mut line)? == 0 {
-            return writeln!(out, "\nThe rest is left for later: glass lesson start");
+            return writeln!(out, "\n{LATER}");
         }
         is_new = match line.trim() {
             "quit" | "q" => {
-                return writeln!(out, "The rest is left for later: glass lesson start");
+                return writeln!(out, "{LATER}");
             }
             "hint" | "h" => {
                 drop(asked);
