@@ -2,53 +2,280 @@
 //!
 //! ```text
 //!   scenario.txt ─▶ scenario ─▶ perform ─▶ recording.ndjson, with its labels
-//!                               (a cluster of its own: cluster, labels)
+//!                               (a cluster of its own)        │
+//!   lesson.toml ─▶ course ─▶ language ─────────────▶ run ◀────┘
+//!                                                     │
+//!   progress ◀──── session ◀──── asked: the question, and its answer as the records have it
+//!                     ▲
+//!                     ├── text
+//!                     └── play ─▶ the player, which asks the questions at their steps
 //! ```
+//!
+//! Invariants: no answer is written down; all are read from the records of the run that is asked
+//! about. A lesson touches no cluster and no data of the learner. [`proof`] holds each lesson to
+//! this, on the shipped recording and on fresh ones.
+//!
+//! Left out: lessons from files of the learner's own; they are in the binary.
 
 use std::{
     fs::{self, File},
-    io::{self, BufWriter, Write as _},
+    io::{self, BufRead as _, BufWriter, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use glass_etcd::story::recording;
 
-use crate::fail;
+use crate::{
+    fail,
+    play_command::{LookArgs, lack},
+    source, trace,
+    view::Look,
+};
 
+mod asked;
 mod cluster;
+mod course;
 pub(crate) mod labels;
+mod language;
 mod perform;
+mod play;
+mod progress;
+mod proof;
+mod run;
 pub(crate) mod scenario;
+mod session;
+mod text;
 
+use course::{LESSONS, Lesson};
+use progress::{Came, Notes};
+use run::Run;
 use scenario::Scenario;
+use session::Session;
 
 /// The command line of `glass lesson`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// List the lessons with their minutes, and what is done; the default
+    List,
+    /// Begin or continue a lesson: in the player or, without a terminal, as text, which reads a line
+    /// for each answer
+    Start {
+        /// The lesson; the one that was begun last if left out
+        slug: Option<String>,
+        /// Run the scenario first, on a cluster of its own, and ask about that run
+        #[arg(long)]
+        run: bool,
+        /// Text instead of the player, which needs a terminal
+        #[arg(long)]
+        plain: bool,
+        #[command(flatten)]
+        look: LookArgs,
+    },
+    /// Show where a lesson stands: its text, and the next question
+    Show {
+        /// The lesson; the one that was begun last if left out
+        slug: Option<String>,
+    },
+    /// Answer the next question. The exit code is 1 if the answer is wrong
+    Answer {
+        /// The number of the choice or of the step, or the number itself
+        answer: String,
+        /// The lesson; the one that was begun last if left out
+        slug: Option<String>,
+    },
+    /// Show the next of three hints: where to look, what to compare, the reason
+    Hint {
+        /// The lesson; the one that was begun last if left out
+        slug: Option<String>,
+    },
+    /// Leave the next question unanswered
+    Skip {
+        /// The lesson; the one that was begun last if left out
+        slug: Option<String>,
+    },
+    /// Look whether the tasks of a lesson were done on live members, or in a recording. The exit
+    /// code is 1 if one was not
+    Check {
+        /// The lesson; the one that was begun last if left out
+        slug: Option<String>,
+        /// The members to ask for their records
+        #[arg(long, value_delimiter = ',', default_value = source::ENDPOINTS)]
+        endpoints: Vec<String>,
+        /// Look into a recording instead
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+    /// Forget the answers to a lesson
+    Reset {
+        /// The lesson; the one that was begun last if left out
+        slug: Option<String>,
+    },
     /// Perform a scenario on a cluster of its own, and write the recording beside it. For those who
     /// write lessons and figures
     Record {
         /// A lesson's directory with a scenario.txt, or a file NAME.scenario
         path: PathBuf,
     },
+    /// Run the scenario of each lesson, and prove that its questions have one answer each. For
+    /// those who write lessons
+    Prove {
+        /// The lessons; all if left out
+        slugs: Vec<String>,
+    },
 }
 
 /// Runs a command of `glass lesson`.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let done = match &args.command {
-        Command::Record { path } => record(path),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match try_run(args.command.as_ref().unwrap_or(&Command::List)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // A reader that closes early (`| head`) is no error.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// Whether what was asked for is so.
+fn try_run(command: &Command) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    let dir = || progress::state_dir(|name| std::env::var(name).ok());
+    match command {
+        Command::List => text::list(&mut out, &Notes::read(&dir()?)?)?,
+        Command::Start { slug, run, plain, look } => {
+            let look = Some(look.look()).filter(|_| !plain && lack().is_none());
+            start(&dir()?, slug.as_deref(), *run, look)?;
+        }
+        Command::Show { slug } => {
+            let session = session_of(&dir()?, slug.as_deref())?;
+            text::intro(&mut out, &session.lesson)?;
+            match session.question()? {
+                Some(asked) => text::question(&mut out, &session, &asked, None)?,
+                None => text::outro(&mut out, &session.lesson)?,
+            }
+        }
+        Command::Answer { answer, slug } => return self::answer(&dir()?, slug.as_deref(), answer),
+        Command::Hint { slug } => {
+            text::hint(&mut out, &mut session_of(&dir()?, slug.as_deref())?)?;
+        }
+        Command::Skip { slug } => {
+            self::answer(&dir()?, slug.as_deref(), "skip")?;
+        }
+        Command::Check { slug, endpoints, from } => {
+            return check(&dir()?, slug.as_deref(), endpoints, from.as_deref());
+        }
+        Command::Reset { slug } => {
+            let dir = dir()?;
+            let mut notes = Notes::read(&dir)?;
+            let slug = slug_of(&notes, slug.as_deref())?;
+            notes.reset(&slug)?;
+            writeln!(out, "{slug} is not begun any more")?;
+        }
+        Command::Record { path } => record(path)?,
+        Command::Prove { slugs } => return prove(slugs),
+    }
+    Ok(true)
+}
+
+/// The lesson that is named, or was begun last, or is the first that is not done.
+fn slug_of(notes: &Notes, slug: Option<&str>) -> io::Result<String> {
+    let slug = match (slug, notes.current()) {
+        (Some(slug), _) => slug,
+        (None, Some(current)) => current,
+        (None, None) => LESSONS[0].slug,
+    };
+    Lesson::of(slug).map(|lesson| lesson.slug().to_owned()).map_err(io::Error::other)
+}
+
+fn session_of(dir: &Path, slug: Option<&str>) -> io::Result<Session> {
+    Session::open(dir, &slug_of(&Notes::read(dir)?, slug)?)
+}
+
+/// Begins or continues a lesson: in the player if it can have this look, or else as text.
+fn start(dir: &Path, slug: Option<&str>, is_run: bool, look: Option<Look>) -> io::Result<()> {
+    let notes = Notes::read(dir)?;
+    let slug = match (slug, notes.current()) {
+        (None, Some(current)) => after_done(&notes, current)?,
+        (slug, _) => slug_of(&notes, slug)?,
+    };
+    if is_run {
+        let said = "running the scenario on a cluster of its own";
+        writeln!(io::stderr(), "glass lesson: {said}; this takes some seconds")?;
+        block_on(session::run_own(dir, &slug))??;
+    }
+    let mut session = Session::open(dir, &slug)?;
+    session.save()?;
+    let mut out = io::stdout().lock();
+    text::intro(&mut out, &session.lesson)?;
+    let Some(look) = look else {
+        return text::talk(&mut session, &mut io::stdin().lock(), &mut out);
+    };
+    writeln!(out, "\nEnter opens the player. → leads to the next step; ? lists the keys.")?;
+    if io::stdin().lock().read_line(&mut String::new())? == 0 {
+        return Ok(());
+    }
+    let (lesson, progress) = block_on(play::play(session, look))??;
+    match progress.answers.len() < lesson.asks.len() {
+        true => writeln!(out, "{}", text::LATER),
+        false => text::outro(&mut out, &lesson),
+    }
+}
+
+/// The lesson that was begun last or, if that is done, the one after it.
+fn after_done(notes: &Notes, current: &str) -> io::Result<String> {
+    let lesson = Lesson::of(&slug_of(notes, Some(current))?).map_err(io::Error::other)?;
+    let answered = notes.of(current).map_or(0, |progress| progress.answers.len());
+    let next = lesson.next().filter(|_| lesson.asks.len() <= answered);
+    Ok(next.unwrap_or(lesson.slug()).to_owned())
+}
+
+fn answer(dir: &Path, slug: Option<&str>, typed: &str) -> io::Result<bool> {
+    let mut session = session_of(dir, slug)?;
+    let mut out = io::stdout().lock();
+    let Some(asked) = session.question()? else {
+        let slug = session.lesson.slug();
+        return Err(io::Error::other(format!("all questions of {slug} are answered")));
+    };
+    let came = text::came(&asked, typed)
+        .map_err(|form| io::Error::other(format!("{typed:?} is no answer: {form}")))?;
+    text::graded(&mut out, &asked, came)?;
+    drop(asked);
+    session.note(came)?;
+    if session.question()?.is_none() {
+        text::outro(&mut out, &session.lesson)?;
+    }
+    Ok(came != Came::Wrong)
+}
+
+fn check(
+    dir: &Path,
+    slug: Option<&str>,
+    endpoints: &[String],
+    from: Option<&Path>,
+) -> io::Result<bool> {
+    let lesson = Lesson::of(&slug_of(&Notes::read(dir)?, slug)?).map_err(io::Error::other)?;
+    let recording = match from {
+        Some(path) => {
+            let of_file = |error| io::Error::other(format!("{}: {error}", path.display()));
+            source::open(path).map_err(of_file)?.recording
+        }
+        None => block_on(trace::remembered(endpoints))??,
+    };
+    let run = Run::of(recording);
+    let mut is_all = true;
+    for check in &lesson.checks {
+        let holds = session::holds(check, &run);
+        let word = if holds { "done" } else { "not yet" };
+        writeln!(io::stdout(), "{word:8} {}", check.task)?;
+        is_all &= holds;
+    }
+    Ok(is_all)
 }
 
 fn record(path: &Path) -> io::Result<()> {
@@ -67,6 +294,34 @@ fn record(path: &Path) -> io::Result<()> {
         writeln!(out, "{label:14} {id:016x}")?;
     }
     writeln!(out, "recorded into {}", to.display())
+}
+
+/// Proves each lesson on a fresh run, and that its answers are those of the shipped one.
+fn prove(slugs: &[String]) -> io::Result<bool> {
+    let all = LESSONS.iter().map(|files| files.slug.to_owned()).collect();
+    let slugs = if slugs.is_empty() { all } else { slugs.to_vec() };
+    let mut is_sound = true;
+    for slug in slugs {
+        let lesson = Lesson::of(&slug).map_err(io::Error::other)?;
+        let scenario = session::scenario(&lesson).map_err(io::Error::other)?;
+        let performed = block_on(perform::perform(&scenario))?.map_err(io::Error::other)?;
+        let mut wrong = proof::labels(&lesson, &performed.recording)?;
+        let (more, fresh) = proof::of(&lesson, performed.recording);
+        wrong.extend(more);
+        wrong.extend(proof::solved_at_start(&lesson, performed.before));
+        let (more, shipped) = proof::of(&lesson, session::shipped(&lesson)?);
+        wrong.extend(more.into_iter().map(|why| format!("shipped: {why}")));
+        if fresh != shipped {
+            wrong.push(format!("the answers are {fresh:?}, and shipped are {shipped:?}"));
+        }
+        let mut out = io::stdout().lock();
+        match wrong.is_empty() {
+            true => writeln!(out, "{slug}: {}", fresh.join(", "))?,
+            false => wrong.iter().try_for_each(|why| writeln!(out, "{slug}: WRONG: {why}"))?,
+        }
+        is_sound &= wrong.is_empty();
+    }
+    Ok(is_sound)
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {

@@ -38,6 +38,7 @@ mod failures;
 mod gets;
 mod inside;
 mod kept;
+mod lessons;
 pub(crate) mod listen;
 mod load;
 mod locks;

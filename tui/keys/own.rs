@@ -78,6 +78,9 @@ pub(super) const ROWS: &[Binding] = &[
         QUIZ,
         Action::Skip,
     ),
+    row(&[Char('i')], "i", ("a hint of the lesson", "hint"), QUIZ, Action::Hint).when(is_lesson),
+    row(&[Char('c')], "c", ("tell the answer, in a lesson", ""), QUIZ, Action::Tell)
+        .when(is_lesson),
     row(
         &[Char('i')],
         "i",
@@ -138,6 +141,11 @@ fn takes_requests(state: &State) -> Now {
 /// Whether a request of one's own is under way.
 fn has_waiting(state: &State) -> Now {
     only_if(state.console.waiting().is_some(), "none of your requests is under way")
+}
+
+/// Whether the questions are those of a lesson.
+fn is_lesson(state: &State) -> Now {
+    only_if(state.quiz.course.is_some(), "only the questions of a lesson have hints")
 }
 
 /// Whether the open question is answered with a step.

@@ -171,7 +171,8 @@ impl Scenario {
             ["sleep", time] => Ok(Deed::Wait(Until::Slept(duration(time)?))),
             ["expect", label, "ok"] => Ok(Deed::Expect(self.known(label)?, None)),
             ["expect", label, _, ..] => {
-                let part = text.split_once(label).map(|(_, part)| part.trim().to_owned());
+                let mut parts = text.splitn(3, char::is_whitespace);
+                let part = parts.nth(2).map(|part| part.trim().to_owned());
                 Ok(Deed::Expect(self.known(label)?, part))
             }
             ["kill", who] => Ok(Deed::Act(Action::Kill, self.who(who)?)),
@@ -267,7 +268,7 @@ mod tests {
                     wait read\nexpect put ok\nexpect read no leader\nkill @leader\nwait leader\n\
                     cut @leader @other\nsleep 300ms\nwait commit\n";
         let scenario = parsed(text).unwrap();
-        assert_eq!((3, 9), (scenario.members, scenario.acts.len()));
+        assert_eq!((3, 10), (scenario.members, scenario.acts.len()));
         assert_eq!(vec!["put", "read"], scenario.labels().collect::<Vec<_>>());
         let Deed::Send { to, is_awaited, .. } = &scenario.acts[1].deed else { panic!() };
         assert_eq!((&Who::Named("etcd-02".to_owned()), false), (to, *is_awaited));

@@ -152,6 +152,10 @@ pub(crate) enum Action {
     Pick,
     /// Leave the question unanswered.
     Skip,
+    /// Show one hint more of the lesson.
+    Hint,
+    /// Give the right answer away.
+    Tell,
     /// Play so slowly that time is felt, or stop that.
     ToggleFelt,
     /// Play one notch faster or slower.
@@ -508,6 +512,8 @@ impl State {
             | Action::Answer(_)
             | Action::Pick
             | Action::Skip
+            | Action::Hint
+            | Action::Tell
             | Action::Look(_)
             | Action::Jump(_)
             | Action::GoTo

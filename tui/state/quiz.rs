@@ -13,6 +13,8 @@
 //!
 //! There are three kinds of answers: a choice, a number, and a step that is picked.
 //!
+//! A lesson brings its own questions ([`lesson`]), and then no others are asked.
+//!
 //! Invariants: each question is asked once in a session, so stepping back and forth does not repeat
 //! it; a step key always skips.
 
@@ -30,6 +32,10 @@ use super::{
     steps::Steps,
     story::{Moment, Step, Subject},
 };
+
+pub(crate) mod lesson;
+
+use lesson::{Came, Course};
 
 /// How a question is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +62,17 @@ pub(crate) struct Question {
 }
 
 impl Question {
+    /// A question of a lesson. `right` is the choice, counted from 0, the number, or the position of
+    /// the step; `decides` is the position of the step that decides.
+    pub(crate) fn of(
+        (text, kind): (String, Kind),
+        right: usize,
+        why: String,
+        decides: usize,
+    ) -> Question {
+        Question { text, kind, right, why, decides }
+    }
+
     /// The right answer in words.
     pub(crate) fn answer(&self, steps: &Steps, lanes: &[Lane]) -> String {
         match &self.kind {
@@ -101,6 +118,8 @@ pub(crate) struct Quiz {
     /// The note that has to be written.
     note: Option<PathBuf>,
     known: BTreeSet<Key>,
+    /// The lesson whose questions are asked.
+    pub(crate) course: Option<Course>,
 }
 
 impl Quiz {
@@ -117,6 +136,47 @@ impl Quiz {
     /// Whether anything may be asked.
     pub(crate) fn is_in_use(&self) -> bool {
         self.is_on || self.first.is_some()
+    }
+
+    /// Asks the questions of a lesson.
+    pub(crate) fn begin(&mut self, course: Course) {
+        self.is_on = course.story().is_some();
+        self.course = Some(course);
+    }
+
+    /// The story of the lesson's next question, while its questions are asked.
+    pub(crate) fn next_story(&self) -> Option<Subject> {
+        self.course.as_ref().filter(|_| self.is_on)?.story()
+    }
+
+    /// Whether the lesson's next question is about the step at the cursor.
+    pub(crate) fn has_more(&self, steps: &Steps) -> bool {
+        let here = steps.steps.get(steps.now).map(|step| key(steps.subject, step));
+        let course = self.course.as_ref().filter(|_| self.is_on);
+        course.zip(here).is_some_and(|(course, here)| course.question(&here).is_some())
+    }
+
+    /// Shows one hint more of the lesson. Returns whether there was one.
+    pub(crate) fn hint(&mut self) -> bool {
+        self.course.as_mut().is_some_and(Course::hint)
+    }
+
+    /// Gives the right answer away. Returns the step that decides.
+    pub(crate) fn tell(&mut self) -> Option<usize> {
+        let asked = self.asked.as_mut().filter(|asked| asked.is_right.is_none())?;
+        asked.is_right = Some(true);
+        self.score.skipped += 1;
+        let decides = asked.question.decides;
+        self.close(Came::Told);
+        Some(decides)
+    }
+
+    /// Notes what came of a question, for the lesson that it is of. After the last one nothing is
+    /// hidden any more.
+    fn close(&mut self, came: Came) {
+        let Some(course) = &mut self.course else { return };
+        course.close(came);
+        self.is_on &= course.story().is_some();
     }
 
     /// Turns the mode on or off.
@@ -146,6 +206,9 @@ impl Quiz {
         let asked = self.asked.take();
         let is_open = asked.is_some_and(|asked| asked.is_right.is_none());
         self.score.skipped += usize::from(is_open);
+        if is_open {
+            self.close(Came::Skipped);
+        }
     }
 
     /// Asks about the step at the cursor, if there is something to ask.
@@ -155,6 +218,14 @@ impl Quiz {
             return;
         }
         let Some(step) = steps.steps.get(steps.now) else { return };
+        if let Some(course) = &mut self.course {
+            let at = key(steps.subject, step);
+            if let Some(question) = course.question(&at) {
+                course.open();
+                self.asked = Some(Asked { question, at, is_right: None });
+            }
+            return;
+        }
         let found = if is_first { kept(steps, lanes) } else { question(steps, lanes, heads) };
         let Some(question) = found else { return };
         let at = key(steps.subject, step);
@@ -173,7 +244,9 @@ impl Quiz {
         asked.is_right = Some(is_right);
         self.score.right += usize::from(is_right);
         self.score.wrong += usize::from(!is_right);
-        (!is_right).then_some(asked.question.decides)
+        let decides = asked.question.decides;
+        self.close(if is_right { Came::Right } else { Came::Wrong });
+        (!is_right).then_some(decides)
     }
 
     /// Gives the digit that was pressed. One that is no answer is ignored.

@@ -135,7 +135,7 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
 }
 
 /// The row of the step at a position.
-fn step_line(state: &State, (steps, at): (&Steps, usize), number: usize) -> String {
+pub(crate) fn step_line(state: &State, (steps, at): (&Steps, usize), number: usize) -> String {
     let step = &steps.steps[at];
     let after = words::offset(step.wall_ns, steps.zero_ns);
     let name = &state.lanes[step.lane].name;

@@ -5,14 +5,20 @@ use ratatui::layout::Rect;
 use super::pen::{Pen, Tone, wrap};
 use crate::state::{
     State,
-    quiz::{Asked, Kind, Score},
+    quiz::{Asked, Kind, Score, lesson::Course},
     steps::Steps,
     text,
 };
 
 /// Draws the question; and once it is answered, what is right, and why.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), asked: &Asked) {
-    pen.rule(area, 0, format!("PREDICT {}", score(&state.quiz.score)).trim_end());
+    let number = state.quiz.course.as_ref().map(Course::number);
+    let title = match (number, asked.is_right) {
+        (None, _) => "PREDICT".to_owned(),
+        (Some((next, of)), None) => format!("QUESTION {next} of {of}"),
+        (Some((next, of)), Some(_)) => format!("QUESTION {} of {of}", next - 1),
+    };
+    pen.rule(area, 0, format!("{title} {}", score(&state.quiz.score)).trim_end());
     let width = usize::from(area.width).saturating_sub(2);
     let mut lines: Vec<(String, Tone)> = Vec::new();
     let mut say = |said: &str, tone| {
@@ -20,6 +26,7 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Step
     };
     let question = &asked.question;
     say(&question.text, Tone::Strong);
+    let hints = state.quiz.course.iter().flat_map(Course::hints).zip(1..);
     match asked.is_right {
         None => answers(&question.kind).iter().for_each(|line| say(line, Tone::Plain)),
         Some(is_right) => {
@@ -32,6 +39,9 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Step
                 say("» stands at the step that decides.", Tone::Plain);
             }
         }
+    }
+    if asked.is_right.is_none() {
+        hints.for_each(|(hint, number)| say(&format!("Hint {number}: {hint}"), Tone::Plain));
     }
     let room = usize::from(area.height.saturating_sub(1));
     for ((line, tone), at) in lines.iter().take(room).zip(1..) {

@@ -24,6 +24,7 @@ use crate::{
 mod console;
 mod felt;
 mod fuzz;
+mod lesson;
 mod manners;
 mod newcomer;
 mod panes;

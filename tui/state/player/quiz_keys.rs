@@ -2,7 +2,10 @@
 //! what is hidden cannot be looked at.
 
 use super::{
-    super::steps::{Direction, Steps},
+    super::{
+        quiz::lesson::Course,
+        steps::{Direction, Steps},
+    },
     Action, State,
 };
 
@@ -23,6 +26,13 @@ impl State {
                 self.quiz.pass();
                 None
             }
+            Action::Hint => {
+                if !self.quiz.hint() {
+                    self.refuse("there are no more hints; c tells the answer".to_owned());
+                }
+                None
+            }
+            Action::Tell => self.quiz.tell(),
             Action::Look(_) => {
                 self.update_steps(action);
                 self.look_at_the_past();
@@ -30,8 +40,13 @@ impl State {
             }
             Action::Step(_, direction) => {
                 self.quiz.pass();
-                self.update_steps(action);
-                if direction == Direction::Forward {
+                let is_forward = direction == Direction::Forward;
+                let stays = |steps: &Steps| is_forward && self.quiz.has_more(steps);
+                if !self.steps.as_ref().is_some_and(stays) {
+                    self.update_steps(action);
+                }
+                if is_forward {
+                    self.lead_on();
                     self.ask_here();
                 }
                 None
@@ -44,6 +59,31 @@ impl State {
         };
         if let (Some(decides), Some(steps)) = (decides, &mut self.steps) {
             steps.look = decides.min(steps.steps.len().saturating_sub(1));
+        }
+    }
+
+    /// Opens the story of a lesson's next question from the last step of another story.
+    fn lead_on(&mut self) {
+        let Some(next) = self.quiz.next_story() else { return };
+        let is_done = |steps: &Steps| {
+            let (at, of) = steps.position();
+            steps.subject != next && steps.notice.is_some() && at == of
+        };
+        if self.steps.as_ref().is_some_and(is_done) {
+            self.list.select(next);
+            self.steps = Some(Steps::open(self.recording(), next));
+        }
+    }
+
+    /// Opens the story of a lesson's first question.
+    pub(crate) fn begin(&mut self, course: Course) {
+        self.quiz.begin(course);
+        self.room.is_shown = false;
+        if let Some(first) = self.quiz.next_story() {
+            self.list.is_following = false;
+            self.list.select(first);
+            self.steps = Some(Steps::open(self.recording(), first));
+            self.ask_here();
         }
     }
 

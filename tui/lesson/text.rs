@@ -1,0 +1,266 @@
+//! Lessons as plain text, for a terminal, a screen reader and a pipe.
+
+use std::io::{self, BufRead, Write};
+
+use super::{
+    asked::{Asked, Kind},
+    course::{LESSONS, Lesson},
+    progress::{Came, Notes, Progress},
+    run::Scope,
+    session::Session,
+};
+use crate::{
+    state::{
+        story::{RequestSummary, Subject},
+        text::{clean, wrap},
+    },
+    view::plain::step_line,
+};
+
+/// Width of a line, in columns.
+const WIDTH: usize = 100;
+
+/// What is said when questions are left.
+pub(super) const LATER: &str = "The rest is left for later: glass lesson start";
+
+/// What may be typed instead of an answer.
+const KEYS: &str = "hint, skip, choose (tells the answer), quit";
+
+/// The lessons, and what is done.
+pub(super) fn list(out: &mut impl Write, notes: &Notes) -> io::Result<()> {
+    let mut minutes = 0;
+    for files in LESSONS {
+        let lesson = Lesson::of(files.slug).map_err(io::Error::other)?;
+        let progress = notes.of(files.slug);
+        let done = done(&lesson, progress.as_ref());
+        let Lesson { title, .. } = &lesson;
+        writeln!(out, "{:22} {:>3} min  {done:24} {title}", files.slug, lesson.minutes)?;
+        minutes += lesson.minutes;
+    }
+    writeln!(out, "{} lessons, {minutes} minutes; `glass lesson start` continues", LESSONS.len())
+}
+
+/// What is done of a lesson, in a few words.
+pub(crate) fn done(lesson: &Lesson, progress: Option<&Progress>) -> String {
+    let Some(progress) = progress else { return "not begun".to_owned() };
+    let (answered, of) = (progress.answers.len().min(lesson.asks.len()), lesson.asks.len());
+    match answered == of {
+        true => {
+            let right = progress.answers.iter().filter(|came| **came == Came::Right).count();
+            format!("done, {right} of {of} right")
+        }
+        false => format!("{answered} of {of} answered"),
+    }
+}
+
+/// The first page of a lesson.
+pub(super) fn intro(out: &mut impl Write, lesson: &Lesson) -> io::Result<()> {
+    writeln!(out, "# {} ({} minutes)", lesson.title, lesson.minutes)?;
+    writeln!(out, "\nGoal: {}", lesson.goal)?;
+    if !lesson.needs.is_empty() {
+        writeln!(out, "Needs: {}", lesson.needs.join(", "))?;
+    }
+    writeln!(out, "Book: {}", lesson.book)?;
+    writeln!(out, "\n{}", lesson.files.text.trim())
+}
+
+/// The last page.
+pub(super) fn outro(out: &mut impl Write, lesson: &Lesson) -> io::Result<()> {
+    writeln!(out, "\n{}", lesson.files.after.trim())?;
+    if !lesson.checks.is_empty() {
+        let slug = lesson.slug();
+        writeln!(
+            out,
+            "\nTo do on a cluster of your own; `glass lesson check {slug}` looks at it:"
+        )?;
+    }
+    for check in &lesson.checks {
+        writeln!(out, "* {}", check.task)?;
+    }
+    match lesson.next() {
+        Some(next) => writeln!(out, "\nNext: glass lesson start {next}"),
+        None => writeln!(out, "\nThis was the last lesson."),
+    }
+}
+
+/// The question, after the steps up to it; without those that were shown last, as `shown` says: a
+/// story, and the position of a step in it.
+pub(super) fn question(
+    out: &mut impl Write,
+    session: &Session,
+    asked: &Asked<'_>,
+    shown: Option<(Subject, usize)>,
+) -> io::Result<()> {
+    let shown = shown.filter(|(subject, _)| *subject == asked.scope.steps.subject);
+    writeln!(out, "\n  {}", title(&asked.scope))?;
+    rows(out, &asked.scope, shown.map(|(_, place)| place), asked.at)?;
+    let (number, of) = (session.progress.answers.len() + 1, session.lesson.asks.len());
+    writeln!(out, "\nQuestion {number} of {of}")?;
+    said(out, &asked.prompt)?;
+    if let Kind::Choice(texts) = &asked.kind {
+        for (text, number) in texts.iter().zip(1..) {
+            writeln!(out, "  {number}  {}", clean(text))?;
+        }
+    }
+    writeln!(out, "Answer with {}; or {KEYS}.", asked.form())
+}
+
+/// What a story is about, without what came of it.
+fn title(scope: &Scope<'_>) -> String {
+    let subject = scope.steps.subject;
+    let is_it = |row: &&RequestSummary| row.subject == subject;
+    let row = scope.run.state.list.rows.iter().find(is_it);
+    row.map_or_else(String::new, |row| {
+        let key = row.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
+        clean(&format!("{}{key}", row.method))
+    })
+}
+
+/// The rows of a story behind the step at `after`, up to the one at `until`.
+fn rows(
+    out: &mut impl Write,
+    scope: &Scope<'_>,
+    after: Option<usize>,
+    until: usize,
+) -> io::Result<()> {
+    let shown = scope.shown(until);
+    let is_new = |place: &usize| after.is_none_or(|after| after < *place);
+    let first = shown.iter().position(is_new).unwrap_or(shown.len());
+    if 0 < first {
+        writeln!(out, "  … the first {first} steps as above")?;
+    }
+    for (place, number) in shown.iter().zip(1..).skip(first) {
+        writeln!(out, "{}", step_line(&scope.run.state, (&scope.steps, *place), number))?;
+    }
+    Ok(())
+}
+
+/// What came of an answer: whether it was right, why, and the step that decides.
+pub(super) fn graded(out: &mut impl Write, asked: &Asked<'_>, came: Came) -> io::Result<()> {
+    let word = match came {
+        Came::Right => "Right:",
+        Came::Wrong => "No. The answer is:",
+        Came::Skipped => return writeln!(out, "Skipped."),
+        Came::Told => "The answer is:",
+    };
+    said(out, &format!("{word} {}.", asked.answer()))?;
+    said(out, &asked.why)?;
+    if came != Came::Right {
+        let (scope, place) = &asked.decides;
+        writeln!(out, "The step that decides:")?;
+        let number = scope.shown(*place).len();
+        writeln!(out, "{}", step_line(&scope.run.state, (&scope.steps, *place), number))?;
+    }
+    Ok(())
+}
+
+fn said(out: &mut impl Write, text: &str) -> io::Result<()> {
+    wrap(&clean(text.trim()), WIDTH).iter().try_for_each(|line| writeln!(out, "{line}"))
+}
+
+/// Asks one question after the other, and reads a line for each, until the input ends.
+pub(super) fn talk(
+    session: &mut Session,
+    input: &mut impl BufRead,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let (mut is_new, mut shown) = (true, None);
+    while let Some(asked) = session.question()? {
+        if is_new {
+            question(out, session, &asked, shown)?;
+            shown = Some((asked.scope.steps.subject, asked.at));
+        }
+        write!(out, "> ")?;
+        out.flush()?;
+        let mut line = String::new();
+        if input.read_line(&mut line)? == 0 {
+            return writeln!(out, "\n{LATER}");
+        }
+        is_new = match line.trim() {
+            "quit" | "q" => {
+                return writeln!(out, "{LATER}");
+            }
+            "hint" | "h" => {
+                drop(asked);
+                hint(out, session)?;
+                false
+            }
+            typed => match came(&asked, typed) {
+                Ok(came) => {
+                    graded(out, &asked, came)?;
+                    drop(asked);
+                    session.note(came)?;
+                    true
+                }
+                Err(form) => {
+                    writeln!(out, "That is no answer: {form}; or {KEYS}.")?;
+                    false
+                }
+            },
+        };
+    }
+    outro(out, &session.lesson)
+}
+
+/// What comes of a line that is typed; the error says what an answer looks like.
+pub(super) fn came(asked: &Asked<'_>, typed: &str) -> Result<Came, String> {
+    match typed.trim() {
+        "skip" | "s" => Ok(Came::Skipped),
+        "choose" | "c" => Ok(Came::Told),
+        typed => Ok(if asked.is_right(typed)? { Came::Right } else { Came::Wrong }),
+    }
+}
+
+/// Shows the next hint.
+pub(super) fn hint(out: &mut impl Write, session: &mut Session) -> io::Result<()> {
+    match session.hint()? {
+        Some(hint) => writeln!(out, "Hint {}: {hint}", session.progress.hints),
+        None => writeln!(out, "There are no more hints; `choose` tells the answer."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// What is printed when these lines are typed.
+    fn typed(dir: &Path, lines: &str) -> String {
+        let mut session = Session::open(dir, "put-one-member").unwrap();
+        let mut out = Vec::new();
+        talk(&mut session, &mut lines.as_bytes(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_comes_later_is_hidden_until_the_question_is_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = typed(dir.path(), "");
+        assert!(!said.contains("rev ") && !said.contains("ok"), "{said}");
+        assert!(said.contains("Question 1 of 5") && !said.contains("raft.entry"), "{said}");
+        let said = typed(dir.path(), "2\n");
+        assert!(said.contains("Right: it gets a place in the log."), "{said}");
+        assert!(said.contains("raft.entry") && !said.contains("wal.fsync"), "{said}");
+        assert!(said.contains("The rest is left for later"), "{said}");
+    }
+
+    #[test]
+    fn a_lesson_goes_on_where_it_was_left_and_ends_with_what_is_known_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = typed(dir.path(), "1\nhint\nhint\nhint\nhint\nx\nskip\nquit\n");
+        assert!(said.contains("No. The answer is: it gets a place"), "{said}");
+        assert!(said.contains("The step that decides:\n    3 "), "{said}");
+        assert!(said.contains("Hint 3:") && said.contains("no more hints"), "{said}");
+        assert!(said.contains("That is no answer: a number from 1 to 2"), "{said}");
+        let said = typed(dir.path(), "4\nchoose\n3\n");
+        assert!(said.contains("Question 3 of 5") && said.contains("Right: step 4"), "{said}");
+        assert!(said.contains("What you know now") && said.contains("Next:"), "{said}");
+        let notes = Notes::read(dir.path()).unwrap();
+        let answers = [Came::Wrong, Came::Skipped, Came::Right, Came::Told, Came::Right];
+        assert_eq!(answers, notes.of("put-one-member").unwrap().answers[..]);
+        let mut list = Vec::new();
+        super::list(&mut list, &notes).unwrap();
+        assert!(String::from_utf8(list).unwrap().contains("done, 2 of 5 right"));
+    }
+}

@@ -1,0 +1,110 @@
+//! The questions of a lesson, in the player: one after the other, each at its own step.
+//!
+//! ```text
+//!   lesson ──▶ Course: the questions that are left ──▶ asked at their steps
+//!                 │
+//!                 └── Came ──▶ the thread that notes the progress
+//! ```
+//!
+//! While questions are left, what comes after the cursor is hidden, and no other question is asked.
+//! Invariant: the questions come in their order, and what came of each is sent once.
+
+use std::sync::mpsc::Sender;
+
+use super::{super::story::Subject, Key, Question, Steps, key};
+
+/// What came of a question of a lesson.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    Right,
+    /// Answered wrongly.
+    Wrong,
+    Skipped,
+    /// The answer was asked for.
+    Told,
+}
+
+/// A question, and where it is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(super) subject: Subject,
+    pub(super) at: Key,
+    pub(super) question: Question,
+    pub(super) hints: Vec<String>,
+}
+
+impl Planned {
+    /// A question that is asked at this step of this story.
+    pub(crate) fn at(
+        steps: &Steps,
+        place: usize,
+        question: Question,
+        hints: Vec<String>,
+    ) -> Option<Planned> {
+        let at = key(steps.subject, steps.steps.get(place)?);
+        Some(Planned { subject: steps.subject, at, question, hints })
+    }
+}
+
+/// See the module's text.
+#[derive(Clone, Debug)]
+pub(crate) struct Course {
+    /// The questions that are left, the next one first.
+    planned: std::collections::VecDeque<Planned>,
+    /// How many there are in all.
+    of: usize,
+    came: Sender<Came>,
+    /// The hints for the question that is open, and how many of them are shown.
+    hints: Vec<String>,
+    shown: usize,
+}
+
+impl Course {
+    /// The questions that are left of so many.
+    pub(crate) fn new(planned: Vec<Planned>, of: usize, came: Sender<Came>) -> Course {
+        Course { planned: planned.into(), of, came, hints: Vec::new(), shown: 0 }
+    }
+
+    /// The number of the next question, counted from 1, and of how many.
+    pub(crate) fn number(&self) -> (usize, usize) {
+        (self.of - self.planned.len() + 1, self.of)
+    }
+
+    /// The story of the next question.
+    pub(crate) fn story(&self) -> Option<Subject> {
+        self.planned.front().map(|planned| planned.subject)
+    }
+
+    /// The next question, if it is asked at this step.
+    pub(super) fn question(&self, at: &Key) -> Option<Question> {
+        let next = self.planned.front().filter(|planned| planned.at == *at)?;
+        Some(next.question.clone())
+    }
+
+    /// Begins to wait for the answer.
+    pub(super) fn open(&mut self) {
+        self.hints = self.planned.front().map(|next| next.hints.clone()).unwrap_or_default();
+        self.shown = 0;
+    }
+
+    /// Notes what came of the question that was open.
+    pub(super) fn close(&mut self, came: Came) {
+        if self.planned.pop_front().is_some() {
+            // A thread that has ended could not write to the disk.
+            _ = self.came.send(came);
+        }
+        self.hints.truncate(self.shown);
+    }
+
+    /// Shows one hint more. Returns whether there was one.
+    pub(super) fn hint(&mut self) -> bool {
+        let has_more = self.shown < self.hints.len();
+        self.shown += usize::from(has_more);
+        has_more
+    }
+
+    /// The hints that are shown.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints[..self.shown]
+    }
+}

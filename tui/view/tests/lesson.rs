@@ -1,0 +1,99 @@
+//! The questions of a lesson on the screen.
+
+use std::sync::mpsc;
+
+use super::{UNICODE, screen};
+use crate::state::{
+    Screen, State,
+    quiz::{
+        Kind, Question,
+        lesson::{Came, Course, Planned},
+    },
+    scenes::{self, GET, PUT},
+    steps::Steps,
+    story::Subject,
+    tests::press,
+};
+
+fn text(state: &State) -> String {
+    screen(state, (100, 30), UNICODE).to_string()
+}
+
+/// A question at the first step of this stage.
+fn at(state: &State, id: u64, stage: &str, kind: Kind) -> Planned {
+    let steps = Steps::open(state.recording(), Subject::Request(id));
+    let is_it = |step: &crate::state::story::Step| {
+        step.is_own && step.is_captured && step.event.stage.name() == stage
+    };
+    let place = steps.steps.iter().position(is_it).unwrap();
+    let asked = (format!("What about {stage}?"), kind);
+    let question = Question::of(asked, 1, "Because it is so.".to_owned(), place);
+    Planned::at(&steps, place, question, vec!["Look.".to_owned(), "Compare.".to_owned()]).unwrap()
+}
+
+/// A lesson of three questions: two at one step of a put, and one about a get.
+fn begun() -> (State, mpsc::Receiver<Came>) {
+    let mut recording = scenes::put().recording;
+    let get = scenes::get().recording;
+    assert_eq!(recording.members, get.members);
+    recording.events.extend(get.events);
+    let mut state = State::of_recording(recording);
+    let choice = || Kind::Choice(vec!["one".to_owned(), "two".to_owned()]);
+    let planned = vec![
+        at(&state, PUT, "raft.entry", choice()),
+        at(&state, PUT, "raft.entry", Kind::Number(9)),
+        at(&state, GET, "read_index.wait", choice()),
+    ];
+    let (sender, came) = mpsc::channel();
+    state.begin(Course::new(planned, 3, sender));
+    (state, came)
+}
+
+fn until_asked(state: &mut State) {
+    for _ in 0..60 {
+        press(state, "right");
+        if state.place() == Screen::Quiz {
+            return;
+        }
+    }
+    panic!("no question: {}", text(state));
+}
+
+#[test]
+fn a_lesson_asks_its_questions_at_their_steps_and_hides_what_comes_later() {
+    let (mut state, came) = begun();
+    until_asked(&mut state);
+    let said = text(&state);
+    assert!(said.contains("QUESTION 1 of 3") && said.contains("What about raft.entry?"), "{said}");
+    assert!(!said.contains("wal.fsync"), "{said}");
+    press(&mut state, "i i");
+    assert!(text(&state).contains("Hint 2: Compare."), "{}", text(&state));
+    press(&mut state, "i");
+    assert!(text(&state).contains("no more hints"), "{}", text(&state));
+    press(&mut state, "2");
+    assert!(text(&state).contains("✔ Right: two."), "{}", text(&state));
+    press(&mut state, "right");
+    assert!(text(&state).contains("QUESTION 2 of 3"), "two at one step: {}", text(&state));
+    press(&mut state, "4");
+    assert!(text(&state).contains("✘ No: 1."), "{}", text(&state));
+    assert_eq!(vec![Came::Right, Came::Wrong], came.try_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_last_step_of_a_story_leads_to_the_next_question_and_the_last_question_uncovers_all() {
+    let (mut state, came) = begun();
+    until_asked(&mut state);
+    press(&mut state, "esc right");
+    assert!(text(&state).contains("QUESTION 2 of 3"), "{}", text(&state));
+    press(&mut state, "c");
+    assert!(text(&state).contains("Because it is so."), "{}", text(&state));
+    until_asked(&mut state);
+    assert_eq!(Subject::Request(GET), state.steps.as_ref().unwrap().subject);
+    assert!(text(&state).contains("QUESTION 3 of 3"), "{}", text(&state));
+    press(&mut state, "2 right");
+    assert!(text(&state).contains("read_index.confirmed"), "{}", text(&state));
+    let all = vec![Came::Skipped, Came::Told, Came::Right];
+    assert_eq!(all, came.try_iter().collect::<Vec<_>>());
+    press(&mut state, "g right right right right right right");
+    assert_ne!(Screen::Quiz, state.place(), "each question is asked once");
+}
