@@ -128,7 +128,7 @@ fn subject_within(state: &State, steps: &Steps, room: usize) -> String {
 
 /// The subject of the story without what came of it.
 fn asked_for(state: &State, steps: &Steps, key_room: usize) -> String {
-    let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
+    let row = state.row_of(steps.subject);
     let Some(row) = row else { return subject_of(state, steps, key_room) };
     let (rpc, key) = what(row, key_room);
     let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
@@ -141,7 +141,7 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
 }
 
 fn subject_of(state: &State, steps: &Steps, key_room: usize) -> String {
-    let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
+    let row = state.row_of(steps.subject);
     let Some(row) = row else {
         return match steps.subject {
             Subject::Request(id) => format!("request {id:016x}"),
