@@ -30,8 +30,8 @@ impl State {
     /// What is known of a story, in the list or not: one that is open stays known while a search
     /// leaves it out.
     pub(crate) fn row_of(&self, subject: Subject) -> Option<&RequestSummary> {
-        let listed = self.list.rows.iter().chain(&self.list.left_out);
-        listed.filter(|row| row.subject == subject).last()
+        let mut known = self.list.rows.iter().chain(&self.list.left_out);
+        known.find(|row| row.subject == subject)
     }
 
     /// The part of [`State::update`] that chooses a row, arranges the list, or opens a story.
