@@ -23,7 +23,7 @@ const SIDE_MAX: u16 = 100;
 /// Narrowest list beside the lanes, and widest.
 const LIST_MIN: u16 = 22;
 const LIST_MAX: u16 = 38;
-/// The lanes get this part of what is left beside those, up to so many columns for each lane.
+/// The lanes get this part of what is left beside those, and at most this much for each lane.
 const LANES_PART: u16 = 3;
 const LANE_MORE: u16 = 16;
 /// From these widths on there are panels beside the lanes, and the source and the book.
