@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Flags, outputs and texts are those of etcdutl 3.5; `--bump-revision` and `--mark-compacted` are
-//! from 3.6. The files are those of Glass etcd, which etcdutl does not read, nor this etcd's.
+//! from 3.6. etcdutl cannot read these files, and `glass utl` cannot read etcd's.
 //!
 //! Left out: `hashkv`, `backup`, `migrate`.
 
@@ -88,7 +88,7 @@ struct RestoreArgs {
     /// The peer URLs of this member
     #[arg(long, default_value = "http://localhost:2380")]
     initial_advertise_peer_urls: String,
-    /// Take a file that has no hash, because it was copied from a data directory
+    /// Accept a file without a hash, such as one copied from a data directory
     #[arg(long)]
     skip_hash_check: bool,
     /// By how much the revision rises, so that it is later than any that a client has seen
@@ -188,7 +188,7 @@ fn member(args: &RestoreArgs) -> Result<ServerConfig, io::Error> {
     words.extend(args.wal_dir.iter().map(|dir| format!("--wal-dir={dir}")));
     match config::parse(&words, &[]) {
         Ok(Asked::Start(parsed)) => Ok(parsed.config),
-        Ok(_) => Err(io::Error::other("these flags start no member")),
+        Ok(_) => Err(io::Error::other("a member cannot start with these flags")),
         Err(error) => Err(io::Error::other(error.to_string())),
     }
 }

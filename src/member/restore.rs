@@ -13,7 +13,9 @@
 //!
 //! Invariants
 //! * The saved file is never changed.
-//! * The log is made last, so that a directory with a log has the whole database.
+//! * The log is made last, so that a directory with a log has the whole database. A mark beside the
+//!   database says that no log rebuilds it: a member that has lost it must not begin with an empty
+//!   key space.
 //!
 //! A database file is also defragmented here while its member does not run ([`defragment`]).
 //!
@@ -74,13 +76,13 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// There is a directory for the log.
+    /// The WAL directory already exists.
     #[error("wal-dir {path:?} exists")]
     WalExists {
         /// The directory.
         path: PathBuf,
     },
-    /// The file has no hash, and is to have one.
+    /// The file has no hash, and `--skip-hash-check` was not given.
     #[error("snapshot missing hash but --skip-hash-check=false")]
     NoHash,
     /// The file is not what was saved.
@@ -91,10 +93,10 @@ pub enum Error {
         /// That of the database.
         found: String,
     },
-    /// The database cannot be opened, so it is none, or is damaged.
+    /// The file is not a database, or it is damaged.
     #[error(transparent)]
     Database(#[from] backend::Error),
-    /// The revision would not be a number any more.
+    /// The raised revision would exceed the largest revision.
     #[error("the revision {revision} cannot be raised by {by}")]
     TooLarge {
         /// The database's revision.

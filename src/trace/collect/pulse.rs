@@ -170,7 +170,7 @@ mod tests {
             Arc,
             atomic::{AtomicUsize, Ordering},
         },
-        time::{Duration, Instant},
+        time::Duration,
     };
 
     use super::*;
@@ -197,7 +197,7 @@ mod tests {
             let mut waited = 0;
             let mut is_done = false;
             // Alone, neither would wait: both go on until both have waited.
-            let began = Instant::now();
+            let began = crate::clock::now();
             while done.load(Ordering::Relaxed) < 2 {
                 assert!(began.elapsed() < Duration::from_secs(60), "waited {waited} ns only");
                 waited += own.grown().unwrap();
