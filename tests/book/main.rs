@@ -19,6 +19,7 @@ use std::{
 };
 
 mod chromium;
+mod contents;
 mod figures;
 mod html;
 mod includes;
@@ -44,6 +45,11 @@ impl Text {
         let text = fs::read_to_string(path);
         let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Text { path: path.display().to_string(), text }
+    }
+
+    /// Reads a file if it is Markdown.
+    fn read_page(path: PathBuf) -> Option<Text> {
+        path.extension().is_some_and(|end| end == "md").then(|| Text::read(path))
     }
 
     fn at(&self, line: usize, what: impl std::fmt::Display) -> String {
