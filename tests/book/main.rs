@@ -25,6 +25,7 @@ mod html;
 mod includes;
 mod names;
 mod outputs;
+mod served;
 mod site;
 mod stages;
 mod stepper;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use mdbook_driver::MDBook;
+use tempfile::TempDir;
 
 use super::{
     contents, expect_nothing, files_below,
@@ -41,11 +42,16 @@ fn ids(html: &str) -> BTreeSet<String> {
 }
 
 /// Builds the book as `mdbook build` does, but into a directory of its own.
-fn build() -> Site {
+pub(crate) fn built() -> TempDir {
     let out = tempfile::tempdir().unwrap();
     let mut book = MDBook::load("book").expect("book.toml and SUMMARY.md can be read");
     book.config.build.build_dir = out.path().to_owned();
     book.build().expect("the book builds");
+    out
+}
+
+fn build() -> Site {
+    let out = built();
     let mut files = BTreeMap::new();
     for path in files_below(out.path()) {
         let name = path.strip_prefix(out.path()).unwrap().display().to_string();
@@ -97,7 +103,7 @@ fn broken(site: &Site, page: &str, link: &str) -> Option<&'static str> {
 }
 
 /// The path without `.` and `..`; `None` if it leaves the root.
-fn normal(path: &Path) -> Option<String> {
+pub(crate) fn normal(path: &Path) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.components() {
         match part {

@@ -10,13 +10,13 @@ use std::{
     process::Command,
 };
 
-use mdbook_driver::MDBook;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
     chromium::{Browser, chromium},
     contents,
+    site::built,
 };
 
 /// A recording with a put on a follower.
@@ -39,15 +39,6 @@ fn exported(recording: &str, story: &[&str]) -> (TempDir, PathBuf) {
     let words = [&["trace", "export", "--html", &out, "--from", recording], story].concat();
     glass(&words);
     (dir, page)
-}
-
-/// The book as mdBook builds it.
-fn built() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let mut book = MDBook::load("book").unwrap();
-    book.config.build.build_dir = dir.path().to_owned();
-    book.build().unwrap();
-    dir
 }
 
 /// Keeps a picture of what is seen, if somebody wants it.
