@@ -19,8 +19,10 @@ use std::{
 };
 
 mod chromium;
+mod commands;
 mod contents;
 mod figures;
+mod form;
 mod html;
 mod includes;
 mod names;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::{
     contents, expect_nothing, files_below,
+    form::heavy,
     html::{links, tags},
     is_elsewhere,
 };
@@ -139,6 +140,8 @@ fn the_book_builds_and_nothing_in_it_leads_nowhere() {
     for page in ["index.html", "five-minutes.html", "stages.html"] {
         assert!(pages.contains(&page), "no {page}: {pages:?}");
     }
+    let weights = site.pages().map(|(page, html)| (page.clone(), html.len())).collect();
+    expect_nothing("heavy pages", &heavy(&weights));
     expect_nothing("left unfilled", &left_unfilled(&site));
     expect_nothing("links", &broken_links(&site));
     expect_nothing("loaded from elsewhere", &loads_from_elsewhere(&site));
