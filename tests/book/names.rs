@@ -13,7 +13,7 @@ use super::{AT_THE_ROOT, Text, code, documents, expect_nothing, is_elsewhere, te
 const FILE_ENDINGS: [&str; 11] =
     ["rs", "go", "md", "toml", "lock", "snap", "txt", "wal", "json", "ndjson", "log"];
 
-/// Names of etcd\'s own that look like stages: methods of types with a small letter.
+/// Names of etcd's own that look like stages: methods of types with a small letter.
 const OF_ETCD: [&str; 1] = ["node.run"];
 
 /// Folders with which paths to the repository's files begin.
