@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::{PAGES, Text, expect_nothing, files_below};
+use super::{PAGES, Text, expect_nothing, files_below, sources};
 
 const SUMMARY: &str = "book/src/SUMMARY.md";
 
@@ -78,6 +78,39 @@ fn differences(chapters: &[Chapter], headings: &[(String, String)]) -> Vec<Strin
     let is_listed = |file: &str| chapters.iter().any(|chapter| chapter.file == file);
     let others = headings.iter().filter(|(file, _)| !is_listed(file));
     listed.chain(others.map(|(file, _)| format!("{file}: not in the table of contents"))).collect()
+}
+
+/// Links whose text names another number than the page has.
+fn wrong_numbers(page: &Text, chapters: &[Chapter]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (line, text) in page.text.lines().enumerate() {
+        let parts: Vec<&str> = text.split("](").collect();
+        for pair in parts.windows(2) {
+            let words = pair[0].rsplit('[').next().unwrap_or_default();
+            let number = words.split_whitespace().next().unwrap_or_default();
+            let file = pair[1].split([')', '#']).next().unwrap_or_default();
+            let chapter = chapters.iter().find(|chapter| chapter.file == file);
+            let is_number = number.contains('.')
+                && number.starts_with(|c: char| c.is_ascii_digit())
+                || number.len() == 1 && number.starts_with(|c: char| c.is_ascii_uppercase());
+            let other = chapter.filter(|chapter| is_number && chapter.number != number);
+            wrong.extend(other.map(|one| page.at(line, format!("{file} is {}", one.number))));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn a_link_that_names_a_number_names_that_of_its_page() {
+    let wrong: Vec<_> =
+        sources().iter().flat_map(|page| wrong_numbers(page, &chapters())).collect();
+    expect_nothing("numbers of chapters", &wrong);
+    let found = |body: &str| {
+        let page = Text { path: "a.md".to_owned(), text: body.to_owned() };
+        wrong_numbers(&page, &read("- [1.6 Log](wal.md)\n[A S](s.md)\n")).len()
+    };
+    assert_eq!(0, found("[1.6](wal.md), [the log](wal.md#x), [A Stages](s.md), [9.9](x.md)"));
+    assert_eq!(2, found("[1.5 Log](wal.md#x) and [B](s.md)"));
 }
 
 #[test]

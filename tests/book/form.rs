@@ -76,7 +76,7 @@ fn questions(text: &str) -> Vec<String> {
 }
 
 /// Chapters that are written, in their order.
-fn written() -> Vec<Text> {
+pub(crate) fn written() -> Vec<Text> {
     let chapters = contents::chapters().into_iter();
     let written = chapters.filter(|chapter| chapter.is_chapter() && chapter.is_written);
     written.map(|chapter| Text::read(Path::new(PAGES).join(&chapter.file))).collect()

@@ -25,6 +25,8 @@ mod figures;
 mod form;
 mod html;
 mod includes;
+mod keys;
+mod myths;
 mod names;
 mod outputs;
 mod served;

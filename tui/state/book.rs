@@ -120,30 +120,32 @@ fn number_of(file: &str) -> Option<&'static str> {
     title.split_whitespace().next()
 }
 
-/// The section with this anchor, or the one that speaks of the stage most, outside of tables.
+/// Sections that say nothing of their own about a step.
+const ASIDE: [&str; 3] = ["Questions", "Go map", "Further"];
+
+/// The section with this anchor, or the one that speaks of the stage most: in words, or if none
+/// does, in what it shows of a trace.
 fn section(text: &'static str, stage: Stage, anchor: Option<&str>) -> Option<Section> {
     let name = format!("`{}`", stage.name());
-    let mut sections: Vec<(usize, &str, usize)> = Vec::new();
+    let mut sections: Vec<(Section, (usize, usize))> = Vec::new();
     let mut is_code = false;
     for (at, line) in text.lines().enumerate() {
         is_code ^= line.starts_with("```");
-        match markdown::heading(line).filter(|_| !is_code) {
-            Some(heading) => sections.push((at, heading, 0)),
-            None if line.starts_with('|') => {}
-            None => {
-                let spoken = line.matches(&name).count();
-                sections.last_mut().into_iter().for_each(|(.., count)| *count += spoken);
-            }
+        if let Some(heading) = markdown::heading(line).filter(|_| !is_code) {
+            sections.push(((at, heading), (0, 0)));
+        } else if let Some((_, (spoken, shown))) = sections.last_mut() {
+            *spoken += line.matches(&name).count();
+            let line = included(line).unwrap_or_else(|| line.to_owned());
+            *shown += line.split_whitespace().filter(|word| *word == stage.name()).count();
         }
     }
+    sections.retain(|((_, heading), _)| !ASIDE.contains(heading));
     if let Some(anchor) = anchor {
-        let found =
-            sections.into_iter().find(|(_, heading, _)| markdown::anchor(heading) == anchor);
-        return found.map(|(at, heading, _)| (at, heading));
+        let found = sections.iter().find(|((_, heading), _)| markdown::anchor(heading) == anchor);
+        return found.map(|(section, _)| *section);
     }
-    let most = sections.iter().map(|(.., count)| *count).max().filter(|most| *most != 0)?;
-    let first = sections.into_iter().find(|(.., count)| *count == most);
-    first.map(|(at, heading, _)| (at, heading))
+    let most = sections.iter().map(|(_, count)| *count).max().filter(|most| *most != (0, 0))?;
+    sections.into_iter().find(|(_, count)| *count == most).map(|(section, _)| section)
 }
 
 fn first_lines(text: &str, count: usize) -> String {
@@ -226,6 +228,21 @@ mod tests {
         assert!(page.lines[0].text.starts_with(&begin), "{page:?}");
         let shown: Vec<&str> = page.lines.iter().map(|line| &*line.text).collect();
         assert!(shown.join(" ").contains("keeps the proposal until there is one"), "{shown:?}");
+    }
+
+    /// Goal: what a step needs to be understood is where it says.
+    #[test]
+    fn the_page_that_a_stage_names_speaks_of_it() {
+        let is_written = |stage: &&Stage| is_written(file_of(**stage));
+        let speaks = |stage: &Stage| {
+            let (file, anchor) = named(*stage);
+            found(*stage).is_some_and(|(found, _)| found == file)
+                && files::page(file).is_some_and(|text| section(text, *stage, anchor).is_some())
+        };
+        let silent = Stage::ALL.iter().filter(is_written).filter(|stage| !speaks(stage));
+        let silent: Vec<(&str, &str)> =
+            silent.map(|one| (one.name(), one.book_section())).collect();
+        assert!(silent.is_empty(), "pages that do not name their stages: {silent:?}");
     }
 
     /// Goal: no step names a page or a section that the book does not have, and no page is wider
