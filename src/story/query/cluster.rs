@@ -330,10 +330,11 @@ impl<'a> Walk<'a> {
         if term < known {
             return;
         }
-        let is_leaders = matches!(kind, message::APP | message::HEARTBEAT | message::TIMEOUT_NOW);
-        if is_leaders {
-            self.hears_leader(term, peer, time);
+        // An old leader may ask for votes, answer for its own, or follow another.
+        if !message::is_of_leader(kind) {
+            return;
         }
+        self.hears_leader(term, peer, time);
         if let Some(reign) = self.reigns.get_mut(&term).filter(|reign| reign.leader == peer) {
             reign.heard = reign.heard.max(Some((time, at)));
         }

@@ -3,6 +3,7 @@ mod causes;
 mod cluster;
 mod diff;
 mod edge;
+mod elections;
 mod ended;
 mod hops;
 mod hours;
