@@ -108,6 +108,7 @@ pub(super) fn show(gathered: &Gathered, text: &str, is_json: bool) -> Result<(),
     let (members, dropped) = (recording.members.clone(), recording.dropped.clone());
     recording::write(&mut out, &Recording { members, events, dropped })?;
     let mut line = json(recording, &order, &incident);
+    line["reasons"] = json!(reasons(gathered, &order, &incident));
     line["dropped"] = json!(recording.dropped);
     Ok(writeln!(out, "{line}")?)
 }

@@ -146,12 +146,15 @@ impl Cluster {
 
     /// The members, by raft's id, that were heard of in this time, and all that are known.
     pub fn alive(&self, from: i128, to: i128) -> (Vec<u64>, usize) {
-        let is_heard = |times: &&Vec<i128>| {
-            let next = times.partition_point(|time| *time < from);
-            times.get(next).is_some_and(|time| *time <= to)
-        };
-        let alive = self.heard.iter().filter(|(_, times)| is_heard(times)).map(|(id, _)| *id);
-        (alive.collect(), self.heard.len())
+        let all = self.heard.keys().copied();
+        (all.filter(|id| self.is_heard(*id, (from, to))).collect(), self.heard.len())
+    }
+
+    /// Whether a member, by raft's id, was heard of in this time.
+    pub(super) fn is_heard(&self, member_id: u64, (from, to): (i128, i128)) -> bool {
+        let times = self.heard.get(&member_id).map_or(&[][..], Vec::as_slice);
+        let next = times.partition_point(|time| *time < from);
+        times.get(next).is_some_and(|time| *time <= to)
     }
 }
 

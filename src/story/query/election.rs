@@ -39,6 +39,7 @@ mod heard;
 mod stands;
 
 use heard::Heard;
+pub(super) use heard::silent_since;
 use stands::{QUIET_NS, STRAGGLES_NS, Stand, asked_by, stands_for};
 
 /// The numbers of the roles.

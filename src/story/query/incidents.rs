@@ -6,7 +6,7 @@ use super::{
     Finder, Relation, Stories, Story,
     address::Address,
     cluster::{Because, Start, StepDown, start_time},
-    election::{Election, place_of},
+    election::{Election, place_of, silent_since},
 };
 use crate::{
     field,
@@ -165,6 +165,7 @@ impl Finder<'_> {
         self.picked.extend(of(&election.heard, Relation::Message));
         self.picked.extend(of(&election.steps, Relation::Election));
         self.cuts(election.first());
+        self.links(election);
         let title = format!("election of term {}", election.term);
         let entry = election.entry.map(|index| (election.term, index));
         if let Some((term, index)) = entry {
@@ -184,6 +185,20 @@ impl Finder<'_> {
             self.retain_of_time(election);
         }
         self.told(title, entry)
+    }
+
+    /// The links that were cut or healed from the silence that began the election until it was
+    /// decided, or given up: a member that asks in vain may have been cut off, and often follows
+    /// its leader again because it is no more.
+    fn links(&mut self, election: &Election) {
+        let (recording, order) = (self.stories.recording, self.stories.order);
+        let silent = silent_since(recording, order, election).into_values().min();
+        let first = order.times[election.first()];
+        let end = election.winner.map(|(_, at)| at).or(election.over);
+        let to = end.map_or(i128::MAX, |at| order.times[at]);
+        let time = (silent.map_or(first, |silent| silent.min(first)), to);
+        let changed = links::changed_during(recording, order, time);
+        self.picked.extend(changed.map(|at| (at, Relation::Election)));
     }
 
     /// The cuts of the links that were cut when this happened.

@@ -11,6 +11,7 @@ mod leaders;
 mod replaced;
 mod slow;
 mod stories;
+mod unbegun;
 mod words;
 
 use super::*;

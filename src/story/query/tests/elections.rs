@@ -167,3 +167,30 @@ fn what_an_old_leader_sends_as_a_candidate_is_not_its_last_message_as_leader() {
     let [gap] = cluster.leaderless[..] else { panic!("{:?}", cluster.leaderless) };
     assert!(gap.from <= order.times[beats], "it had not led since: {gap:?}");
 }
+
+/// Goal: what let a member ask in vain, and what ended it, are steps of its story: the cut of its
+/// links, and their heal. Method: a member that is cut off, and healed when it has just asked.
+#[test]
+fn the_cut_and_the_heal_of_a_link_are_steps_of_an_election_that_nobody_won() {
+    let mut script = Script::new();
+    script.beat(0, 3);
+    let link = |script: &mut Script, is_cut: bool| {
+        let flags = [("cut.old", u64::from(!is_cut)), ("cut.new", u64::from(is_cut))];
+        script.step(2, Stage::RaftLink, 0, &[("peer", 1), flags[0], flags[1]])
+    };
+    let [before, healed] = [true, false].map(|is_cut| link(&mut script, is_cut));
+    script.now_ns = 500 * MS;
+    let cut = link(&mut script, true);
+    script.now_ns = 2_000 * MS;
+    let silent = [("term", 3), ("leader", 1), ("silent", 1_990 * MS)];
+    script.step(2, Stage::ElectionTimeout, 0, &silent);
+    script.step(2, Stage::ElectionCampaign, 0, &[("pre", 1), ("term.old", 3), ("term.new", 3)]);
+    script.turn(2, &Turn { role: [FOLLOWER, PRE_CANDIDATE], term: [3; 2], leader: [1, 0] });
+    let heal = link(&mut script, false);
+    script.follows(2, 3, 1);
+    let later = link(&mut script, true);
+    let all = told(&script.recording);
+    let [(_, steps)] = &all[..] else { panic!("{all:#?}") };
+    let has = [before, healed, cut, heal, later].map(|at| steps.contains(&at));
+    assert_eq!([false, false, true, true, false], has);
+}
