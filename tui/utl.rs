@@ -16,7 +16,6 @@ use std::{fmt::Write as _, io, path::PathBuf, process::ExitCode};
 use glass_etcd::{
     config::{self, Asked, ServerConfig},
     member::restore::{self, Restore, Status},
-    storage::backend::{Backend, Options},
 };
 
 use crate::fail;
@@ -158,12 +157,15 @@ fn human(bytes: u64) -> String {
     while unit + 1 < UNITS.len() && bytes / divisor >= 1000 {
         (unit, divisor) = (unit + 1, divisor * 1000);
     }
-    // Rounded to one decimal, which is shown below ten.
+    // Rounded to one decimal, which is shown below ten; from ten on, that decimal is rounded once
+    // more, and a five to the even number, as Go's %.0f does.
     let tenths = (u128::from(bytes) * 10 + u128::from(divisor) / 2) / u128::from(divisor);
     if tenths < 100 {
         format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
     } else {
-        format!("{} {}", (tenths + 5) / 10, UNITS[unit])
+        let (whole, rest) = (tenths / 10, tenths % 10);
+        let up = 5 < rest || (rest == 5 && whole % 2 == 1);
+        format!("{} {}", whole + u128::from(up), UNITS[unit])
     }
 }
 
@@ -192,18 +194,11 @@ fn member(args: &RestoreArgs) -> Result<ServerConfig, io::Error> {
 }
 
 fn defragment(data_dir: &std::path::Path) -> Result<String, io::Error> {
-    let path = data_dir.join("member/snap/db");
-    let failed = |why: String| {
-        io::Error::other(format!("Failed to defragment etcd data[{}] ({why})", data_dir.display()))
-    };
-    if !path.exists() {
-        return Err(failed(format!("{}: no such file", path.display())));
-    }
-    let backend = Backend::open(&path, Options::default())
-        .map_err(|error| failed(glass_etcd::storage::with_causes(&error)))?;
-    let done = backend.defragment().map_err(|error| failed(error.to_string()))?;
-    backend.stop();
-    let [before, after] = [done.before, done.after].map(human);
+    let (before, after) = restore::defragment(data_dir).map_err(|why| {
+        let data_dir = data_dir.display();
+        io::Error::other(format!("Failed to defragment etcd data[{data_dir}] ({why})"))
+    })?;
+    let [before, after] = [before, after].map(human);
     Ok(format!("Finished defragmenting {}: {before} before, {after} now\n", data_dir.display()))
 }
 

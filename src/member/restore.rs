@@ -15,6 +15,8 @@
 //! * The saved file is never changed.
 //! * The log is made last, so that a directory with a log has the whole database.
 //!
+//! A database file is also defragmented here while its member does not run ([`defragment`]).
+//!
 //! Left out: a raft snapshot. The new log begins with the first entry, and the database says that
 //! none of it is applied yet, so a member that starts here applies it from the beginning.
 
@@ -35,7 +37,7 @@ use crate::{
     server::mvcc,
     storage::{
         backend::{self, Backend, Bucket, Options},
-        disk, wal,
+        disk, wal, with_causes,
     },
 };
 
@@ -165,6 +167,22 @@ pub fn status(saved: &Path, scratch: &Path) -> Result<Status, Error> {
     let revision = revision(&backend);
     backend.stop();
     Ok(Status { hash, revision, rows, size })
+}
+
+/// Gives the free pages of a member's database back to the disk, and returns its bytes before and
+/// after. The member must not run: its lock on the file is found.
+///
+/// # Errors
+/// Why not, in one line: there is no database, it is in use or damaged, or the disk fails.
+pub fn defragment(data_dir: &Path) -> Result<(u64, u64), String> {
+    let path = data_dir.join("member/snap/db");
+    if !path.exists() {
+        return Err(format!("{}: no such file", path.display()));
+    }
+    let backend = Backend::open(&path, Options::default()).map_err(|error| with_causes(&error))?;
+    let done = backend.defragment().map_err(|error| error.to_string())?;
+    backend.stop();
+    Ok((done.before, done.after))
 }
 
 /// As etcd: the data directory may exist if it is empty, that of the log may not.

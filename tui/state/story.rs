@@ -41,6 +41,7 @@ use super::{
 };
 
 mod part;
+pub(crate) mod rounds;
 
 use part::{Notes, Part, uncaptured};
 
@@ -375,6 +376,7 @@ pub(crate) fn story((recording, order): (&Recording, &Order), subject: Subject) 
         told.steps.push(step);
     }
     mark_beginnings(&mut told.steps);
+    rounds::fold(&mut told.steps);
     told
 }
 

@@ -59,7 +59,7 @@ fn message_name(number: u64) -> &'static str {
 }
 
 /// The RPC with this number.
-fn method(number: u64) -> &'static str {
+pub(crate) fn method(number: u64) -> &'static str {
     pick(METHODS, number, "unknown")
 }
 
