@@ -115,6 +115,11 @@ impl Election {
         })
     }
 
+    /// Whether its beginning was captured, and not only what a member was asked meanwhile.
+    pub fn is_begun(&self, recording: &Recording) -> bool {
+        begins(&recording.events[self.first()])
+    }
+
     /// Position of its first event that is no message of the old leader.
     pub fn first(&self) -> usize {
         self.steps[0]
