@@ -28,8 +28,8 @@ fn began(incident: &Incident, recording: &Recording, order: &Order) -> i128 {
     plain::start_of(&recording.events[incident.first], order.times[incident.first])
 }
 
-/// From its first event to the one that ended it, in nanoseconds. A step-down takes no time, and how
-/// long an election took is not known if its beginning is not.
+/// From its first event to the one that ended it, in nanoseconds. A step-down takes no time, and
+/// how long an election took is not known if its beginning is not.
 fn took(incident: &Incident, recording: &Recording, order: &Order) -> Option<i128> {
     let end = incident.end.filter(|end| *end != incident.first && incident.is_begun)?;
     Some(order.times[end] - began(incident, recording, order))

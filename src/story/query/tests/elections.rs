@@ -110,7 +110,8 @@ fn pre_votes_of_a_member_without_records_are_over_when_it_is_known_not_to_ask() 
     whole.beat(0, 3);
     whole.asks_in_vain(1, 4, 1);
     let asked = whole.recording.events.len();
-    let ends: [(bool, fn(&mut Script)); 5] = [
+    type End = fn(&mut Script);
+    let ends: [(bool, End); 5] = [
         (false, |script| script.now_ns += 5_000 * MS),
         (true, |script| script.now_ns += 11_000 * MS),
         (true, |script| {
