@@ -319,7 +319,7 @@ macro_rules! vocabulary {
     /// new as its own and it has not voted in this term.
     ElectionVote = "election.vote" Loop Story
         ["candidate" Member, "granted" Flag, "pre" Flag, "term" Term, "last_term" Term, "last" Index, "own_last_term" Term, "own_last" Index]
-        "raft/changes.rs", "raft raft.Step", "elections.md";
+        "raft/changes/vote.rs", "raft raft.Step", "elections.md";
     /// A candidate counts one more vote.
     ElectionTally = "election.tally" Loop Story
         ["voter" Member, "granted" Flag, "pre" Flag, "in_favour" Count, "against" Count, "term" Term]

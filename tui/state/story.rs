@@ -289,7 +289,10 @@ fn subject_number(subject: Subject) -> u64 {
 /// One summary for each election, step-down and start.
 fn of_cluster((recording, order): (&Recording, &Order), found: &Found) -> Vec<RequestSummary> {
     let happens = |event: &Event| {
-        matches!(event.stage, Stage::RaftRole | Stage::ElectionCampaign | Stage::MemberStart)
+        matches!(
+            event.stage,
+            Stage::RaftRole | Stage::ElectionCampaign | Stage::ElectionVote | Stage::MemberStart
+        )
     };
     if !recording.events.iter().any(happens) {
         return Vec::new();

@@ -2,7 +2,8 @@
 //!
 //! The first line is one sentence, on what delayed the request; then come the leaders that were
 //! lost, the members that started or stood still, and the messages that were dropped, whether the
-//! request waited for them or not. Times are those since the request began.
+//! request waited for them or not. Times are those since the request began or, if that was not
+//! captured, since its first step that was.
 
 use std::io::{self, Write};
 
@@ -12,6 +13,7 @@ use glass_etcd::{
         query::{
             cluster::Because,
             through::{Fate, StoodStill, Through, Without},
+            unbegun::{Unbegun, Why},
         },
     },
     trace::message::MESSAGES,
@@ -107,8 +109,23 @@ pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<Strin
         let at = words::millis(ended.at - through.from);
         format!("the request ended with the process of {name}, whose last record is at +{at}")
     });
-    let all: Vec<String> = delayed.into_iter().chain(ended).collect();
+    let unbegun = through.unbegun.map(|one| unbegun(members, one));
+    let all: Vec<String> = unbegun.into_iter().chain(delayed).chain(ended).collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// Why the beginning of the request is missing.
+fn unbegun(members: &[MemberInfo], Unbegun { server, why }: Unbegun) -> String {
+    let name = words::member(server, members);
+    let why = match why {
+        _ if server == 0 => "the member that served it is not known".to_owned(),
+        Why::Ended(next) => {
+            format!("the process of {name} that served it ended, and start {next} of it followed")
+        }
+        Why::Silent => format!("{name}, which served it, sent no records"),
+        Why::Lost => format!("the records that {name}, which served it, made then are missing"),
+    };
+    format!("the beginning of the request was not captured: {why}")
 }
 
 /// What became of the leader, and who led next or how long nobody did.
@@ -179,7 +196,7 @@ fn fate(members: &[MemberInfo], without: &Without) -> Option<String> {
 }
 
 /// Why a leader does not lead any more.
-pub(super) fn because(members: &[MemberInfo], because: Because) -> String {
+pub(crate) fn because(members: &[MemberInfo], because: Because) -> String {
     match because {
         Because::LaterTerm(term) => format!("a message of term {term} reached it"),
         Because::HandedOver(to) => format!("it handed over to {}", words::member(to, members)),
@@ -255,6 +272,13 @@ pub(super) fn json(recording: &Recording, (through, delaying): (&Through, &Throu
     let alive: Vec<String> = through.alive.iter().map(|id| words::member(*id, members)).collect();
     json!({
         "summary": summary(members, delaying),
+        "unbegun": through.unbegun.map(|one| json!({
+            "member": words::member(one.server, members),
+            "start": match one.why {
+                Why::Ended(next) => Some(next),
+                Why::Silent | Why::Lost => None,
+            },
+        })),
         "ended": through.ended.map(|ended| json!({
             "member": words::name(ended.member, members),
             "last_ns": offset(ended.at),

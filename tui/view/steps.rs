@@ -19,7 +19,7 @@ mod row;
 use ratatui::layout::Rect;
 
 use super::{
-    list::{result, role, since, unwell, what, window},
+    list::{member_of, result, role, since, unwell, what, window},
     pen::{Pen, Tone, pack_words},
     quiz, reading, why,
 };
@@ -36,7 +36,10 @@ use crate::{
     trace::through,
 };
 use columns::Columns;
-use glass_etcd::trace::{Grain, value::LEADER};
+use glass_etcd::{
+    story::query::incidents::Outcome,
+    trace::{Grain, value::LEADER},
+};
 use rooms::Rooms;
 pub(crate) use row::message_words;
 
@@ -131,8 +134,7 @@ fn asked_for(state: &State, steps: &Steps, key_room: usize) -> String {
     let row = state.row_of(steps.subject);
     let Some(row) = row else { return subject_of(state, steps, key_room) };
     let (rpc, key) = what(row, key_room);
-    let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
-    format!("{rpc} {key} on {}", member.map_or("unknown", |lane| &lane.name))
+    format!("{rpc} {key} on {}", member_of(state, row))
 }
 
 /// One line about the subject of the story.
@@ -153,7 +155,13 @@ fn subject_of(state: &State, steps: &Steps, key_room: usize) -> String {
     let lost = if steps.is_lost { "   its entry is lost" } else { "" };
     let through = through::summary(&state.recording().members, &steps.through);
     let through = through.map_or_else(String::new, |through| format!("   {through}"));
-    format!("{asked}{revision}   {}{lost}{through}", result(row))
+    let because = match row.outcome {
+        Some(Outcome::SteppedDown(because)) => {
+            format!(": {}", through::because(&state.recording().members, because))
+        }
+        _ => String::new(),
+    };
+    format!("{asked}{revision}   {}{because}{lost}{through}", result(row))
 }
 
 fn draw_heads(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), columns: &Columns) {
