@@ -41,28 +41,40 @@ pub(super) const ROWS: &[Binding] = &[
         ("skip, and the next step", "skip"),
         QUIZ,
         Action::Step(Grain::Story, Forward),
-    ),
+    )
+    .when(may_pass),
     row(
         &[Code(KeyCode::Left), Char('h')],
         "← h",
         ("skip, and the step before", ""),
         QUIZ,
         Action::Step(Grain::Story, Back),
-    ),
+    )
+    .when(may_pass),
+    row(
+        &[Code(KeyCode::Left), Char('h')],
+        "← h",
+        ("back; the question waits", ""),
+        QUIZ,
+        Action::Step(Grain::Story, Back),
+    )
+    .when(is_lesson),
     row(
         &[Char(']')],
         "]",
         ("skip, and a finer step", ""),
         QUIZ,
         Action::Step(Grain::Stage, Forward),
-    ),
+    )
+    .when(may_pass),
     row(
         &[Char('.')],
         ".",
         ("skip, and the next record", ""),
         QUIZ,
         Action::Step(Grain::Raw, Forward),
-    ),
+    )
+    .when(may_pass),
     row(
         &[Char('P')],
         "P",
@@ -70,17 +82,27 @@ pub(super) const ROWS: &[Binding] = &[
         &[Screen::Steps, Screen::Quiz],
         Action::Predict,
     )
-    .when(has_steps),
+    .when(may_predict),
     row(
         &[Code(KeyCode::Esc), Char('q')],
         "Esc q",
         ("skip the question", "skip"),
         QUIZ,
         Action::Skip,
-    ),
+    )
+    .when(may_pass),
     row(&[Char('i')], "i", ("a hint of the lesson", "hint"), QUIZ, Action::Hint).when(is_lesson),
-    row(&[Char('c')], "c", ("tell the answer, in a lesson", ""), QUIZ, Action::Tell)
+    row(&[Char('s')], "s", ("skip the question", "skip"), QUIZ, Action::Skip).when(is_lesson),
+    row(&[Char('c')], "c", ("tell the answer, in a lesson", "tell me"), QUIZ, Action::Tell)
         .when(is_lesson),
+    row(
+        &[Char('Q')],
+        "Q",
+        ("leave the lesson for now", "leave"),
+        &[Screen::Steps, Screen::Quiz],
+        Action::Quit,
+    )
+    .when(is_lesson),
     row(
         &[Char('i')],
         "i",
@@ -145,7 +167,19 @@ fn has_waiting(state: &State) -> Now {
 
 /// Whether the questions are those of a lesson.
 fn is_lesson(state: &State) -> Now {
-    only_if(state.quiz.course.is_some(), "only the questions of a lesson have hints")
+    only_if(state.quiz.course.is_some(), "this key is for lessons")
+}
+
+/// Whether a step key skips the question.
+fn may_pass(state: &State) -> Now {
+    let why = "answer first: i is a hint, s skips, c tells the answer, Q leaves the lesson";
+    only_if(state.quiz.course.is_none(), why)
+}
+
+/// Whether questions may be turned on and off.
+fn may_predict(state: &State) -> Now {
+    has_steps(state)?;
+    only_if(state.quiz.course.is_none(), "the lesson asks its own questions")
 }
 
 /// Whether the open question is answered with a step.

@@ -11,7 +11,7 @@
 //! So no request is sent but those of the scenario, and the recording has nothing else in it.
 //!
 //! Invariants: an act that does not come to its end within [`ACT_TIME`] fails, and so does a
-//! scenario that takes longer than [`WHOLE_TIME`]. A request that fails although no line expects
+//! scenario that takes longer than [`WHOLE_TIME`]; a signal to end fails it at once. A request that fails although no line expects
 //! that ends the scenario.
 
 use std::{
@@ -38,7 +38,7 @@ use crate::{
         console::{Answer, Errand},
         watermarks::{Water, Watermarks},
     },
-    up::api::Action,
+    up::{Signals, api::Action},
 };
 
 /// How long one act may take.
@@ -102,6 +102,7 @@ struct Performance<'a> {
     cut: BTreeSet<[String; 2]>,
     sent: Vec<Sent>,
     ends: Instant,
+    signals: Signals,
 }
 
 /// Performs all acts. Must be called inside a runtime.
@@ -139,6 +140,7 @@ impl<'a> Performance<'a> {
             cut: BTreeSet::new(),
             sent: Vec::new(),
             ends: clock::now() + WHOLE_TIME,
+            signals: Signals::new()?,
         })
     }
 
@@ -252,6 +254,8 @@ impl<'a> Performance<'a> {
                 _ = self.live.next() => self.learn(),
                 answer = self.client.next() => self.take(answer),
                 () = tokio::time::sleep(CHECK_EVERY) => {}
+                // The members end at the same signal, so no act would come to its end any more.
+                () = self.signals.next() => return Err("interrupted".to_owned()),
             }
         }
         Ok(())

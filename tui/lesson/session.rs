@@ -43,10 +43,19 @@ impl Session {
         progress.answers.truncate(lesson.asks.len());
         let own = own_run(dir, slug);
         let recording = match progress.is_own_run {
-            true => read_file(&own)?,
+            true => read_file(&own).map_err(|error| {
+                let how =
+                    format!("`glass lesson reset {slug}` goes back to the run that is shipped");
+                io::Error::other(format!("{error}; {how}"))
+            })?,
             false => shipped(&lesson)?,
         };
         Ok(Session { lesson, run: Run::of(recording), progress, notes })
+    }
+
+    /// Whether questions are left.
+    pub(crate) fn is_open(&self) -> bool {
+        self.progress.answers.len() < self.lesson.asks.len()
     }
 
     /// The next question; `None` if all are answered.
@@ -110,7 +119,8 @@ pub(crate) async fn run_own(dir: &Path, slug: &str) -> io::Result<()> {
     let file = File::create(&path).map_err(of_file)?;
     recording::write(BufWriter::new(file), &performed.recording)?;
     let mut notes = Notes::read(dir)?;
-    notes.note(slug, &Progress { is_own_run: true, ..Progress::default() })
+    let is_task_done = notes.of(slug).is_some_and(|progress| progress.is_task_done);
+    notes.note(slug, &Progress { is_own_run: true, is_task_done, ..Progress::default() })
 }
 
 /// The scenario of a lesson.

@@ -38,6 +38,9 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Step
             if !is_right {
                 say("» stands at the step that decides.", Tone::Plain);
             }
+            if state.quiz.is_over() {
+                say("That was the last question. Q leads to what you know now.", Tone::Strong);
+            }
         }
     }
     if asked.is_right.is_none() {

@@ -96,7 +96,11 @@ fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: 
         (None, true) => format!("▶ playing {speed}"),
         (None, false) => format!("paused {speed}"),
     };
-    let predicts = if state.quiz.is_on { "   PREDICT" } else { "" };
+    let predicts = match (&state.quiz.course, state.quiz.is_on) {
+        (Some(_), _) => "   LESSON",
+        (None, true) => "   PREDICT",
+        (None, false) => "",
+    };
     let focus = steps.focus.and_then(|lane| state.lanes.get(lane));
     let focus = focus.map_or_else(String::new, |lane| format!("   only {}", lane.name));
     let hidden = state.lanes.len() - columns.shown.min(state.lanes.len());

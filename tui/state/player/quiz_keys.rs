@@ -23,7 +23,7 @@ impl State {
                 looked_at.and_then(|step| self.quiz.give(step))
             }
             Action::Skip => {
-                self.quiz.pass();
+                self.quiz.skip();
                 None
             }
             Action::Hint => {
@@ -87,6 +87,21 @@ impl State {
         }
     }
 
+    /// Asks the lesson's next question at its step; no key leads past it.
+    pub(super) fn hold(&mut self) {
+        let Some(steps) = &mut self.steps else { return };
+        let Some(place) = self.quiz.next_place(steps).filter(|place| *place <= steps.now) else {
+            return;
+        };
+        if place < steps.now {
+            (steps.now, steps.look, steps.is_playing, steps.felt) = (place, place, false, None);
+            if self.room.is_shown {
+                self.refuse("the lesson asks here; C shows the question".to_owned());
+            }
+        }
+        self.ask_here();
+    }
+
     /// What comes later is hidden, so it is not looked at either.
     fn look_at_the_past(&mut self) {
         let hides = |steps: &&mut Steps| self.quiz.hides(steps);
@@ -108,6 +123,7 @@ impl State {
         if !self.quiz.is_in_use() {
             return;
         }
+        self.hold();
         self.ask_here();
         if let Some(steps) = self.steps.as_mut().filter(|steps| self.quiz.is_open(steps)) {
             (steps.is_playing, steps.felt) = (false, None);
