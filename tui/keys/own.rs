@@ -18,7 +18,8 @@ const SEND: &[Screen] = &STORIES;
 /// The rows of these keys.
 pub(super) const ROWS: &[Binding] = &[
     row(&[Digit], "0-9", ("answer with this number", "answer"), QUIZ, Action::Answer(0))
-        .with_digit(Action::Answer),
+        .with_digit(Action::Answer)
+        .when(is_counting),
     row(
         &[Code(KeyCode::Enter)],
         "Enter",
@@ -184,8 +185,16 @@ fn may_predict(state: &State) -> Now {
 
 /// Whether the open question is answered with a step.
 fn is_picking(state: &State) -> Now {
+    only_if(is_pick(state), "this question is answered with a number")
+}
+
+/// Whether the open question is answered with a number.
+fn is_counting(state: &State) -> Now {
+    only_if(!is_pick(state), "this question is answered with a step: ↑ and ↓ choose it, then Enter")
+}
+
+fn is_pick(state: &State) -> bool {
     use crate::state::quiz::Kind;
     let asked = state.steps.as_ref().and_then(|steps| state.quiz.asked(steps));
-    let is_picking = asked.is_some_and(|asked| asked.question.kind == Kind::Pick);
-    only_if(is_picking, "this question is answered with a number")
+    asked.is_some_and(|asked| asked.question.kind == Kind::Pick)
 }

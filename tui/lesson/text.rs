@@ -118,7 +118,7 @@ pub(super) fn intro(out: &mut Paper<impl Write>, lesson: &Lesson) -> io::Result<
     if !lesson.needs.is_empty() {
         writeln!(out, "Needs: {}", lesson.needs.join(", "))?;
     }
-    writeln!(out, "Book: {}\n", lesson.book)?;
+    writeln!(out, "Book: book/src/{}\n", lesson.book)?;
     out.page(lesson.files.text)
 }
 

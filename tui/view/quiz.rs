@@ -10,6 +10,9 @@ use crate::state::{
     text,
 };
 
+/// Said in the last line if there is no room for all of them.
+const MORE: &str = "… a taller window shows the rest";
+
 /// Draws the question; and once it is answered, what is right, and why.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), asked: &Asked) {
     let number = state.quiz.course.as_ref().map(Course::number);
@@ -19,16 +22,36 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Step
         (Some((next, of)), Some(_)) => format!("QUESTION {} of {of}", next - 1),
     };
     pen.rule(area, 0, format!("{title} {}", score(&state.quiz.score)).trim_end());
-    let width = usize::from(area.width).saturating_sub(2);
+    let mut lines = lines((state, steps), asked, area.width);
+    let room = usize::from(area.height.saturating_sub(1));
+    if room < lines.len() {
+        lines.truncate(room.saturating_sub(1));
+        lines.push((MORE.to_owned(), Tone::Dim));
+    }
+    for ((line, tone), at) in lines.iter().take(room).zip(1..) {
+        pen.text(area, at, &format!(" {line}"), *tone);
+    }
+}
+
+/// What is said, in lines for a room of this width.
+pub(crate) fn lines(
+    (state, steps): (&State, &Steps),
+    asked: &Asked,
+    width: u16,
+) -> Vec<(String, Tone)> {
+    let width = usize::from(width).saturating_sub(2);
     let mut lines: Vec<(String, Tone)> = Vec::new();
     let mut say = |said: &str, tone| {
         lines.extend(wrap(&text::clean(said), width).into_iter().map(|line| (line, tone)));
     };
     let question = &asked.question;
     say(&question.text, Tone::Strong);
-    let hints = state.quiz.course.iter().flat_map(Course::hints).zip(1..);
     match asked.is_right {
-        None => answers(&question.kind).iter().for_each(|line| say(line, Tone::Plain)),
+        None => {
+            answers(&question.kind).iter().for_each(|line| say(line, Tone::Plain));
+            let hints = state.quiz.course.iter().flat_map(Course::hints).zip(1..);
+            hints.for_each(|(hint, number)| say(&format!("Hint {number}: {hint}"), Tone::Plain));
+        }
         Some(is_right) => {
             let answer = question.answer(steps, &state.lanes);
             let (word, tone) =
@@ -43,13 +66,7 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Step
             }
         }
     }
-    if asked.is_right.is_none() {
-        hints.for_each(|(hint, number)| say(&format!("Hint {number}: {hint}"), Tone::Plain));
-    }
-    let room = usize::from(area.height.saturating_sub(1));
-    for ((line, tone), at) in lines.iter().take(room).zip(1..) {
-        pen.text(area, at, &format!(" {line}"), *tone);
-    }
+    lines
 }
 
 /// What may be answered.

@@ -42,8 +42,10 @@ impl State {
                 self.quiz.pass();
                 let is_forward = direction == Direction::Forward;
                 let stays = |steps: &Steps| is_forward && self.quiz.has_more(steps);
-                if !self.steps.as_ref().is_some_and(stays) {
-                    self.update_steps(action);
+                match self.steps.as_mut().filter(|steps| stays(steps)) {
+                    // A second question about the same step.
+                    Some(steps) => steps.look = steps.now,
+                    None => self.update_steps(action),
                 }
                 if is_forward {
                     self.lead_on();
