@@ -208,6 +208,20 @@ fn try_run(command: &Command) -> io::Result<bool> {
     Ok(true)
 }
 
+/// The player at the beginning of a lesson, and what comes of its questions.
+#[cfg(test)]
+pub(crate) fn begun(slug: &str) -> (crate::state::State, std::sync::mpsc::Receiver<Came>) {
+    let session = Session::open(Path::new("/nowhere"), slug).unwrap();
+    let (sender, came) = std::sync::mpsc::channel();
+    (play::begun(session.run, &session.lesson, 0, sender).unwrap(), came)
+}
+
+/// The slugs of all lessons.
+#[cfg(test)]
+pub(crate) fn slugs() -> impl Iterator<Item = &'static str> {
+    LESSONS.iter().map(|files| files.slug)
+}
+
 /// Standard output, as wide as its terminal.
 fn paper() -> Paper<io::Stdout> {
     let out = io::stdout();

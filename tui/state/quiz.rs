@@ -92,8 +92,8 @@ pub(crate) struct Asked {
     pub(crate) question: Question,
     /// The step that it is about.
     at: Key,
-    /// Whether the answer was right, once it was given.
-    pub(crate) is_right: Option<bool>,
+    /// What came of it, once it is answered.
+    pub(crate) came: Option<Came>,
 }
 
 /// What has been answered so far.
@@ -181,8 +181,8 @@ impl Quiz {
 
     /// Gives the right answer away. Returns the step that decides.
     pub(crate) fn tell(&mut self) -> Option<usize> {
-        let asked = self.asked.as_mut().filter(|asked| asked.is_right.is_none())?;
-        asked.is_right = Some(true);
+        let asked = self.asked.as_mut().filter(|asked| asked.came.is_none())?;
+        asked.came = Some(Came::Told);
         self.score.skipped += 1;
         let decides = asked.question.decides;
         self.close(Came::Told);
@@ -211,7 +211,7 @@ impl Quiz {
 
     /// Whether a question about the step at the cursor waits for its answer.
     pub(crate) fn is_open(&self, steps: &Steps) -> bool {
-        self.asked(steps).is_some_and(|asked| asked.is_right.is_none())
+        self.asked(steps).is_some_and(|asked| asked.came.is_none())
     }
 
     /// Whether what comes after the cursor is hidden.
@@ -222,7 +222,7 @@ impl Quiz {
     /// A step key was pressed: an open question is skipped, unless it is one of a lesson; an
     /// answered one is done.
     pub(crate) fn pass(&mut self) {
-        let is_answered = self.asked.as_ref().is_some_and(|asked| asked.is_right.is_some());
+        let is_answered = self.asked.as_ref().is_some_and(|asked| asked.came.is_some());
         if self.course.is_none() || is_answered {
             self.skip();
         }
@@ -231,7 +231,7 @@ impl Quiz {
     /// An open question is skipped, an answered one is done.
     pub(crate) fn skip(&mut self) {
         let asked = self.asked.take();
-        let is_open = asked.is_some_and(|asked| asked.is_right.is_none());
+        let is_open = asked.is_some_and(|asked| asked.came.is_none());
         self.score.skipped += usize::from(is_open);
         if is_open {
             self.close(Came::Skipped);
@@ -250,7 +250,7 @@ impl Quiz {
             let is_asked = self.asked.as_ref().is_some_and(|asked| asked.at == at);
             if let Some(question) = course.question(&at).filter(|_| !is_asked) {
                 course.open();
-                self.asked = Some(Asked { question, at, is_right: None });
+                self.asked = Some(Asked { question, at, came: None });
             }
             return;
         }
@@ -258,7 +258,7 @@ impl Quiz {
         let Some(question) = found else { return };
         let at = key(steps.subject, step);
         if self.known.insert(at.clone()) {
-            self.asked = Some(Asked { question, at, is_right: None });
+            self.asked = Some(Asked { question, at, came: None });
             if is_first {
                 self.note = self.first.take();
             }
@@ -267,13 +267,14 @@ impl Quiz {
 
     /// Gives an answer. Returns the step that decides, if the answer was wrong.
     pub(crate) fn give(&mut self, given: usize) -> Option<usize> {
-        let asked = self.asked.as_mut().filter(|asked| asked.is_right.is_none())?;
+        let asked = self.asked.as_mut().filter(|asked| asked.came.is_none())?;
         let is_right = given == asked.question.right;
-        asked.is_right = Some(is_right);
+        let came = if is_right { Came::Right } else { Came::Wrong };
+        asked.came = Some(came);
         self.score.right += usize::from(is_right);
         self.score.wrong += usize::from(!is_right);
         let decides = asked.question.decides;
-        self.close(if is_right { Came::Right } else { Came::Wrong });
+        self.close(came);
         (!is_right).then_some(decides)
     }
 

@@ -5,7 +5,10 @@ use ratatui::layout::Rect;
 use super::pen::{Pen, Tone, wrap};
 use crate::state::{
     State,
-    quiz::{Asked, Kind, Score, lesson::Course},
+    quiz::{
+        Asked, Kind, Score,
+        lesson::{Came, Course},
+    },
     steps::Steps,
     text,
 };
@@ -16,7 +19,7 @@ const MORE: &str = "… a taller window shows the rest";
 /// Draws the question; and once it is answered, what is right, and why.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), asked: &Asked) {
     let number = state.quiz.course.as_ref().map(Course::number);
-    let title = match (number, asked.is_right) {
+    let title = match (number, asked.came) {
         (None, _) => "PREDICT".to_owned(),
         (Some((next, of)), None) => format!("QUESTION {next} of {of}"),
         (Some((next, of)), Some(_)) => format!("QUESTION {} of {of}", next - 1),
@@ -46,19 +49,22 @@ pub(crate) fn lines(
     };
     let question = &asked.question;
     say(&question.text, Tone::Strong);
-    match asked.is_right {
+    match asked.came {
         None => {
             answers(&question.kind).iter().for_each(|line| say(line, Tone::Plain));
             let hints = state.quiz.course.iter().flat_map(Course::hints).zip(1..);
             hints.for_each(|(hint, number)| say(&format!("Hint {number}: {hint}"), Tone::Plain));
         }
-        Some(is_right) => {
+        Some(came) => {
             let answer = question.answer(steps, &state.lanes);
-            let (word, tone) =
-                if is_right { ("✔ Right", Tone::Good) } else { ("✘ No", Tone::Bad) };
+            let (word, tone) = match came {
+                Came::Right => ("✔ Right", Tone::Good),
+                Came::Wrong => ("✘ No", Tone::Bad),
+                Came::Told | Came::Skipped => ("The answer", Tone::Good),
+            };
             say(&format!("{word}: {answer}."), tone);
             say(&question.why, Tone::Plain);
-            if !is_right {
+            if came != Came::Right {
                 say("» stands at the step that decides.", Tone::Plain);
             }
             if state.quiz.is_over() {

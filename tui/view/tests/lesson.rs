@@ -146,3 +146,42 @@ fn the_end_of_a_lesson_is_said_together_with_the_way_out() {
     assert!(text(&state).contains("That was the last question. Q leads"), "{}", text(&state));
     assert!(!state.update(crate::state::Action::Quit));
 }
+
+/// The words on the screen, without the frame.
+fn words(state: &State, size: (u16, u16)) -> String {
+    let said = screen(state, size, UNICODE).to_string().replace(['"', '│', '─'], " ");
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Goal: no part of a question is cut off, whatever is asked for. Method: each lesson is done by its
+/// keys, in the smallest window that is supported; every answer is given away after three hints.
+#[test]
+fn every_question_of_every_lesson_fits_into_a_small_window() {
+    for slug in crate::lesson::slugs() {
+        let (mut state, came) = crate::lesson::begun(slug);
+        let (_, of) = state.quiz.course.as_ref().unwrap().number();
+        for number in 1..=of {
+            for _ in 0..500 {
+                if state.place() == Screen::Quiz {
+                    break;
+                }
+                press(&mut state, "right");
+            }
+            let here = format!("{slug}, question {number}");
+            press(&mut state, "i i i");
+            let said = words(&state, (80, 24));
+            assert!(said.contains(&format!("QUESTION {number} of {of}")), "{here}: {said}");
+            assert!(
+                said.contains("Hint 3:") && !said.contains("a taller window"),
+                "{here}: {said}"
+            );
+            press(&mut state, "c");
+            let said = words(&state, (80, 24));
+            assert!(said.contains("The answer:") && !said.contains("a taller window"), "{said}");
+            let whole = words(&state, (300, 90));
+            assert!(!whole.contains("a taller window"), "{here}: {whole}");
+        }
+        assert_eq!(vec![Came::Told; of], came.try_iter().collect::<Vec<_>>(), "{slug}");
+        assert!(words(&state, (80, 24)).contains("the last question"), "{slug}");
+    }
+}
