@@ -106,7 +106,11 @@ pub(super) fn practise(
     out: &mut Paper<impl Write>,
 ) -> io::Result<bool> {
     let scenario = session::scenario(lesson).map_err(io::Error::other)?;
-    writeln!(out, "{} members start in a directory of their own …", scenario.members)?;
+    let members = match scenario.members {
+        1 => "One member starts".to_owned(),
+        more => format!("{more} members start"),
+    };
+    writeln!(out, "# {}\n\n{members} in a directory of its own …", lesson.title)?;
     let cluster = Cluster::start(scenario.members, &scenario.flags)?;
     let witness = Witness::start(&cluster.endpoints)?;
     if !witness.is_heard(scenario.members)? {

@@ -92,7 +92,7 @@ pub(super) fn list(out: &mut impl Write, notes: &Notes) -> io::Result<()> {
         let progress = notes.of(files.slug);
         let done = done(&lesson, progress.as_ref());
         let Lesson { title, .. } = &lesson;
-        writeln!(out, "{:18} {:>3} min  {done:22} {title}", files.slug, lesson.minutes)?;
+        writeln!(out, "{:18} {:>2} min  {done:22} {title}", files.slug, lesson.minutes)?;
         minutes += lesson.minutes;
     }
     writeln!(out, "{} lessons, {minutes} minutes; `glass lesson start` continues", LESSONS.len())

@@ -13,7 +13,7 @@ use tokio::{runtime::Runtime, sync::oneshot};
 use crate::up::Signals;
 
 /// What a read ends with after a signal.
-const INTERRUPTED: &str = "interrupted; what was answered is noted";
+const INTERRUPTED: &str = "interrupted; `glass lesson start` goes on from what was answered";
 
 /// See the module's text. Each read waits for one line.
 pub(super) struct Typed {
