@@ -200,6 +200,7 @@ fn try_run(command: &Command) -> io::Result<bool> {
             let mut notes = Notes::read(&dir)?;
             let slug = slug_of(&notes, slug.as_deref())?;
             notes.reset(&slug)?;
+            session::forget_run(&dir, &slug)?;
             writeln!(out, "{slug} is not begun any more")?;
         }
         Command::Record { path } => record(path)?,
@@ -234,13 +235,15 @@ fn look_of(is_plain: bool, look: &LookArgs) -> Option<Look> {
     Some(look.look()).filter(|_| !is_plain && lack().is_none())
 }
 
-/// The lesson that is named, or was begun last, or is the first that is not done.
+/// The lesson that was begun last, unless another version of the program has begun one that this
+/// one does not know.
+fn current(notes: &Notes) -> Option<&str> {
+    notes.current().filter(|slug| LESSONS.iter().any(|files| files.slug == *slug))
+}
+
+/// The lesson that is named, or was begun last, or is the first one.
 fn slug_of(notes: &Notes, slug: Option<&str>) -> io::Result<String> {
-    let slug = match (slug, notes.current()) {
-        (Some(slug), _) => slug,
-        (None, Some(current)) => current,
-        (None, None) => LESSONS[0].slug,
-    };
+    let slug = slug.or_else(|| current(notes)).unwrap_or(LESSONS[0].slug);
     Lesson::of(slug).map(|lesson| lesson.slug().to_owned()).map_err(io::Error::other)
 }
 
@@ -251,7 +254,7 @@ fn session_of(dir: &Path, slug: Option<&str>) -> io::Result<Session> {
 /// Begins or continues a lesson: in the player if it can have this look, or else as text.
 fn start(dir: &Path, slug: Option<&str>, is_run: bool, look: Option<Look>) -> io::Result<()> {
     let notes = Notes::read(dir)?;
-    let slug = match (slug, notes.current()) {
+    let slug = match (slug, current(&notes)) {
         (None, Some(current)) => after_done(&notes, current)?,
         (slug, _) => slug_of(&notes, slug)?,
     };

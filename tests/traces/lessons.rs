@@ -102,9 +102,20 @@ fn what_cannot_be_done_is_refused_in_one_line() {
     fs::create_dir_all(state.join("glass/lessons")).unwrap();
     let recording = fs::read("lessons/put-one-member/recording.ndjson").unwrap();
     let cut = state.join("glass/lessons/put-one-member.ndjson");
-    fs::write(&cut, &recording[..recording.len() / 2]).unwrap();
+    let first: Vec<&[u8]> = recording.split_inclusive(|byte| *byte == b'\n').take(20).collect();
+    fs::write(&cut, first.concat()).unwrap();
     let line = refused(state, &["show", own[0]]);
-    assert!(line.contains("put-one-member.ndjson"), "{line}");
+    assert!(line.contains("no story put") && line.contains("lesson reset put-one"), "{line}");
+    fs::write(&cut, "no recording").unwrap();
+    let line = refused(state, &["show", own[0]]);
+    assert!(
+        line.contains("put-one-member.ndjson") && line.contains("lesson reset put-one"),
+        "{line}"
+    );
+    fs::write(&progress, "current = \"of-a-later-version\"\n[of-a-later-version]\nx = 1\n")
+        .unwrap();
+    assert!(said(state, &["start"]).contains("# A put on one member"));
+    assert!(fs::read_to_string(&progress).unwrap().contains("[of-a-later-version]"));
     fs::write(&progress, "[put-one").unwrap();
     let line = refused(state, &["list"]);
     assert!(line.contains("lessons.toml is no TOML") && line.contains("move it away"), "{line}");

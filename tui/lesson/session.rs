@@ -18,6 +18,7 @@ use super::{
     course::{Check, Lesson},
     perform,
     progress::{Came, Notes, Progress},
+    proof,
     run::Run,
     scenario::Scenario,
 };
@@ -43,11 +44,7 @@ impl Session {
         progress.answers.truncate(lesson.asks.len());
         let own = own_run(dir, slug);
         let recording = match progress.is_own_run {
-            true => read_file(&own).map_err(|error| {
-                let how =
-                    format!("`glass lesson reset {slug}` goes back to the run that is shipped");
-                io::Error::other(format!("{error}; {how}"))
-            })?,
+            true => read_file(&own).map_err(|error| of_own_run(slug, &error.to_string()))?,
             false => shipped(&lesson)?,
         };
         Ok(Session { lesson, run: Run::of(recording), progress, notes })
@@ -62,7 +59,11 @@ impl Session {
     pub(crate) fn question(&self) -> io::Result<Option<Asked<'_>>> {
         let ask = self.lesson.asks.get(self.progress.answers.len());
         let asked = ask.map(|ask| Asked::of(ask, &self.run)).transpose();
-        asked.map_err(|why| io::Error::other(format!("{}: {why}", self.lesson.slug())))
+        let slug = self.lesson.slug();
+        asked.map_err(|why| match self.progress.is_own_run {
+            true => of_own_run(slug, &format!("{slug}: {why}")),
+            false => io::Error::other(format!("{slug}: {why}")),
+        })
     }
 
     /// Notes what came of the question.
@@ -88,6 +89,12 @@ impl Session {
     }
 }
 
+/// An error of the learner's own run, with the way out.
+fn of_own_run(slug: &str, why: &str) -> io::Error {
+    let how = format!("`glass lesson reset {slug}` goes back to the run that is shipped");
+    io::Error::other(format!("{why}; {how}"))
+}
+
 /// Where a learner's own run of a lesson is kept.
 pub(crate) fn own_run(dir: &Path, slug: &str) -> PathBuf {
     dir.join("lessons").join(format!("{slug}.ndjson"))
@@ -111,6 +118,11 @@ pub(crate) async fn run_own(dir: &Path, slug: &str) -> io::Result<()> {
     let lesson = Lesson::of(slug).map_err(io::Error::other)?;
     let scenario = scenario(&lesson).map_err(io::Error::other)?;
     let performed = perform::perform(&scenario).await.map_err(io::Error::other)?;
+    let (wrong, _) = proof::of(&lesson, performed.recording.clone());
+    if let Some(why) = wrong.first() {
+        let how = "--run makes another one, and without it the lesson is about the run it brings";
+        return Err(io::Error::other(format!("this run does not show it: {why}; {how}")));
+    }
     let path = own_run(dir, slug);
     let of_file = |error| io::Error::other(format!("{}: {error}", path.display()));
     if let Some(dir) = path.parent() {
@@ -121,6 +133,14 @@ pub(crate) async fn run_own(dir: &Path, slug: &str) -> io::Result<()> {
     let mut notes = Notes::read(dir)?;
     let is_task_done = notes.of(slug).is_some_and(|progress| progress.is_task_done);
     notes.note(slug, &Progress { is_own_run: true, is_task_done, ..Progress::default() })
+}
+
+/// Removes the learner's own run of a lesson.
+pub(super) fn forget_run(dir: &Path, slug: &str) -> io::Result<()> {
+    match fs::remove_file(own_run(dir, slug)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The scenario of a lesson.

@@ -216,6 +216,11 @@ pub(super) fn talk(
     input: &mut impl BufRead,
     out: &mut Paper<impl Write>,
 ) -> io::Result<()> {
+    if !session.is_open() {
+        let how = format!("`glass lesson reset {}` begins it anew", session.lesson.slug());
+        writeln!(out)?;
+        out.said(&format!("All questions are answered; {how}."))?;
+    }
     let (mut is_new, mut shown) = (true, None);
     while let Some(asked) = session.question()? {
         if is_new {
