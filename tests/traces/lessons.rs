@@ -7,6 +7,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use glass_etcd::{story::order::wall_ns, trace::Stage};
+
 use crate::{client::Client, programs::left_out};
 
 /// `glass lesson` with this directory for state.
@@ -186,4 +188,40 @@ fn a_run_that_is_interrupted_leaves_nothing() {
     let line = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && line.contains("interrupted"), "{line}");
     assert_eq!(0, fs::read_dir(temp.path()).unwrap().count(), "the directory is gone");
+}
+
+/// Goal: what a scenario does to a link is done before the next act, however long a member takes to
+/// read what it is told. Method: both ends record the cut before the put after it begins.
+#[test]
+fn a_link_is_cut_or_whole_before_the_next_act() {
+    if std::env::var_os("GLASS_IT_SUBJECT").is_some() {
+        return left_out("lessons: they are about members of glass");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let acts = (1..=4).map(|number| {
+        format!(
+            "cut @leader @other\ncut{number}: @leader put a 1\n\
+             heal @leader @other\nheal{number}: @leader put a 2\n"
+        )
+    });
+    let scenario = dir.path().join("links.scenario");
+    fs::write(&scenario, format!("members 3\n{}", acts.collect::<String>())).unwrap();
+    let labels = said(dir.path(), &["record", scenario.to_str().unwrap()]);
+    let id = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+    let mut puts: Vec<u64> = labels.lines().filter_map(id).collect();
+    let file = fs::read(dir.path().join("links.ndjson")).unwrap();
+    let recording = glass_etcd::story::recording::read(&file[..]).unwrap().recording;
+    let began = |id: u64| {
+        let own =
+            recording.events.iter().filter(|event| event.id == id && event.stage == Stage::Rpc);
+        own.map(|event| wall_ns(&recording, event) - event.took_ns).min().unwrap()
+    };
+    puts.sort_by_key(|id| began(*id));
+    assert_eq!(8, puts.len(), "{labels}");
+    let said = |until: u64| {
+        let links = recording.events.iter().filter(|event| event.stage == Stage::RaftLink);
+        links.filter(|event| wall_ns(&recording, event) < until).count()
+    };
+    let counts: Vec<usize> = puts.iter().map(|id| said(began(*id))).collect();
+    assert_eq!(vec![2, 4, 6, 8, 10, 12, 14, 16], counts, "two ends, each before the put");
 }
