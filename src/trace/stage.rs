@@ -552,12 +552,13 @@ macro_rules! vocabulary {
     /// compaction removed some of its rows.
     AnswerEnded = "answer.ended" Request Story ["sent" Bytes, "left" Bytes, "reason" Count]
         "api/answers.rs", "none", "0.1";
-    /// All permits for long reads are taken. The read waits until another one ends.
-    ReadQueue = "read.queue" Request Story ["ahead" Count, "limit" Count]
+    /// All permits of this kind are taken: for long reads, for hashes of the key space, or for
+    /// copies of the database file. The call waits until another one ends.
+    ReadQueue = "read.queue" Request Story ["ahead" Count, "limit" Count, "pool" Pool]
         "server/long_reads.rs", "none", "0.1";
-    /// A long read, or a hash of the key space, runs on a blocking thread. It holds one of the
-    /// permits until it ends, even if its caller is gone.
-    ReadThread = "read.thread" Request Stage ["waited" Nanos, "limit" Count]
+    /// A long read, a hash of the key space, or a copy of the database file runs on a blocking
+    /// thread. It holds one of the permits until it ends, even if its caller is gone.
+    ReadThread = "read.thread" Request Stage ["waited" Nanos, "limit" Count, "pool" Pool]
         "server/long_reads.rs", "none", "0.1";
     /// A blocking thread is done. The call that waits for its result has not run since.
     ThreadReturn = "thread.return" Request Stage []

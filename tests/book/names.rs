@@ -10,8 +10,8 @@ use glass_etcd::{
 use super::{AT_THE_ROOT, Text, code, documents, expect_nothing, is_elsewhere, text};
 
 /// Endings of file names. Other names with a dot, in the style of code, are stages.
-const FILE_ENDINGS: [&str; 10] =
-    ["rs", "md", "toml", "lock", "snap", "txt", "wal", "json", "ndjson", "log"];
+const FILE_ENDINGS: [&str; 11] =
+    ["rs", "go", "md", "toml", "lock", "snap", "txt", "wal", "json", "ndjson", "log"];
 
 /// Folders with which paths to the repository's files begin.
 const FOLDERS: [&str; 6] = ["src/", "tui/", "tests/", "examples/", "book/", ".ci/"];

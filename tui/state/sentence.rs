@@ -55,7 +55,7 @@ pub(crate) fn sentence(event: &Event, around: Around<'_>) -> String {
         Stage::RaftLink | Stage::RaftDrop => links::sentence(event, around),
         Stage::ProcessStalled | Stage::CpuWait => edge::sentence(event, around.own),
         stage if stage.is_at_edge() => edge::sentence(event, around.own),
-        stage if stage.family() == Family::Request => inside::sentence(event),
+        stage if stage.family() == Family::Request => inside::sentence(event, around.own),
         _ => None,
     };
     specific.unwrap_or_else(|| event.stage.meaning().trim().to_owned())

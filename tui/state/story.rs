@@ -41,6 +41,7 @@ use super::{
 };
 
 mod part;
+pub(crate) mod rounds;
 
 use part::{Notes, Part, uncaptured};
 
@@ -372,6 +373,7 @@ pub(crate) fn story((recording, order): (&Recording, &Order), subject: Subject) 
         told.steps.push(step);
     }
     mark_beginnings(&mut told.steps);
+    rounds::fold(&mut told.steps);
     told
 }
 

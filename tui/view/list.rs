@@ -35,7 +35,21 @@ fn plural(number: u64, noun: &str) -> String {
 
 fn title(state: &State) -> String {
     let (shown, seen) = state.thinning();
+    let others = state.list.rows.len().saturating_sub(shown);
     let requests = match seen {
+        // Elections, step-downs and starts are no requests, and a search may mean just them.
+        _ if state.find.is_narrow() && 0 < others => {
+            let events =
+                format!("{} {}", words::count(others as u64), plural(others as u64, "event"));
+            match shown as u64 {
+                0 => format!("{events} of the cluster"),
+                shown => format!(
+                    "{} {}, {events} of the cluster",
+                    words::count(shown),
+                    plural(shown, "request")
+                ),
+            }
+        }
         // Of those that were not captured nobody knows what they were about.
         Some(seen) if !state.find.is_narrow() && (shown as u64) < seen => {
             format!("{} of {} requests", words::count(shown as u64), words::count(seen))

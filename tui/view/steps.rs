@@ -137,7 +137,7 @@ fn subject_within(state: &State, steps: &Steps, room: usize) -> String {
 
 /// The subject of the story without what came of it.
 fn asked_for(state: &State, steps: &Steps, key_room: usize) -> String {
-    let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
+    let row = state.row_of(steps.subject);
     let Some(row) = row else { return subject_of(state, steps, key_room) };
     let (rpc, key) = what(row, key_room);
     let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
@@ -150,7 +150,7 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
 }
 
 fn subject_of(state: &State, steps: &Steps, key_room: usize) -> String {
-    let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
+    let row = state.row_of(steps.subject);
     let Some(row) = row else {
         return match steps.subject {
             Subject::Request(id) => format!("request {id:016x}"),
@@ -243,9 +243,8 @@ fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, column
         draw_borders(pen, line, columns);
         match row {
             Row::Step(at) => row::draw(pen, line, state, (steps, *at), columns),
-            Row::Folded { noise, others } => {
-                let text = folded(*noise, *others);
-                pen.text(columns.lanes(line), 0, &text, Tone::Dim);
+            Row::Folded { .. } => {
+                pen.text(columns.lanes(line), 0, &folded(*row), Tone::Dim);
             }
             Row::Unknown(at) => {
                 let text = unknown(steps, &steps.unknown[*at], state);
@@ -255,8 +254,15 @@ fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, column
     }
 }
 
-/// A line for events that only happened meanwhile.
-pub(crate) fn folded(noise: usize, others: usize) -> String {
+/// A line for events that only happened meanwhile, and for rounds of pre-votes that are like those
+/// around them.
+pub(crate) fn folded(row: Row) -> String {
+    let Row::Folded { noise, others, rounds } = row else { return String::new() };
+    let rounds = match rounds {
+        0 => None,
+        1 => Some("1 more round of pre-votes that nobody heard".to_owned()),
+        more => Some(format!("{more} more rounds of pre-votes that nobody heard")),
+    };
     let noise = match noise {
         0 => None,
         1 => Some("1 heartbeat or keyframe".to_owned()),
@@ -267,7 +273,7 @@ pub(crate) fn folded(noise: usize, others: usize) -> String {
         1 => Some("1 record of other work".to_owned()),
         more => Some(format!("{more} records of other work")),
     };
-    let parts: Vec<String> = noise.into_iter().chain(others).collect();
+    let parts: Vec<String> = rounds.into_iter().chain(noise).chain(others).collect();
     format!("· {} ·", parts.join(", "))
 }
 
