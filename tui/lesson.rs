@@ -259,9 +259,7 @@ fn start(dir: &Path, slug: Option<&str>, is_run: bool, look: Option<Look>) -> io
         (slug, _) => slug_of(&notes, slug)?,
     };
     if is_run {
-        let said = "running the scenario on a cluster of its own";
-        writeln!(io::stderr(), "glass lesson: {said}; this takes some seconds")?;
-        block_on(session::run_own(dir, &slug))??;
+        run_own(dir, &slug)?;
     }
     let mut session = Session::open(dir, &slug)?;
     session.save()?;
@@ -281,6 +279,21 @@ fn start(dir: &Path, slug: Option<&str>, is_run: bool, look: Option<Look>) -> io
         true => writeln!(out, "{}", text::LATER),
         false => text::outro(&mut out, &lesson),
     }
+}
+
+/// Performs a lesson's scenario, and keeps the recording as the learner's own.
+fn run_own(dir: &Path, slug: &str) -> io::Result<()> {
+    let said = "running the scenario on a cluster of its own";
+    writeln!(io::stderr(), "glass lesson: {said}; this takes some seconds")?;
+    let lesson = Lesson::of(slug).map_err(io::Error::other)?;
+    let scenario = session::scenario(&lesson).map_err(io::Error::other)?;
+    let performed = block_on(perform::perform(&scenario))?.map_err(io::Error::other)?;
+    let (wrong, _) = proof::of(&lesson, performed.recording.clone());
+    if let Some(why) = wrong.first() {
+        let how = "--run makes another one, and without it the lesson is about the run it brings";
+        return Err(io::Error::other(format!("this run does not show it: {why}; {how}")));
+    }
+    session::keep_run(dir, slug, &performed.recording)
 }
 
 /// The lesson that was begun last or, if that is done, the one after it.

@@ -154,8 +154,8 @@ pub(crate) fn beside(
     of_members((base, place), members, (hands, note), look)
 }
 
-/// Plays the members of this directory, which end with this process whatever the user does, and
-/// asks no question.
+/// Plays the members of this directory, which end with this process in any case, and asks no
+/// question.
 pub(crate) fn practice(
     (base, place): (&Path, &crate::Cluster),
     members: &[up::Member],

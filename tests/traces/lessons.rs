@@ -191,7 +191,7 @@ fn a_run_that_is_interrupted_leaves_nothing() {
 }
 
 /// Goal: what a scenario does to a link is done before the next act, however long a member takes to
-/// read what it is told. Method: both ends record the cut before the put after it begins.
+/// read the line that says so. Method: both ends record the cut before the put after it begins.
 #[test]
 fn a_link_is_cut_or_whole_before_the_next_act() {
     if std::env::var_os("GLASS_IT_SUBJECT").is_some() {

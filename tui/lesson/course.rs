@@ -238,8 +238,8 @@ mod tests {
         }
     }
 
-    /// Goal: the page of the book lists the lessons as they are. The failure prints the rows that the
-    /// page has to end in.
+    /// Goal: the page of the book lists the lessons as they are. The failure prints the rows that
+    /// the page has to end in.
     #[test]
     fn the_page_of_the_book_has_a_row_for_each_lesson() {
         let row = |files: &Files| {

@@ -11,8 +11,8 @@
 //! So no request is sent but those of the scenario, and the recording has nothing else in it.
 //!
 //! Invariants: an act that does not come to its end within [`ACT_TIME`] fails, and so does a
-//! scenario that takes longer than [`WHOLE_TIME`]; a signal to end fails it at once. A request that fails although no line expects
-//! that ends the scenario.
+//! scenario that takes longer than [`WHOLE_TIME`]; a signal to end fails it at once. A request that
+//! fails although no line expects that ends the scenario.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -195,7 +195,7 @@ impl<'a> Performance<'a> {
                     Action::Cut => _ = self.cut.insert(ends.clone()),
                     _ => _ = self.cut.remove(&ends),
                 }
-                // The members are told, and do it when they have read that.
+                // A member does it when it has read the line that says so.
                 let is_cut = *action == Action::Cut;
                 self.until(|performance| performance.has_link(&ends, is_cut)).await
             }

@@ -16,9 +16,7 @@ use glass_etcd::story::{
 use super::{
     asked::Asked,
     course::{Check, Lesson},
-    perform,
     progress::{Came, Notes, Progress},
-    proof,
     run::Run,
     scenario::Scenario,
 };
@@ -113,23 +111,15 @@ fn read_file(path: &Path) -> io::Result<Recording> {
     Ok(read.map_err(|error| of_file(error.to_string()))?.recording)
 }
 
-/// Performs a lesson's scenario, and keeps the recording as the learner's own.
-pub(crate) async fn run_own(dir: &Path, slug: &str) -> io::Result<()> {
-    let lesson = Lesson::of(slug).map_err(io::Error::other)?;
-    let scenario = scenario(&lesson).map_err(io::Error::other)?;
-    let performed = perform::perform(&scenario).await.map_err(io::Error::other)?;
-    let (wrong, _) = proof::of(&lesson, performed.recording.clone());
-    if let Some(why) = wrong.first() {
-        let how = "--run makes another one, and without it the lesson is about the run it brings";
-        return Err(io::Error::other(format!("this run does not show it: {why}; {how}")));
-    }
+/// Keeps the learner's own run of a lesson, which begins anew with it.
+pub(crate) fn keep_run(dir: &Path, slug: &str, recording: &Recording) -> io::Result<()> {
     let path = own_run(dir, slug);
     let of_file = |error| io::Error::other(format!("{}: {error}", path.display()));
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(of_file)?;
     }
     let file = File::create(&path).map_err(of_file)?;
-    recording::write(BufWriter::new(file), &performed.recording)?;
+    recording::write(BufWriter::new(file), recording)?;
     let mut notes = Notes::read(dir)?;
     let is_task_done = notes.of(slug).is_some_and(|progress| progress.is_task_done);
     notes.note(slug, &Progress { is_own_run: true, is_task_done, ..Progress::default() })

@@ -1,7 +1,7 @@
 //! The lines that a learner types, until a signal ends the process.
 //!
-//! A cluster that ran in this process has taken over Ctrl-C. So a line is read by a thread of its
-//! own, and whoever waits for it also waits for the signals.
+//! A cluster that ran in this process has taken over Ctrl-C. So a thread of its own reads the line,
+//! and [`Typed`] waits for that thread and for the signals.
 
 use std::{
     io::{self, BufRead as _, Read},

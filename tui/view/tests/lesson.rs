@@ -153,8 +153,8 @@ fn words(state: &State, size: (u16, u16)) -> String {
     said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Goal: no part of a question is cut off, whatever is asked for. Method: each lesson is done by its
-/// keys, in the smallest window that is supported; every answer is given away after three hints.
+/// Goal: no part of a question, a hint or an answer is cut off. Method: each lesson is done by its
+/// keys, in the smallest window; every answer is given away after three hints.
 #[test]
 fn every_question_of_every_lesson_fits_into_a_small_window() {
     for slug in crate::lesson::slugs() {
