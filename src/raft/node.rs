@@ -37,7 +37,7 @@ use super::{
     Leadership, Status,
     arrivals::Arrivals,
     backlog::Backlog,
-    changes::{Changes, Expected, PendingReads, Ticked},
+    changes::{Changes, Expected, PendingReads, Ticked, is_of_leader},
     deferred::DeferredMessages,
     first_election,
     inbox::{Input, Inputs},
@@ -281,10 +281,7 @@ impl Node {
             MessageType::MsgReadIndex => return self.reads.ask(message, &mut self.raw),
             _ => {}
         }
-        if from == self.raw.raft.leader_id {
-            self.leader_heard = Some(self.turn_began);
-        }
-        let brings = !message.entries.is_empty();
+        let (brings, sign) = (!message.entries.is_empty(), (message.get_msg_type(), message.term));
         let expected = Expected::before(&self.raw.raft, &message);
         let asked = PendingReads::before(&self.raw.raft, message.term);
         let is_refused = is_proposal && !proposals::can_append(&self.raw.raft);
@@ -295,6 +292,9 @@ impl Node {
             if let Some((ids, term)) = forwarded {
                 proposals::note_refused(&ids, (from, term), &self.raw.raft);
             }
+        }
+        if is_of_leader(&self.raw.raft, from, sign) {
+            self.leader_heard = Some(self.turn_began);
         }
         if brings {
             self.arrivals.brought(self.raw.raft.raft_log.last_index());

@@ -19,6 +19,7 @@ const OF_OTHERS: &[&str] = &[
     "--all-targets",
     "--bin",
     "--endpoints",
+    "--keys-only",
     "--lib",
     "--prefix",
     "--release",

@@ -11,8 +11,8 @@
 //! So no request is sent but those of the scenario, and the recording has nothing else in it.
 //!
 //! Invariants: an act that does not come to its end within [`ACT_TIME`] fails, and so does a
-//! scenario that takes longer than [`WHOLE_TIME`]. A request that fails although no line expects
-//! that ends the scenario.
+//! scenario that takes longer than [`WHOLE_TIME`]; a signal to end fails it at once. A request that
+//! fails although no line expects that ends the scenario.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,10 +20,10 @@ use std::{
 };
 
 use glass_etcd::{
-    clock,
+    clock, fields,
     pb::glasspb::ObserveRequest,
     story::{Recording, order::wall_ns},
-    trace::value::LEADER,
+    trace::{Stage, value::LEADER},
 };
 
 use super::{
@@ -38,7 +38,7 @@ use crate::{
         console::{Answer, Errand},
         watermarks::{Water, Watermarks},
     },
-    up::api::Action,
+    up::{Signals, api::Action},
 };
 
 /// How long one act may take.
@@ -96,12 +96,15 @@ struct Performance<'a> {
     client: Client,
     /// The watermarks of each member, by its name, and how many events they are from.
     marks: BTreeMap<String, Watermarks>,
+    /// Whether a member has cut the link to another one, by its name and the other's id.
+    links: BTreeMap<(String, u64), bool>,
     learned: usize,
     roles: Roles,
     running: BTreeSet<String>,
     cut: BTreeSet<[String; 2]>,
     sent: Vec<Sent>,
     ends: Instant,
+    signals: Signals,
 }
 
 /// Performs all acts. Must be called inside a runtime.
@@ -133,12 +136,14 @@ impl<'a> Performance<'a> {
             live,
             client: Client::new(),
             marks: BTreeMap::new(),
+            links: BTreeMap::new(),
             learned: 0,
             roles: Roles::default(),
             running: (1..=scenario.members).map(member_name).collect(),
             cut: BTreeSet::new(),
             sent: Vec::new(),
             ends: clock::now() + WHOLE_TIME,
+            signals: Signals::new()?,
         })
     }
 
@@ -187,10 +192,12 @@ impl<'a> Performance<'a> {
                 self.cluster.act(*action, name, Some(peer)).await?;
                 ends.sort();
                 match action {
-                    Action::Cut => _ = self.cut.insert(ends),
+                    Action::Cut => _ = self.cut.insert(ends.clone()),
                     _ => _ = self.cut.remove(&ends),
                 }
-                Ok(())
+                // A member does it when it has read the line that says so.
+                let is_cut = *action == Action::Cut;
+                self.until(|performance| performance.has_link(&ends, is_cut)).await
             }
         }
     }
@@ -252,6 +259,8 @@ impl<'a> Performance<'a> {
                 _ = self.live.next() => self.learn(),
                 answer = self.client.next() => self.take(&answer),
                 () = tokio::time::sleep(CHECK_EVERY) => {}
+                // The members end at the same signal, so no act would come to its end any more.
+                () = self.signals.next() => return Err("interrupted".to_owned()),
             }
         }
         Ok(())
@@ -264,6 +273,10 @@ impl<'a> Performance<'a> {
             let Some(member) = recording.members.get(usize::from(event.member)) else { continue };
             let marks = self.marks.entry(member.name.clone()).or_default();
             marks.learn(event, wall_ns(recording, event));
+            if event.stage == Stage::RaftLink {
+                let [peer, is_cut] = fields!(event, RaftLink: peer, cut_new);
+                self.links.insert((member.name.clone(), peer), is_cut != 0);
+            }
         }
         self.learned = recording.events.len();
     }
@@ -309,6 +322,19 @@ impl<'a> Performance<'a> {
         let mut others: Vec<String> = names.filter(|name| name != leader).collect();
         others.sort_by_key(|name| !self.running.contains(name));
         Roles { leader: leader.to_owned(), others }
+    }
+
+    /// Whether both ends of a link say that it is cut, or that it is not. An end that does not run
+    /// says nothing.
+    fn has_link(&self, ends: &[String; 2], is_cut: bool) -> bool {
+        let members = &self.live.recording().members;
+        let says = |own: &String, other: &String| {
+            let peer = members.iter().find(|member| member.name == *other);
+            let key = peer.map(|peer| (own.clone(), peer.member_id));
+            let said = key.and_then(|key| self.links.get(&key)).copied().unwrap_or(false);
+            said == is_cut || !self.running.contains(own)
+        };
+        says(&ends[0], &ends[1]) && says(&ends[1], &ends[0])
     }
 
     /// Whether all running members have applied all that any of them knows to be committed.

@@ -316,7 +316,7 @@ fn summary_of_incident(
     let wall_ns = wall_at(incident.first).saturating_sub(ran_ns);
     let story = stories.incident(incident.address);
     // A step-down takes no time.
-    let end = incident.end.filter(|end| *end != incident.first);
+    let end = incident.end.filter(|end| *end != incident.first && incident.is_begun);
     RequestSummary {
         subject: Subject::Cluster(incident.address),
         member: incident.member,

@@ -28,9 +28,10 @@ fn began(incident: &Incident, recording: &Recording, order: &Order) -> i128 {
     plain::start_of(&recording.events[incident.first], order.times[incident.first])
 }
 
-/// From its first event to the one that ended it, in nanoseconds. A step-down takes no time.
+/// From its first event to the one that ended it, in nanoseconds. A step-down takes no time, and
+/// how long an election took is not known if its beginning is not.
 fn took(incident: &Incident, recording: &Recording, order: &Order) -> Option<i128> {
-    let end = incident.end.filter(|end| *end != incident.first)?;
+    let end = incident.end.filter(|end| *end != incident.first && incident.is_begun)?;
     Some(order.times[end] - began(incident, recording, order))
 }
 
@@ -163,7 +164,8 @@ fn reasons(gathered: &Gathered, order: &Order, incident: &Incident) -> Vec<Strin
                     "the last message that {name} received of {old}, as far as captured: later ones may be lost"
                 )
             };
-            let unknown = election.unknown.iter().map(line);
+            let begun = (!incident.is_begun).then(|| unbegun(members, election));
+            let unknown = begun.into_iter().chain(election.unknown.iter().map(line));
             unknown.chain(election.unsure.iter().map(unsure)).collect()
         }
         Address::StepDown { term } => {
@@ -173,6 +175,13 @@ fn reasons(gathered: &Gathered, order: &Order, incident: &Incident) -> Vec<Strin
         }
         Address::Start { .. } => Vec::new(),
     }
+}
+
+/// What is missing of an election that begins with the question of a member without records.
+fn unbegun(members: &[MemberInfo], election: &Election) -> String {
+    let first = election.candidates.first().map(|id| words::member(*id, members));
+    let whose = first.map_or_else(String::new, |name| format!(": records of {name} are missing"));
+    format!("the beginning of the election was not captured{whose}")
 }
 
 /// Why a leader stepped down; with the message of a later term, if that was captured.

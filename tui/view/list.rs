@@ -274,8 +274,11 @@ pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) 
     let Widths { rpc: rpc_width, key: key_width, member, result: result_width, has_id } = widths;
     let (rpc, key) = what(row, key_width);
     let rpc = format!("{}{}", rpc.strip_prefix("KV/").unwrap_or(&rpc), read(row, rpc_width));
-    let revision = row.revision.map_or_else(String::new, |revision| revision.to_string());
+    let is_ahead = state.quiz.is_ahead(row.subject);
+    let revision = row.revision.filter(|_| !is_ahead);
+    let revision = revision.map_or_else(String::new, |revision| revision.to_string());
     let took = match row.took_ns {
+        _ if is_ahead => String::new(),
         Some(ns) => words::duration(ns),
         None if row.result.is_some() => String::new(),
         None => "…".to_owned(),
@@ -287,7 +290,7 @@ pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) 
         words::time_of_day(row.wall_ns),
         words::cut(&rpc, rpc_width),
         text::padded(&words::cut(&member_of(state, row), member), member),
-        words::cut(result(row), result_width),
+        words::cut(if is_ahead { "asked later" } else { result(row) }, result_width),
         row.records,
     )
 }

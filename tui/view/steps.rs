@@ -50,6 +50,12 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     let answer = lens::lines(state.recording(), steps, (&state.lanes, &state.heads()));
     let lens_lines = packed(pen, &answer, narrow).len();
     let rooms = Rooms::of(below, state.lanes.len(), u16::try_from(lens_lines).unwrap_or(u16::MAX));
+    let asked = state.quiz.asked(steps);
+    let question = asked.map(|asked| {
+        let lines = |width| quiz::lines((state, steps), asked, width).len();
+        rooms.with_question(lines)
+    });
+    let rooms = question.map_or(rooms, |(rooms, _)| rooms);
     let wanted = steps.focus.unwrap_or_else(|| steps.steps.get(steps.look).map_or(0, |s| s.lane));
     let columns = Columns::of(rooms.lanes.width, state.lanes.len(), wanted);
     pen.text(area, 0, &title(pen, state, steps, &columns, area.width), Tone::Strong);
@@ -64,15 +70,14 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
         pen.border(Rect { x: list.right() - 1, width: 1, ..list });
     }
     let panel = |pen: &mut Pen<'_>, room: Rect| {
-        if room.x == lanes.x {
+        if !rooms.is_beside() {
             return room;
         }
         pen.border(room);
         Rect { x: room.x + 1, width: room.width - 1, ..room }
     };
-    if let Some(asked) = state.quiz.asked(steps) {
-        let height = rooms.lens.height + rooms.why.height;
-        let room = panel(pen, Rect { height, ..rooms.lens });
+    if let Some((asked, (_, room))) = asked.zip(question) {
+        let room = panel(pen, room);
         return quiz::draw(pen, room, (state, steps), asked);
     }
     let lens = panel(pen, rooms.lens);
@@ -99,7 +104,11 @@ fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: 
         (None, true) => format!("▶ playing {speed}"),
         (None, false) => format!("paused {speed}"),
     };
-    let predicts = if state.quiz.is_on { "   PREDICT" } else { "" };
+    let predicts = match (&state.quiz.course, state.quiz.is_on) {
+        (Some(_), _) => "   LESSON",
+        (None, true) => "   PREDICT",
+        (None, false) => "",
+    };
     let focus = steps.focus.and_then(|lane| state.lanes.get(lane));
     let focus = focus.map_or_else(String::new, |lane| format!("   only {}", lane.name));
     let hidden = state.lanes.len() - columns.shown.min(state.lanes.len());

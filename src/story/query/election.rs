@@ -115,6 +115,11 @@ impl Election {
         })
     }
 
+    /// Whether its beginning was captured, and not only what a member was asked meanwhile.
+    pub fn is_begun(&self, recording: &Recording) -> bool {
+        begins(&recording.events[self.first()])
+    }
+
     /// Position of its first event that is no message of the old leader.
     pub fn first(&self) -> usize {
         self.steps[0]
@@ -329,8 +334,8 @@ impl<'a> Elections<'a> {
         }
     }
 
-    /// This election, if it goes on at this event, or its last messages are still under way: those
-    /// of this candidate, or about its victory.
+    /// This election, unless it was over before this event. Its last messages may still be under
+    /// way then: those of this candidate, or about its victory.
     fn goes_on(&self, place: usize, at: usize, who: Option<u64>) -> Option<usize> {
         let known = &self.all[place];
         let is_question = asked_by(&self.recording.events[at]).is_some();

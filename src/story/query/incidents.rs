@@ -43,6 +43,9 @@ pub struct Incident {
     pub member: u8,
     /// Position of its first event.
     pub first: usize,
+    /// Whether that is its beginning: an election may have begun before, if its candidate's records
+    /// are missing.
+    pub is_begun: bool,
     /// Position of the event that ended it.
     pub end: Option<usize>,
     /// How it ended.
@@ -82,6 +85,7 @@ fn of_election(recording: &Recording, election: &Election) -> Incident {
         by,
         member: place_of(recording, by).unwrap_or(u8::MAX),
         first: election.first(),
+        is_begun: election.is_begun(recording),
         end: election.committed.or(election.winner.map(|(_, at)| at)).or(election.over),
         outcome,
     }
@@ -93,6 +97,7 @@ fn of_step_down(recording: &Recording, step_down: &StepDown) -> Incident {
         by: recording.members.get(usize::from(step_down.member)).map_or(0, |known| known.member_id),
         member: step_down.member,
         first: step_down.event,
+        is_begun: true,
         end: Some(step_down.event),
         outcome: Outcome::SteppedDown(step_down.because),
     }
@@ -109,6 +114,7 @@ fn of_start(stories: &Stories<'_>, start: &Start) -> Incident {
         by: member_id,
         member: start.member,
         first: begun.unwrap_or(start.first),
+        is_begun: true,
         end,
         outcome: if end.is_some() { Outcome::Serves } else { Outcome::Starts },
     }

@@ -67,6 +67,7 @@ fn pre_votes_in_vain_are_not_the_election_that_a_member_without_records_won_late
         let [(one, first), (two, second)] = &all[..] else { panic!("{member}: {all:#?}") };
         assert_eq!([Outcome::NobodyWon, Outcome::Won(2)], [one.outcome, two.outcome]);
         assert_eq!([u64::from(member) + 1, 2], [one.by, two.by]);
+        assert_eq!([true, false], [one.is_begun, two.is_begun]);
         let begun = (script.recording.events.iter())
             .find(|event| event.stage == Stage::ElectionTimeout)
             .map(|event| Begun { member_id: one.by, boot: 1, clock: event.clock });
@@ -94,6 +95,7 @@ fn an_election_is_told_though_its_only_candidate_s_records_are_missing() {
     let [(one, steps)] = &all[..] else { panic!("{all:#?}") };
     let address = Address::Election { term: 4, by: None };
     assert_eq!((address, Outcome::Won(2), 2), (one.address, one.outcome, one.by));
+    assert!(!one.is_begun, "when it began is not known");
     let stages: Vec<Stage> = steps.iter().map(|at| script.recording.events[*at].stage).collect();
     let own = [Stage::RaftReceive, Stage::ElectionVote, Stage::RaftSend, Stage::RaftRole];
     assert_eq!(own, stages[stages.len() - 4..]);
@@ -108,7 +110,8 @@ fn pre_votes_of_a_member_without_records_are_over_when_it_is_known_not_to_ask() 
     whole.beat(0, 3);
     whole.asks_in_vain(1, 4, 1);
     let asked = whole.recording.events.len();
-    let ends: [(bool, fn(&mut Script)); 5] = [
+    type End = fn(&mut Script);
+    let ends: [(bool, End); 5] = [
         (false, |script| script.now_ns += 5_000 * MS),
         (true, |script| script.now_ns += 11_000 * MS),
         (true, |script| {

@@ -66,9 +66,9 @@ fn with_a_killed(serving: u8) -> Recording {
     recording
 }
 
-/// Goal: of a write whose member was killed it is said that its beginning is not known, and why;
-/// and nothing is said to have happened during it: neither that the killed one started again, nor
-/// the standstill of the one that tells of it.
+/// Goal: the story of a write whose member was killed says that its beginning is not known, and
+/// why. It says of nothing that it happened during the write: neither of the killed member's next
+/// start, nor of the standstill of the one that tells of it.
 #[test]
 fn a_write_of_a_killed_member_has_no_known_beginning_and_nothing_happens_during_it() {
     let recording = with_a_killed(2);
@@ -82,12 +82,12 @@ fn a_write_of_a_killed_member_has_no_known_beginning_and_nothing_happens_during_
         ..Through::default()
     };
     assert_eq!(nothing, through);
-    assert!(!through.is_empty(), "the beginning is told of");
+    assert!(!through.is_empty(), "its missing beginning is a line");
 }
 
-/// Goal: the loss of the leader that served the write is told, as far as known, and no time without
-/// a leader is one of the request. Also the leader of which no record is left has died, as its next
-/// start shows: with its records the same is said.
+/// Goal: the story names the loss of the leader that served the write, and no time without a leader
+/// as one of the request. A leader of which no record is left has died, as its next start shows:
+/// with its records the story says the same.
 #[test]
 fn a_write_of_a_killed_leader_is_told_with_its_death_and_with_no_wait_for_the_next_one() {
     let recording = with_a_killed(0);
@@ -101,9 +101,9 @@ fn a_write_of_a_killed_leader_is_told_with_its_death_and_with_no_wait_for_the_ne
     assert!(through.starts.is_empty() && through.stalls.is_empty() && through.dropped.is_empty());
 }
 
-/// Goal: why the beginning is missing is told apart: the member sent no records, or the process
-/// runs on and its records of the request are missing. A request of which its own member tells a
-/// step has begun as far as that tells.
+/// Goal: a story tells apart why the beginning is missing: the member sent no records, or the
+/// process runs on and its records of the request are missing. A request of which its own member
+/// has recorded a step is no such one.
 #[test]
 fn a_beginning_is_missing_for_one_of_three_reasons() {
     let of = |recording: &Recording| through_of(recording, made_by(2)).unbegun;
