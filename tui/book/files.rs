@@ -79,6 +79,7 @@ files!(
     "book/src/introduction.md",
     "book/src/keys.md",
     "book/src/leases.md",
+    "book/src/lessons.md",
     "book/src/linearizable.md",
     "book/src/myths.md",
     "book/src/one-get.md",
