@@ -6,9 +6,9 @@
 //!
 //! The sources are in the binary ([`files`]) and rendered at the start, in a second or less. The
 //! pages are kept in memory and the directory is removed, so a path of a request names an entry of
-//! a map and no file. Rendered pages in the binary would need no mdBook in it, which is a tenth of a
-//! clean build; but a build script that renders them needs mdBook too, and would compile the server
-//! again after each change of a page.
+//! a map and no file. Rendered pages in the binary would need no mdBook in it, which is a tenth of
+//! a clean build; but a build script that renders them needs mdBook too, and would compile the
+//! server again after each change of a page.
 //!
 //! Left out: watching sources for changes, which `mdbook serve book` does.
 

@@ -162,8 +162,8 @@ fn filled(text: &str) -> String {
     text.lines().map(fill).collect()
 }
 
-/// The part of a file that this line includes. A file that is included as a whole is left out: it is
-/// a figure for a browser.
+/// The part of a file that this line includes. A file that is included as a whole is left out: it
+/// is a figure for a browser.
 fn included(line: &str) -> Option<String> {
     let names = line.trim().strip_prefix("{{#include ")?.strip_suffix("}}")?;
     let (file, anchor) = names.split_once(':')?;
