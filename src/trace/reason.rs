@@ -1,5 +1,5 @@
-//! Why a step failed: a reason for each error with which a request can end, and for a read round's
-//! attempt that got no answer.
+//! Why a step failed: a reason for each error with which a request can end, and for each cause for
+//! which a read round asks again.
 //!
 //! A record has a byte for it. Recordings carry the text, so that a later version may add or
 //! reorder reasons. `server::Error` says which reason belongs to which error.
@@ -74,6 +74,7 @@ reasons! {
     BadLeaderTransferee = "bad leader transferee";
     TimeoutLeaderTransfer = "request timed out, leader transfer took too long";
     NotCopied = "the database file could not be copied";
+    LeadershipChanged = "the term or the leader changed; the member asks again";
 }
 
 impl Reason {
