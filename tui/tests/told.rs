@@ -285,7 +285,7 @@ fn without_a_quorum_it_is_said_who_is_left() {
         panic!("a request")
     };
     let show = show(&run.recording, get);
-    assert!(show.contains("  not in time: a majority that follows the leader\n"), "{show}");
+    assert!(show.contains("  in vain: a majority that follows the leader\n"), "{show}");
     assert!(show.contains("the call ended before a confirmation reached it"), "{show}");
     assert!(!show.contains("  not captured"), "{show}");
     let list = run.list();
