@@ -75,6 +75,17 @@ impl Run {
         subject(&self.state, &Steps::open(&self.recording, self.put(key).subject))
     }
 
+    /// What `glass trace show` prints of the get of this key.
+    fn show_get(&self, key: &str) -> String {
+        let is_it = |row: &&RequestSummary| {
+            let named = row.key.as_ref().map(glass_etcd::story::KeyText::display);
+            row.method == "KV/Range" && named.as_deref() == Some(key)
+        };
+        let row = self.state.list.rows.iter().find(is_it);
+        let Subject::Request(id) = row.unwrap().subject else { panic!("a request") };
+        show(&self.recording, id)
+    }
+
     /// What `glass trace list` prints, without the election with which the cluster began.
     fn list(&self) -> String {
         let mut out = Vec::new();
@@ -293,6 +304,23 @@ fn without_a_quorum_it_is_said_who_is_left() {
     assert!(!list.contains(" won "), "{list}");
 }
 
+/// All links of `etcd-02` were cut, and a get and a put were sent to it. The others went on with
+/// their leader.
+#[test]
+fn a_member_that_was_cut_off_is_said_to_have_given_up_its_leader() {
+    let run = Run::of("cut_off.ndjson");
+    let get = run.show_get("a");
+    let gave_up = "etcd-02 gave up its leader, etcd-01, of which it had not heard for ";
+    let ended = format!("\nmeanwhile in the cluster\n  the request ended as {gave_up}");
+    assert!(get.contains("[Unavailable: leader changed]") && get.contains(&ended), "{get}");
+    assert!(get.contains("  in vain: a majority that follows the leader\n"), "{get}");
+    // Its wait had failed: it waited for nothing after that.
+    assert!(get.contains("  end of read_index.wait to end of rpc\n"), "{get}");
+    assert!(!get.contains("no leader") && !get.contains("in vain: apply"), "{get}");
+    let put = run.show("b");
+    assert!(put.contains(&format!("\nmeanwhile in the cluster\n  {gave_up}")), "{put}");
+}
+
 /// `m2` was killed and started again, while two puts went on without it.
 #[test]
 fn a_member_that_started_again_is_told_with_its_start() {
@@ -322,7 +350,18 @@ fn an_entry_that_nobody_else_had_is_told_as_lost() {
     assert!(show.contains("replaced before it was committed"), "{show}");
     assert!(show.contains("  the request ended with the process of m0: its last record is at +"));
     assert!(!show.contains("no leader for "), "it ended with its leader: {show}");
-    assert!(show.contains("\n  the rpc had not ended\n"), "{show}");
+    assert!(show.contains("\n  the rpc never ended: its process did first\n"), "{show}");
+    for never in [
+        "\nquorum\n  never: another entry replaced this one before it was committed\n",
+        "\nstored\n  never: the entry was never applied\n",
+        "\ndelivered to\n  no watcher: the entry was never applied\n",
+    ] {
+        assert!(show.contains(never), "{show}");
+    }
+    assert!(!show.contains("not captured") && !show.contains("not yet"), "{show}");
+    let steps = Steps::open(&run.recording, run.put("told/lost").subject);
+    let [rpc] = &steps.unknown[..] else { panic!("{:?}", steps.unknown) };
+    assert_eq!("· m0 never: rpc", crate::view::steps::unknown(&steps, rpc, &run.state));
     assert_eq!("not finished", result(run.put("told/lost")), "m0 has started again since");
     let instead = run.headline("told/instead");
     assert!(instead.contains(" ok") && !instead.contains("lost"), "{instead}");

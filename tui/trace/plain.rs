@@ -95,16 +95,6 @@ pub(crate) fn took(request: &Summary, recording: &Recording, order: &Order) -> O
     request.is_open.then(|| newest - began(request, recording, order))
 }
 
-/// The outcome of a request.
-fn result(request: &Summary) -> String {
-    match request.refused {
-        _ if request.is_open => "open".to_owned(),
-        _ if !request.has_rpc => "not captured".to_owned(),
-        Some(why) => why.to_owned(),
-        None => words::code(request.code),
-    }
-}
-
 /// Writes a header, a line for each request that is meant, and the other rows.
 fn rows(
     out: &mut impl Write,
@@ -135,7 +125,7 @@ fn rows(
             words::time_of_day(began),
             member_column(request.member, recording),
             took.unwrap_or_else(|| "…".to_owned()),
-            result(&request),
+            words::outcome(request.outcome()),
             request.method,
         )?;
     }
@@ -235,9 +225,10 @@ pub(super) fn story(
     }
     for missing in &story.missing {
         let name = member_column(missing.member, recording);
-        let (when, what) = match missing.not_by {
-            Some(at) => ("not yet", by_then(recording, order, at, zero)),
-            None => ("unknown", "not captured".to_owned()),
+        let (when, what) = match (missing.not_by, missing.is_never) {
+            (Some(at), true) => ("never", ended_first(recording, order, at, zero)),
+            (Some(at), false) => ("not yet", by_then(recording, order, at, zero)),
+            (None, _) => ("unknown", "not captured".to_owned()),
         };
         writeln!(out, "{when:>14}  {name}  {:<STAGE$}  {what}", missing.stage.name())?;
     }
@@ -254,6 +245,13 @@ fn by_then(recording: &Recording, order: &Order, at: usize, zero: i128) -> Strin
     let name = words::name(recording.events[at].member, &recording.members);
     let offset = words::millis(order.times[at] - zero);
     format!("had not happened by +{offset}, as a record of {name} says").replace("+-", "-")
+}
+
+/// That the process with this last record has ended before the step.
+fn ended_first(recording: &Recording, order: &Order, at: usize, zero: i128) -> String {
+    let name = words::name(recording.events[at].member, &recording.members);
+    let offset = words::millis(order.times[at] - zero);
+    format!("the process of {name} ended first; its last record is at +{offset}").replace("+-", "-")
 }
 
 /// Writes the members of which nothing is known.
@@ -279,6 +277,12 @@ fn header(
     story: &Story,
 ) -> io::Result<()> {
     writeln!(out, "{}", story.title)?;
+    writeln!(out, "{}", facts(recording, order, story).join("  "))?;
+    writeln!(out, "each line: time since the request began, member, step, how long it took, fields")
+}
+
+/// Who served a request, how long it took, and how it ended, as far as is known.
+pub(super) fn facts(recording: &Recording, order: &Order, story: &Story) -> Vec<String> {
     let request = requests(recording).into_iter().find(|request| request.id == story.id);
     let mut facts = vec![format!("request {:016x}", story.id)];
     match request {
@@ -294,7 +298,7 @@ fn header(
                     None => "duration unknown".to_owned(),
                 },
             });
-            facts.push(result(&request));
+            facts.push(words::outcome(request.outcome()).to_owned());
         }
         None => facts.push("served by unknown".to_owned()),
     }
@@ -305,8 +309,7 @@ fn header(
         let fate = if story.is_lost { ", replaced before it was committed" } else { "" };
         facts.push(format!("entry {term}/{index}{fate}"));
     }
-    writeln!(out, "{}", facts.join("  "))?;
-    writeln!(out, "each line: time since the request began, member, step, how long it took, fields")
+    facts
 }
 
 /// The stream of which a request was a message, as far as its story says.

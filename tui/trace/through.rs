@@ -111,7 +111,9 @@ pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<Strin
     let by = through.ended_by.and_then(|by| match by {
         EndedBy::Unled(one) => Some(format!("the request ended as {}", unled(members, &one))),
         EndedBy::SteppedDown(one) => {
-            let is_told = through.without.last().is_some_and(|last| last.gap.term == one.term && matches!(last.fate, Fate::SteppedDown(_)));
+            let is_told = through.without.last().is_some_and(|last| {
+                last.gap.term == one.term && matches!(last.fate, Fate::SteppedDown(_))
+            });
             (!is_told).then(|| format!("the request ended as {}", step_down(members, &one)))
         }
     });

@@ -107,7 +107,9 @@ fn sentence(recording: &Recording, piece: Piece) -> String {
         Wait::Network(..) => format!("{} on {member}", piece.segment.wait),
         Wait::SilentLeader => "the leader's silence".to_owned(),
         Wait::NoLeader => "the time without a leader".to_owned(),
-        Wait::InVain(what) => format!("the wait for {what}, which had not come when the request ended"),
+        Wait::InVain(what) => {
+            format!("the wait for {what}, which had not come when the request ended")
+        }
         Wait::Unknown(from, to) => format!("what was not captured, {from} to {to}"),
     };
     let usual = match (piece.usual, piece.segment.wait) {

@@ -147,6 +147,8 @@ pub struct Cluster {
     pub leaderless: Vec<Leaderless>,
     /// The times in which a member's process stood still.
     pub stalls: Vec<Stall>,
+    /// The leaders, by raft's id, of the terms.
+    leaders: BTreeMap<u64, u64>,
     /// When the members wrote keyframes.
     pub(super) frames: Frames,
     /// For each member, when it was heard of: by its own records, or by another's receipt.
@@ -161,6 +163,11 @@ impl Cluster {
             walk.event(*at);
         }
         walk.finish()
+    }
+
+    /// The leader of a term, by raft's id, if any record names it.
+    pub fn leader_of(&self, term: u64) -> Option<u64> {
+        self.leaders.get(&term).copied()
     }
 
     /// The members, by raft's id, that were heard of in this time, and all that are known.
@@ -459,6 +466,7 @@ impl<'a> Walk<'a> {
     fn finish(mut self) -> Cluster {
         self.cluster.elections = self.elections.finish(&self.cluster.frames);
         let reigns: Vec<(u64, Reign)> = self.reigns.into_iter().collect();
+        self.cluster.leaders = reigns.iter().map(|(term, reign)| (*term, reign.leader)).collect();
         for (place, (term, reign)) in reigns.iter().enumerate() {
             // Of a leader whose election was not captured, there is only what others heard later.
             let next = reigns[place + 1..].iter().find_map(|(term, next)| {

@@ -44,7 +44,11 @@ use super::{
 use crate::{
     field,
     story::{Event, Recording, order::Order},
-    trace::{message, record::{FLAG_CANCELLED, FLAG_ERROR, Kind}, stage::Stage},
+    trace::{
+        message,
+        record::{FLAG_CANCELLED, FLAG_ERROR, Kind},
+        stage::Stage,
+    },
 };
 
 /// One piece of the path.
