@@ -26,11 +26,12 @@ use glass_etcd::{
 
 use crate::{
     state::{
-        State,
+        State, lens,
         player::{Action, Head, Heard},
-        steps::{Direction, Steps},
+        steps::{Direction, Lens, Steps},
         story::{RequestSummary, Step, Subject},
         watermarks::Water,
+        words::duration,
     },
     trace::{Gathered, through, write_list, write_story},
     view::{
@@ -302,6 +303,13 @@ fn without_a_quorum_it_is_said_who_is_left() {
     let list = run.list();
     assert!(list.contains(" stepped down "), "{list}");
     assert!(!list.contains(" won "), "{list}");
+    // What the disks of the two have done since their last records, nobody knows.
+    let mut steps = Steps::open(&run.recording, run.put("told/alone").subject);
+    steps.jump(Direction::Forward);
+    steps.lens = Lens::Durable;
+    let lines = lens::lines(&run.recording, &steps, (&run.state.lanes, &[]));
+    let said = lines.concat().join(" ");
+    assert!(said.contains("m0 ✔") && said.contains("m1 ? unknown m2 ? unknown"), "{said}");
 }
 
 /// All links of `etcd-02` were cut, and a get and a put were sent to it. The others went on with
@@ -317,7 +325,10 @@ fn a_member_that_was_cut_off_is_said_to_have_given_up_its_leader() {
     // Its wait had failed: it waited for nothing after that.
     assert!(get.contains("  end of read_index.wait to end of rpc\n"), "{get}");
     assert!(!get.contains("no leader") && !get.contains("in vain: apply"), "{get}");
+    // Its own member dropped the only proposal, so it is known that it had no effect.
     let put = run.show("b");
+    let vain = "\nafterwards\n  The write has no effect: etcd-02 dropped its proposal";
+    assert!(put.contains(vain), "{put}");
     assert!(put.contains(&format!("\nmeanwhile in the cluster\n  {gave_up}")), "{put}");
 }
 
@@ -360,6 +371,7 @@ fn an_entry_that_nobody_else_had_is_told_as_lost() {
     }
     assert!(!show.contains("not captured") && !show.contains("not yet"), "{show}");
     let steps = Steps::open(&run.recording, run.put("told/lost").subject);
+    assert!(steps.through.alive.is_empty(), "it was never without a leader");
     let [rpc] = &steps.unknown[..] else { panic!("{:?}", steps.unknown) };
     assert_eq!("· m0 never: rpc", crate::view::steps::unknown(&steps, rpc, &run.state));
     assert_eq!("not finished", result(run.put("told/lost")), "m0 has started again since");
@@ -368,6 +380,28 @@ fn an_entry_that_nobody_else_had_is_told_as_lost() {
     let subject = run.put("told/lost").subject;
     let heads = run.heads_at_the_end(subject);
     assert!(heads.iter().all(|(_, role, is_heard)| *role != "LEADER" || *is_heard), "{heads:?}");
+}
+
+/// Goal: the whole of a request is what the list says, so no step of it is longer. Method: all
+/// requests of a cluster of which a member stood still.
+#[test]
+fn the_cost_of_a_request_is_counted_from_its_first_byte_to_its_last() {
+    let run = Run::of("follower_stopped.ndjson");
+    let mut seen = 0;
+    for row in run.state.list.rows.iter() {
+        let Some(took_ns) = row.took_ns else { continue };
+        let mut steps = Steps::open(&run.recording, row.subject);
+        steps.jump(Direction::Forward);
+        steps.lens = Lens::Cost;
+        let lines = lens::lines(&run.recording, &steps, (&run.state.lanes, &[]));
+        let Some(whole) = lines[0].iter().find(|one| one.starts_with("whole request ")) else {
+            continue;
+        };
+        seen += 1;
+        let expected = format!("whole request {}", duration(took_ns));
+        assert!(whole.starts_with(&expected), "{expected}: {whole}");
+    }
+    assert!(3 < seen, "{seen}");
 }
 
 /// Three leaders were killed one after the other, each with a put on its way to it.

@@ -7,7 +7,7 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, callers, find::Found, requests, usual::Usuals},
+        query::{Outcome, Story, Summary, callers, find::Found, requests, usual::Usuals},
     },
     trace::{Kind, Stage},
 };
@@ -291,14 +291,18 @@ pub(super) fn facts(recording: &Recording, order: &Order, story: &Story) -> Vec<
             if let Some(ends) = callers::connections(recording).get(&request.id) {
                 facts.push(format!("called from {}", ends.from()));
             }
-            facts.push(match request.took_ns {
-                Some(ns) => format!("took {}", words::millis(i128::from(ns))),
-                None => match took(&request, recording, order) {
-                    Some(ns) => format!("open for {} so far", words::millis(ns)),
-                    None => "duration unknown".to_owned(),
-                },
+            let outcome = request.outcome_in(story);
+            let is_open = outcome == Some(Outcome::Open);
+            let open_for = took(&request, recording, order).filter(|_| is_open);
+            facts.push(match (request.took_ns, open_for) {
+                (Some(ns), _) => format!("took {}", words::millis(i128::from(ns))),
+                (None, Some(ns)) => format!("open for {} so far", words::millis(ns)),
+                (None, None) => "duration unknown".to_owned(),
             });
-            facts.push(words::outcome(request.outcome()).to_owned());
+            facts.push(match outcome {
+                None if request.has_rpc => "end not captured".to_owned(),
+                outcome => words::outcome(outcome).to_owned(),
+            });
         }
         None => facts.push("served by unknown".to_owned()),
     }

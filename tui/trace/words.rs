@@ -65,6 +65,7 @@ pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> Strin
     };
     match field.unit {
         Unit::Member => member(number, members),
+        Unit::Id if number == 0 => "none".to_owned(),
         Unit::Id => format!("{number:016x}"),
         Unit::Method => named(METHODS),
         Unit::Message => named(MESSAGES),
@@ -192,6 +193,15 @@ mod tests {
         };
         assert_eq!("lease=0000000000007777 forwarded=yes", asked(1));
         assert!(asked(0).contains(" ttl=0 "), "{}", asked(0));
+    }
+
+    #[test]
+    fn an_id_of_none_is_not_a_number() {
+        let detached = Event {
+            fields: numbers!(LeaseAttach, lease_old = 7),
+            ..Event::mark(0, Stage::LeaseAttach, 1)
+        };
+        assert_eq!("lease 0000000000000007→none", fields(&detached, &[]));
     }
 
     #[test]

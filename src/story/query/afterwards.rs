@@ -5,14 +5,17 @@
 //!   the entry       ├────────────────── committed ── applied, at revision 7
 //! ```
 //!
-//! Only records decide. A write that apply refused, or that another entry replaced, has no effect;
-//! of one that was neither seen applied nor seen replaced it is unknown.
+//! Only records decide. A write that apply refused, that another entry replaced, or whose proposal a
+//! member dropped has no effect; of one that was neither seen applied nor seen lost it is unknown.
+
+use std::collections::BTreeSet;
 
 use super::{Story, graph::Graph};
 use crate::{
-    change,
-    story::{Recording, order::Order},
+    change, field,
+    story::{Event, Recording, order::Order},
     trace::{
+        message,
         record::{FLAG_CANCELLED, FLAG_ERROR, Kind},
         stage::Stage,
     },
@@ -35,6 +38,8 @@ pub enum Afterwards {
     Refused,
     /// Another entry replaced its own before it was committed.
     Replaced,
+    /// A member dropped its proposal, by position: it never came to a leader.
+    NeverProposed(u8),
     /// It was handed to raft, and no more of it was captured.
     Unknown,
 }
@@ -77,6 +82,36 @@ impl Afterwards {
             let revision = changes.filter(|[old, new]| old < new).map(|[_, new]| new).max();
             return Some(Afterwards::Applied { revision, member: applied.member, after_ns });
         }
-        Some(if story.is_lost { Afterwards::Replaced } else { Afterwards::Unknown })
+        if story.is_lost {
+            return Some(Afterwards::Replaced);
+        }
+        let dropped = never_proposed(recording, story);
+        Some(dropped.map_or(Afterwards::Unknown, Afterwards::NeverProposed))
     }
+}
+
+/// The member that dropped the only proposal of this request: its own, before sending it, or the
+/// one that was to take it. Raft does not repeat a proposal. `None` if any may have got through: it
+/// became an entry, more were handed to raft than are known to be dropped, or records were lost.
+fn never_proposed(recording: &Recording, story: &Story) -> Option<u8> {
+    let own = || {
+        let own = story.steps.iter().map(|step| &recording.events[step.event]);
+        own.filter(|event| event.id == story.id && event.kind != Kind::Begin)
+    };
+    let handed = own().filter(|event| event.stage == Stage::RaftInbox);
+    let serving: BTreeSet<u8> = own()
+        .filter(|event| event.stage == Stage::RaftPropose || event.stage == Stage::Rpc)
+        .map(|event| event.member)
+        .collect();
+    let handed = handed.filter(|event| serving.contains(&event.member)).count();
+    let is_drop = |event: &&Event| {
+        event.stage == Stage::RaftDrop && field!(event, RaftDrop, type) == message::PROP
+    };
+    let drops: Vec<&Event> = own().filter(is_drop).collect();
+    let is_whole = serving
+        .iter()
+        .all(|place| recording.dropped.get(usize::from(*place)).is_none_or(|lost| *lost == 0));
+    let is_all = handed != 0 && handed <= drops.len();
+    let first = drops.first().filter(|_| is_all && is_whole && story.entry.is_none());
+    first.map(|event| event.member)
 }

@@ -319,7 +319,7 @@ impl<'a> Looked<'a> {
                 (false, true) => Some(Consistency::Serializable),
                 (false, false) => None,
             },
-            outcome: self.row.as_ref().and_then(Summary::outcome),
+            outcome: self.row.as_ref().and_then(|row| row.outcome_in(self.side.story)),
             code: self.row.as_ref().and_then(|row| row.code),
             took_ns: self.row.as_ref().and_then(|row| row.took_ns),
             revision: end.map(|end| field!(end, Rpc, revision)).filter(|number| *number != 0),

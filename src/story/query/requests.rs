@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::callers;
+use super::{Story, callers};
 use crate::{
     field, fields,
     story::{Event, KeyText, MemberInfo, Recording, order::wall_ns},
@@ -240,6 +240,14 @@ impl Summary {
             (None, Some(code)) => Outcome::Code(code),
             (None, None) => Outcome::NotFinished,
         })
+    }
+
+    /// The same for one who knows its story: what followed its end may show that it has ended,
+    /// though the end itself was not captured.
+    pub fn outcome_in(&self, story: &Story) -> Option<Outcome> {
+        let mut missing = story.missing.iter();
+        let is_over = missing.any(|one| one.stage == Stage::Rpc && one.not_by.is_none());
+        self.outcome().filter(|_| !is_over)
     }
 
     /// A request of which only this event is known, and perhaps the member that serves it.

@@ -208,11 +208,11 @@ impl Through {
         through.stalls = stood_still(recording, order, cluster, story);
         through.cut = cut(recording, order, (from, to));
         through.dropped = dropped(recording, order, (from, to));
-        if let Some(last) = through.without.last() {
+        // A request that ended with its leader never was without one.
+        if let Some(last) = through.without.last().filter(|last| !last.is_its_end) {
             // A member that dies together with the leader has just been heard of.
-            let since = last.to.min(last.from + GRACE_NS);
-            let until = if ended.is_some() { last.to.max(since + GRACE_NS) } else { last.to };
-            let (alive, members) = cluster.alive(since, until);
+            let since = last.to.min(last.from + GRACE_NS).max(through.from);
+            let (alive, members) = cluster.alive(since, last.to.max(since));
             (through.alive, through.members) = (alive, members);
         }
         through
