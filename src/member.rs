@@ -11,12 +11,12 @@
 //! Reading order: [`start`] (the threads, in the order in which they need each other), [`assemble`]
 //! (the server that they serve), [`sockets`] (where it listens), [`descriptors`] (how many
 //! connections there may be), [`notify`] (messages to the service manager), [`data`] (what is on
-//! disk, and whether it may be used), [`modes`] (its permissions), [`moment`] (a copy of
-//! them as they were), [`restore`] (a data directory made of a saved snapshot), [`peers`] (questions to other
-//! members before and while this one runs), [`leave`] (the steps of a stop), [`compaction`] (rows
-//! of forgotten revisions), [`version`] (the leader decides the cluster's version), [`keep`] (which
-//! traces all members keep), [`otlp`] (which traces leave for other programs), [`flight`] (what a
-//! member still remembers, written out at its end).
+//! disk, and whether it may be used), [`modes`] (its permissions), [`moment`] (a copy of them as
+//! they were), [`restore`] (a data directory made of a saved snapshot), [`peers`] (questions to
+//! other members before and while this one runs), [`leave`] (the steps of a stop), [`compaction`]
+//! (rows of forgotten revisions), [`version`] (the leader decides the cluster's version), [`keep`]
+//! (which traces all members keep), [`otlp`] (which traces leave for other programs), [`flight`]
+//! (what a member still remembers, written out at its end).
 
 mod assemble;
 mod compaction;

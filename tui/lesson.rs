@@ -64,8 +64,8 @@ pub(crate) struct Args {
 enum Command {
     /// List the lessons with their minutes, and what is done; the default
     List,
-    /// Begin or continue a lesson: in the player or, without a terminal, as text, which reads a line
-    /// for each answer
+    /// Begin or continue a lesson: in the player or, without a terminal, as text, which reads a
+    /// line for each answer
     Start {
         /// The lesson; the one that was begun last if left out
         slug: Option<String>,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Flags, outputs and texts are those of etcdutl 3.5; `--bump-revision` and `--mark-compacted` are
-//! from 3.6. The files are those of Glass etcd, which etcdutl does not read, nor this etcd's.
+//! from 3.6. etcdutl cannot read these files, and `glass utl` cannot read etcd's.
 //!
 //! Left out: `hashkv`, `backup`, `migrate`.
 
@@ -16,7 +16,6 @@ use std::{fmt::Write as _, io, path::PathBuf, process::ExitCode};
 use glass_etcd::{
     config::{self, Asked, ServerConfig},
     member::restore::{self, Restore, Status},
-    storage::backend::{Backend, Options},
 };
 
 use crate::fail;
@@ -89,7 +88,7 @@ struct RestoreArgs {
     /// The peer URLs of this member
     #[arg(long, default_value = "http://localhost:2380")]
     initial_advertise_peer_urls: String,
-    /// Take a file that has no hash, because it was copied from a data directory
+    /// Accept a file without a hash, such as one copied from a data directory
     #[arg(long)]
     skip_hash_check: bool,
     /// By how much the revision rises, so that it is later than any that a client has seen
@@ -158,12 +157,15 @@ fn human(bytes: u64) -> String {
     while unit + 1 < UNITS.len() && bytes / divisor >= 1000 {
         (unit, divisor) = (unit + 1, divisor * 1000);
     }
-    // Rounded to one decimal, which is shown below ten.
+    // Rounded to one decimal, which is shown below ten; from ten on, that decimal is rounded once
+    // more, and a five to the even number, as Go's %.0f does.
     let tenths = (u128::from(bytes) * 10 + u128::from(divisor) / 2) / u128::from(divisor);
     if tenths < 100 {
         format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
     } else {
-        format!("{} {}", (tenths + 5) / 10, UNITS[unit])
+        let (whole, rest) = (tenths / 10, tenths % 10);
+        let up = 5 < rest || (rest == 5 && whole % 2 == 1);
+        format!("{} {}", whole + u128::from(up), UNITS[unit])
     }
 }
 
@@ -186,24 +188,17 @@ fn member(args: &RestoreArgs) -> Result<ServerConfig, io::Error> {
     words.extend(args.wal_dir.iter().map(|dir| format!("--wal-dir={dir}")));
     match config::parse(&words, &[]) {
         Ok(Asked::Start(parsed)) => Ok(parsed.config),
-        Ok(_) => Err(io::Error::other("these flags start no member")),
+        Ok(_) => Err(io::Error::other("a member cannot start with these flags")),
         Err(error) => Err(io::Error::other(error.to_string())),
     }
 }
 
 fn defragment(data_dir: &std::path::Path) -> Result<String, io::Error> {
-    let path = data_dir.join("member/snap/db");
-    let failed = |why: String| {
-        io::Error::other(format!("Failed to defragment etcd data[{}] ({why})", data_dir.display()))
-    };
-    if !path.exists() {
-        return Err(failed(format!("{}: no such file", path.display())));
-    }
-    let backend = Backend::open(&path, Options::default())
-        .map_err(|error| failed(glass_etcd::storage::with_causes(&error)))?;
-    let done = backend.defragment().map_err(|error| failed(error.to_string()))?;
-    backend.stop();
-    let [before, after] = [done.before, done.after].map(human);
+    let (before, after) = restore::defragment(data_dir).map_err(|why| {
+        let data_dir = data_dir.display();
+        io::Error::other(format!("Failed to defragment etcd data[{data_dir}] ({why})"))
+    })?;
+    let [before, after] = [before, after].map(human);
     Ok(format!("Finished defragmenting {}: {before} before, {after} now\n", data_dir.display()))
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   data-dir/member/wal/   the log                  (storage::wal)
 //!   data-dir/member/snap/db   the database          (storage::backend)
+//!   data-dir/member/snap/restored   the database was restored, and its rows are in no log
 //!   data-dir/member/boot   how often it was started (a number, for the trace)
 //! ```
 //!
@@ -26,11 +27,13 @@ use crate::{
     server::members::Member,
     storage::{
         backend::{self, Backend},
-        redb_panic,
+        disk, redb_panic,
         wal::{self, Locations, Wal},
     },
 };
 
+/// The content of the mark of a restored database.
+const RESTORED: &str = "db was restored from a snapshot: the log does not have its rows\n";
 /// The bytes of the log that are read at a time in search of the highest request id.
 const SCAN_BYTES: u64 = 1 << 20;
 
@@ -93,6 +96,7 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         (last_index, last_term) = (first.commit, first.term);
         hard_state = first;
     }
+    dirs.check_restored()?;
     let backend = Backend::open(&dirs.db, backend_options(config))?;
     let (applied, term) = backend.consistent_index();
     if last_index < applied {
@@ -122,8 +126,12 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     })
 }
 
-/// Begins the log of a new cluster, in a data directory whose database was made before.
+/// Begins the log of a new cluster, in a data directory whose database was restored before. The
+/// database's name, and the mark that it was restored, are on the disk before there is a log.
 pub(super) fn begin_log(config: &ServerConfig, dirs: &Dirs) -> Result<(), Error> {
+    modes::write_private(&dirs.restored, RESTORED)?;
+    let snap = dirs.restored.parent().unwrap_or(&dirs.restored);
+    disk::sync_dir(snap).map_err(|source| data_dir(snap, source))?;
     let initial = initial_members(config);
     let (mut wal, _) = wal::create(&dirs.wal, &owner(config, &initial), &wal_options(config))?;
     let (entries, first) = bootstrap::first_entries(initial.iter().map(to_context).collect());
@@ -220,6 +228,7 @@ pub struct Dirs {
     has_log: bool,
     wal: PathBuf,
     db: PathBuf,
+    restored: PathBuf,
     boot: PathBuf,
 }
 
@@ -251,8 +260,19 @@ impl Dirs {
             has_log: wal::exists(&wal)?,
             wal,
             db: database(config),
+            restored: snap.join("restored"),
             boot: member.join("boot"),
         })
+    }
+
+    /// The log rebuilds a database that is gone, but not one that was restored: this member would
+    /// begin with an empty key space, and differ from the others without a word.
+    fn check_restored(&self) -> Result<(), Error> {
+        let exists = |path: &Path| path.try_exists().map_err(|source| data_dir(path, source));
+        match exists(&self.restored)? && !exists(&self.db)? {
+            true => Err(Error::RestoredIsGone { path: self.db.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// The path of the database file.
@@ -312,6 +332,20 @@ mod tests {
         let hard_state = &data.start.hard_state;
         assert_eq!((1, 1, 1), (data.start.last_index, hard_state.term, hard_state.commit));
         data.backend.stop();
+    }
+
+    #[test]
+    fn a_restored_member_without_its_database_does_not_begin_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let dirs = Dirs::make(&config).unwrap();
+        Backend::open(dirs.database(), backend_options(&config)).unwrap().stop();
+        begin_log(&config, &dirs).unwrap();
+        open(&config, &find(&config).unwrap()).unwrap().backend.stop();
+        fs::remove_file(dirs.database()).unwrap();
+        let refused = open(&config, &find(&config).unwrap()).err().expect("the rows are gone");
+        assert!(matches!(refused, Error::RestoredIsGone { .. }), "{refused}");
+        assert!(!dirs.database().exists(), "nothing was made in its place");
     }
 
     #[test]

@@ -70,6 +70,17 @@ pub enum Error {
         /// The log's last index.
         last: u64,
     },
+    /// The database of a restored member is missing.
+    #[error(
+        "{} is gone, and the log does not have its rows, because it was restored from a snapshot: \
+         restore it again, or remove this member from the cluster and add it with an empty data \
+         directory",
+        path.display()
+    )]
+    RestoredIsGone {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The log and the database do not belong together.
     #[error(
         "entry {index} has term {found} in the WAL, but the database has applied it with term {term}: \

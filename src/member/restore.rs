@@ -13,7 +13,11 @@
 //!
 //! Invariants
 //! * The saved file is never changed.
-//! * The log is made last, so that a directory with a log has the whole database.
+//! * The log is made last, so that a directory with a log has the whole database. A mark beside the
+//!   database says that no log rebuilds it: a member that has lost it must not begin with an empty
+//!   key space.
+//!
+//! A database file is also defragmented here while its member does not run ([`defragment`]).
 //!
 //! Left out: a raft snapshot. The new log begins with the first entry, and the database says that
 //! none of it is applied yet, so a member that starts here applies it from the beginning.
@@ -35,7 +39,7 @@ use crate::{
     server::mvcc,
     storage::{
         backend::{self, Backend, Bucket, Options},
-        disk, wal,
+        disk, wal, with_causes,
     },
 };
 
@@ -72,13 +76,13 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// There is a directory for the log.
+    /// The WAL directory already exists.
     #[error("wal-dir {path:?} exists")]
     WalExists {
         /// The directory.
         path: PathBuf,
     },
-    /// The file has no hash, and is to have one.
+    /// The file has no hash, and `--skip-hash-check` was not given.
     #[error("snapshot missing hash but --skip-hash-check=false")]
     NoHash,
     /// The file is not what was saved.
@@ -89,10 +93,10 @@ pub enum Error {
         /// That of the database.
         found: String,
     },
-    /// The database cannot be opened, so it is none, or is damaged.
+    /// The file is not a database, or it is damaged.
     #[error(transparent)]
     Database(#[from] backend::Error),
-    /// The revision would not be a number any more.
+    /// The raised revision would exceed the largest revision.
     #[error("the revision {revision} cannot be raised by {by}")]
     TooLarge {
         /// The database's revision.
@@ -165,6 +169,22 @@ pub fn status(saved: &Path, scratch: &Path) -> Result<Status, Error> {
     let revision = revision(&backend);
     backend.stop();
     Ok(Status { hash, revision, rows, size })
+}
+
+/// Gives the free pages of a member's database back to the disk, and returns its bytes before and
+/// after. The member must not run: its lock on the file is found.
+///
+/// # Errors
+/// Why not, in one line: there is no database, it is in use or damaged, or the disk fails.
+pub fn defragment(data_dir: &Path) -> Result<(u64, u64), String> {
+    let path = data_dir.join("member/snap/db");
+    if !path.exists() {
+        return Err(format!("{}: no such file", path.display()));
+    }
+    let backend = Backend::open(&path, Options::default()).map_err(|error| with_causes(&error))?;
+    let done = backend.defragment().map_err(|error| error.to_string())?;
+    backend.stop();
+    Ok((done.before, done.after))
 }
 
 /// As etcd: the data directory may exist if it is empty, that of the log may not.

@@ -508,6 +508,7 @@ impl Node {
         self.raw.mut_store().append(&entries);
         self.note_entries(&entries);
 
+        // ANCHOR: send_before_sync
         // 2. The wal thread writes and syncs; its answer comes through the inbox.
         let vote_changed = self.outputs.writes.persist(entries, ready.hs().cloned());
 
@@ -519,6 +520,7 @@ impl Node {
             self.send(messages);
         }
         self.deferred.hold(self.outputs.writes.last(), conf_index, ready.take_persisted_messages());
+        // ANCHOR_END: send_before_sync
 
         // 4. Entries that are committed, and on this disk, go to apply.
         self.hand_over(committed, ready.take_read_states());

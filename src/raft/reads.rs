@@ -67,6 +67,7 @@ impl ParkedReads {
     }
 }
 
+// ANCHOR: can_answer
 /// A leader may answer once an entry of its own term is committed.
 fn can_answer(raft: &Raft<LogStorage>) -> bool {
     match raft.state {
@@ -74,6 +75,7 @@ fn can_answer(raft: &Raft<LogStorage>) -> bool {
         _ => raft.leader_id != 0,
     }
 }
+// ANCHOR_END: can_answer
 
 /// A question of this member, as `RawNode::read_index` makes it.
 pub(crate) fn question(round: u64) -> Message {

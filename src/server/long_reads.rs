@@ -1,4 +1,5 @@
-//! Slow reads, moved off the gRPC thread: reads of many keys, and hashes of the whole key space.
+//! Slow work, moved off the gRPC thread: reads of many keys, hashes of the whole key space, and
+//! copies of the database file.
 //!
 //! ```text
 //!   grpc thread:  range a ── linearize ──┐                  ┌── answer    get b, put c, watch d …
@@ -11,7 +12,8 @@
 //! ([`super::answer`]), and running more of them than there are processors gains nothing. Later
 //! reads queue for a permit, first in, first out, without occupying a thread, and fail after the
 //! request timeout. Hashes have a permit of their own, so a consistency check of the whole cluster
-//! delays no list.
+//! delays no list. So have copies, which need as much room on the disk as the database: a snapshot
+//! keeps its permit until the client has read it or is gone.
 //!
 //! Left out: short reads ([`is_long`](super::mvcc::read_txn::is_long) draws the line). Moving to
 //! another thread and back costs more than reading a few keys.
@@ -30,24 +32,32 @@ use tokio::{
 };
 
 use super::{Error, blocking, mvcc::Store, wait_step::WaitStep};
-use crate::stage;
+use crate::{
+    stage,
+    trace::value::{COPIES, HASHES, READS},
+};
 
 /// Upper limit on long reads in progress.
 const READS_MAX: usize = 4;
 /// Upper limit on hashes in progress. Each holds a set with one revision of every key.
 const HASHES_MAX: usize = 1;
+/// Upper limit on copies of the database file that are made or sent.
+const COPIES_MAX: usize = 2;
 
-/// Runs slow reads and hashes, a limited number at a time.
+/// Runs slow reads, hashes and copies, a limited number of each at a time.
 pub(crate) struct LongReads {
     store: Arc<Store>,
     /// How long a read may wait for a permit.
     request_timeout: Duration,
     reads: Queue,
     hashes: Queue,
+    copies: Queue,
 }
 
 /// The permits for one kind of work, and the calls that wait for one.
 struct Queue {
+    /// The kind, by its place in [`POOLS`](crate::trace::value::POOLS).
+    pool: u64,
     max: usize,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -65,8 +75,10 @@ impl Drop for WaitingCall<'_> {
 impl LongReads {
     /// Reads from this key space.
     pub(crate) fn new(store: Arc<Store>, request_timeout: Duration) -> Self {
-        let (reads, hashes) = (Queue::new(READS_MAX), Queue::new(HASHES_MAX));
-        Self { store, request_timeout, reads, hashes }
+        let reads = Queue::new(READS, READS_MAX);
+        let hashes = Queue::new(HASHES, HASHES_MAX);
+        let copies = Queue::new(COPIES, COPIES_MAX);
+        Self { store, request_timeout, reads, hashes, copies }
     }
 
     /// Reads from the key space for request `id` on a blocking thread. A read that has begun runs
@@ -109,11 +121,21 @@ impl LongReads {
         let store = Arc::clone(&self.store);
         self.hashes.with_permit(id, self.request_timeout, move || hash(&store)).await
     }
+
+    /// As [`LongReads::read`], for a copy of the database file. The permit comes with the result:
+    /// it is to be kept for as long as the copy takes room on the disk.
+    pub(super) async fn copy<T: Send + 'static>(
+        &self,
+        id: u64,
+        copy: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, OwnedSemaphorePermit), Error> {
+        self.copies.keeping_permit(id, self.request_timeout, copy).await
+    }
 }
 
 impl Queue {
-    fn new(max: usize) -> Queue {
-        Queue { max, permits: Arc::new(Semaphore::new(max)), waiting: AtomicUsize::new(0) }
+    fn new(pool: u64, max: usize) -> Queue {
+        Queue { pool, max, permits: Arc::new(Semaphore::new(max)), waiting: AtomicUsize::new(0) }
     }
 
     /// Runs `work` once a permit is free. Fails after `patience`, and while the runtime shuts down.
@@ -123,19 +145,29 @@ impl Queue {
         patience: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
+        // The permit ends with the work, and not earlier: a caller that gives up does not stop it.
+        let work = self.keeping_permit(id, patience, work);
+        work.await.map(|(result, _)| result)
+    }
+
+    /// As [`Queue::with_permit`]; the permit comes with the result.
+    async fn keeping_permit<T: Send + 'static>(
+        &self,
+        id: u64,
+        patience: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, OwnedSemaphorePermit), Error> {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(TryAcquireError::NoPermits) => self.wait(id, patience).await?,
             Err(TryAcquireError::Closed) => return Err(Error::Stopped),
         };
-        let limit = self.max;
+        let (limit, pool) = (self.max, self.pool);
         blocking::run(id, move |waited| {
-            let span = stage!(ReadThread, id, waited = waited, limit = limit).begun();
+            let span = stage!(ReadThread, id, waited = waited, limit = limit, pool = pool).begun();
             let result = work();
             drop(span);
-            // Not earlier: a caller that gives up does not stop the read, which still counts.
-            drop(permit);
-            result
+            (result, permit)
         })
         .await
     }
@@ -143,7 +175,13 @@ impl Queue {
     async fn wait(&self, id: u64, patience: Duration) -> Result<OwnedSemaphorePermit, Error> {
         let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = WaitingCall(&self.waiting);
-        let mut step = WaitStep::begin(stage!(ReadQueue, id, ahead = ahead, limit = self.max));
+        let mut step = WaitStep::begin(stage!(
+            ReadQueue,
+            id,
+            ahead = ahead,
+            limit = self.max,
+            pool = self.pool
+        ));
         let permit = match timeout(patience, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(permit) => permit.map_err(|_| Error::Stopped),
             Err(_) => Err(Error::Timeout),
@@ -165,7 +203,7 @@ mod tests {
     /// ended.
     #[tokio::test]
     async fn later_reads_queue_for_a_permit() {
-        let (reads, hashes) = (Queue::new(READS_MAX), Queue::new(HASHES_MAX));
+        let (reads, hashes) = (Queue::new(READS, READS_MAX), Queue::new(HASHES, HASHES_MAX));
         let (release, hangs) = mpsc::channel::<()>();
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let first = hashes.with_permit(1, LONG, move || {

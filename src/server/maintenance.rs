@@ -2,8 +2,9 @@
 //! its leadership is moved.
 //!
 //! They concern this member alone, so nothing of them goes through the log. The two that copy the
-//! file run on blocking threads, and one of them at a time: each reads the whole file, and needs as
-//! much room on the disk again.
+//! file run on blocking threads, and hold one of few permits ([`super::long_reads`]): each reads
+//! the whole file, and needs as much room on the disk again. A copy that is sent holds its permit
+//! until it is closed, because until then it takes that room.
 //!
 //! Left out: what a copy is sent in ([`crate::api`]), and how it is made
 //! ([`crate::storage::backend`]).
@@ -11,6 +12,8 @@
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Error, Server, blocking, error::note, wait_step::WaitStep};
 use crate::{
@@ -19,7 +22,12 @@ use crate::{
     storage::{self, backend},
 };
 
-pub(crate) use backend::FileCopy;
+/// A copy of the database file that is sent to a client.
+pub(crate) struct Snapshot {
+    pub(crate) copy: backend::FileCopy,
+    /// Until it is dropped, the copy counts.
+    _permit: OwnedSemaphorePermit,
+}
 
 impl Server {
     /// Maintenance.Defragment: gives the room of free pages back to the disk. Reads and writes go
@@ -27,7 +35,7 @@ impl Server {
     pub(crate) async fn defragment(&self, id: u64) -> Result<(), Error> {
         let backend = Arc::clone(&self.backend);
         tracing::info!("starting defragment");
-        let done = blocking::run(id, move |_| {
+        let done = self.long_reads.copy(id, move || {
             let mut span =
                 stage!(BackendDefrag, id, size_old = backend.size(), size_new = backend.size());
             let done = note(&mut span, backend.defragment().map_err(|why| refused(&why)));
@@ -36,16 +44,17 @@ impl Server {
             }
             done
         });
-        let done = done.await??;
+        let (done, _) = done.await?;
+        let done = done?;
         tracing::info!(before = done.before, after = done.after, "finished defragment");
         Ok(())
     }
 
     /// Maintenance.Snapshot: a copy of the file as it is now, with everything that this member has
     /// applied.
-    pub(crate) async fn snapshot(&self, id: u64) -> Result<FileCopy, Error> {
+    pub(crate) async fn snapshot(&self, id: u64) -> Result<Snapshot, Error> {
         let backend = Arc::clone(&self.backend);
-        let copy = move |_: &_| {
+        let copy = move || {
             let mut span = stage!(BackendSnapshot, id);
             let copy = note(&mut span, backend.copy().map_err(|error| not_copied(&error)))?;
             let (committed, rows) = (copy.committed, copy.copied.rows);
@@ -53,27 +62,33 @@ impl Server {
             set!(span, BackendSnapshot, revision = committed.revision, size = copy.len());
             Ok(copy)
         };
-        self.long_reads.hash(id, copy).await?
+        let (copy, permit) = self.long_reads.copy(id, copy).await?;
+        Ok(Snapshot { copy: copy?, _permit: permit })
     }
 
-    /// Reads at most this many bytes of a copy, from an offset below its length on.
+    /// Reads at most this many bytes of a copy, from an offset below its length on. Returns them
+    /// with the hash of everything up to them, if `hash` is that of everything before.
     pub(crate) async fn read_copy(
         &self,
         id: u64,
-        copy: Arc<FileCopy>,
+        snapshot: Arc<Snapshot>,
         (offset, len): (u64, usize),
-    ) -> Result<Bytes, Error> {
+        mut hash: Sha256,
+    ) -> Result<(Bytes, Sha256), Error> {
         let read = move |_| {
             let mut bytes = vec![0; len];
-            let len = copy.read_at(&mut bytes, offset)?;
+            let len = snapshot.copy.read_at(&mut bytes, offset)?;
             bytes.truncate(len);
-            if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            hash.update(&bytes);
+            Ok((Bytes::from(bytes), hash))
         };
-        let bytes = blocking::run(id, read).await?.map_err(|error: io::Error| {
+        blocking::run(id, read).await?.map_err(|error: io::Error| {
             tracing::warn!(%error, "failed to read the copy of the database file");
             Error::NotCopied
-        });
-        bytes.map(Bytes::from)
+        })
     }
 
     /// Maintenance.MoveLeader: returns when the voter `to` leads, as far as this member knows. Raft

@@ -99,11 +99,13 @@ impl ReadIndex {
         Self { status, ids, request_timeout, next: Mutex::default(), wake: Notify::new() }
     }
 
+    // ANCHOR: linearize
     /// Returns when this member has applied everything that was committed anywhere before the call.
     pub(super) async fn linearize(&self, id: u64) -> Result<(), Error> {
         let index = self.committed(id).await?;
         self.wait_applied(id, index, self.request_timeout).await
     }
+    // ANCHOR_END: linearize
 
     /// Returns when this member has applied the entry at `index`, which a round has confirmed for
     /// this request. Fails after `patience`.

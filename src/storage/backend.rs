@@ -135,6 +135,16 @@ pub enum Error {
         /// The name of the row.
         row: &'static str,
     },
+    /// A copy of the file would fill the disk.
+    #[error("no room for a copy of {}: it needs {needed} bytes, and {free} are free", path.display())]
+    NoRoom {
+        /// The database file.
+        path: PathBuf,
+        /// The bytes of the pages in use, and what has to stay free.
+        needed: u64,
+        /// The bytes that may be written.
+        free: u64,
+    },
     /// The commit thread could not be started.
     #[error("cannot start the commit thread")]
     Thread(#[source] std::io::Error),

@@ -239,6 +239,9 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
 
 /// How many bytes an ordinary user may still write to the file system that holds `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    fail::fail_point!("disk-free-bytes", |bytes| {
+        Ok(bytes.and_then(|bytes| bytes.parse().ok()).unwrap_or(0))
+    });
     let system = nix::sys::statvfs::statvfs(path)?;
     // The types of these fields differ between systems.
     #[allow(clippy::useless_conversion, reason = "as above")]

@@ -49,6 +49,7 @@ mod stories;
 pub mod thinned;
 pub mod through;
 pub mod typed;
+pub mod unbegun;
 pub mod usual;
 mod wait;
 mod work;

@@ -60,6 +60,8 @@ pub enum Unit {
     Branch,
     /// Why a watcher ended: an index into [`WATCH_ENDS`](super::value::WATCH_ENDS).
     WatchEnd,
+    /// What a blocking thread does: an index into [`POOLS`](super::value::POOLS).
+    Pool,
 }
 
 /// One of the record's eight words: its name and its unit.

@@ -36,6 +36,15 @@ pub const WATCH_ENDS: &[&str] = &[
     "its start is below zero",
     "the member stops",
 ];
+/// What blocking threads do, a bounded number of each at a time. Recordings of earlier versions do
+/// not say.
+pub const POOLS: &[&str] = &["unknown", "reads", "hashes", "copies"];
+/// The numbers of these.
+pub const READS: u64 = 1;
+/// Hashes of the key space.
+pub const HASHES: u64 = 2;
+/// Copies of the database file.
+pub const COPIES: u64 = 3;
 /// The number of the leader's role.
 pub const LEADER: u64 = 2;
 const FLAGS: &[(u8, &str)] = &[
@@ -79,6 +88,7 @@ fn names_of(unit: Unit) -> Option<&'static [&'static str]> {
         Unit::Branch => Some(BRANCHES),
         Unit::Stage => Some(&STAGES),
         Unit::WatchEnd => Some(WATCH_ENDS),
+        Unit::Pool => Some(POOLS),
         Unit::Count
         | Unit::Bytes
         | Unit::Nanos

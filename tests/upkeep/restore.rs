@@ -68,8 +68,8 @@ async fn saved_cluster() -> (Cluster, PathBuf) {
 }
 
 /// Goal: three members that are restored from one file are one new cluster, which has the keys,
-/// their revisions and leases, and goes on from there. Method: save, restore, start, write, and
-/// start again.
+/// their revisions and leases, and whose next write has the next revision. Method: save, restore,
+/// start, write, and start again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_saved_snapshot_becomes_a_cluster_of_three() {
     let (old, saved) = saved_cluster().await;
@@ -120,21 +120,27 @@ async fn a_raised_revision_is_later_than_all_before() {
     client.kv.compact(compaction).await.unwrap();
 }
 
-/// Goal: `snapshot status` tells what is in the file, and does not change it. What cannot be
-/// restored is refused in one line, in etcd's words where etcd has them, and the directory is not
-/// touched. Method: a file that lacks its hash, has another, or is no database; a directory that is
-/// not empty; flags that do not fit.
+/// Goal: `snapshot status` tells what is in the file, and does not change it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_not_what_was_saved_is_refused() {
-    let (cluster, saved) = saved_cluster().await;
+async fn the_status_of_a_saved_file_is_told_without_changing_it() {
+    let (_cluster, saved) = saved_cluster().await;
     let bytes = fs::read(&saved).unwrap();
-    let path = saved.display().to_string();
-    let status = utl(&["snapshot", "status", &path, "-w", "json"]);
+    let status = utl(&["snapshot", "status", &saved.display().to_string(), "-w", "json"]);
     let told = text(&status);
     let size = bytes.len() - 32;
     assert!(told.contains("\"revision\":7,"), "{told}");
     assert!(told.contains(&format!("\"totalSize\":{size}}}")), "{told}");
     assert_eq!(fs::read(&saved).unwrap(), bytes);
+}
+
+/// Goal: what cannot be restored is refused in one line, in etcd's words where etcd has them, and
+/// the directory is not touched. Method: a file that lacks its hash, has another, or is no
+/// database; a directory that is not empty; flags that do not fit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_not_what_was_saved_is_refused() {
+    let (cluster, saved) = saved_cluster().await;
+    let bytes = fs::read(&saved).unwrap();
+    let path = saved.display().to_string();
     let dir = cluster.dir();
     let to = dir.join("restored");
     let file = |name: &str, bytes: &[u8]| {
@@ -145,48 +151,34 @@ async fn a_file_that_is_not_what_was_saved_is_refused() {
     let mut flipped = bytes.clone();
     flipped[5000] ^= 1;
     let flipped = file("flipped", &flipped);
-    let bare = file("bare", &bytes[..size]);
+    let bare = file("bare", &bytes[..bytes.len() - 32]);
     let none = file("none", &[7; 4096]);
     let to_text = to.display().to_string();
-    let refused = |words: &[&str], why: &str| {
-        let output = utl(words);
+    let run = |more: &[&str], file: &str| {
+        utl(&[&["snapshot", "restore", "--data-dir", &to_text], more, &[file]].concat())
+    };
+    let refused = |more: &[&str], file: &str, why: &str| {
+        let output = run(more, file);
         let told = text(&output);
-        assert!(!output.status.success() && told.contains(why), "{words:?}: {told}");
-    };
-    let restore = ["snapshot", "restore", "--data-dir", &to_text];
-    let with = |more: &[&'static str], file: &str| {
-        let words: Vec<String> = restore
-            .iter()
-            .chain(more)
-            .map(|word| (*word).to_owned())
-            .chain([file.to_owned()])
-            .collect();
-        words
-    };
-    let refused = |words: Vec<String>, why: &str| {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        refused(&words, why);
+        assert!(!output.status.success() && told.contains(why), "{more:?} {file}: {told}");
         let _ = fs::remove_dir_all(&to);
     };
-    refused(with(&[], &flipped), "expected sha256 ");
-    refused(with(&[], &bare), "snapshot missing hash but --skip-hash-check=false");
-    refused(with(&["--skip-hash-check"], &none), "glass: ");
-    refused(with(&["--bump-revision", "5"], &path), "--mark-compacted");
-    refused(
-        with(&["--bump-revision", "9223372036854775807", "--mark-compacted"], &path),
-        "cannot be raised",
-    );
-    refused(with(&["--name", "other"], &path), "other");
-    refused(with(&[], "/nowhere/saved"), "/nowhere/saved");
+    refused(&[], &flipped, "expected sha256 ");
+    refused(&[], &bare, "snapshot missing hash but --skip-hash-check=false");
+    refused(&["--skip-hash-check"], &none, "glass: ");
+    refused(&["--bump-revision", "5"], &path, "--mark-compacted");
+    let most = ["--bump-revision", "9223372036854775807", "--mark-compacted"];
+    refused(&most, &path, "cannot be raised");
+    refused(&["--name", "other"], &path, "other");
+    refused(&[], "/nowhere/saved", "/nowhere/saved");
     fs::create_dir_all(to.join("something")).unwrap();
-    refused(with(&[], &path), "not empty or could not be read");
-    let done =
-        utl(&with(&["--skip-hash-check"], &bare).iter().map(String::as_str).collect::<Vec<_>>());
+    refused(&[], &path, "not empty or could not be read");
+    let done = run(&["--skip-hash-check"], &bare);
     assert!(done.status.success(), "{}", text(&done));
     // What was made is a data directory, whose file can be defragmented while nobody runs.
     let defrag = utl(&["defrag", "--data-dir", &to_text]);
     assert!(text(&defrag).starts_with("Finished defragmenting "), "{}", text(&defrag));
-    let running =
-        utl(&["defrag", "--data-dir", &cluster.members[0].data_dir.display().to_string()]);
+    let data_dir = cluster.members[0].data_dir.display().to_string();
+    let running = utl(&["defrag", "--data-dir", &data_dir]);
     assert!(!running.status.success() && text(&running).contains("Failed to defragment"));
 }

@@ -170,8 +170,8 @@ fn rows(state: &State, places: &[usize]) -> Told {
                 told.rows.push(Line::Step(drawn(state, steps, at, &numbers)));
             }
             Row::Step(_) => told.left_out += 1,
-            Row::Folded { noise, others } if told.left_out == 0 => {
-                told.rows.push(Line::Folded(screen::folded(noise, others)));
+            row @ Row::Folded { .. } if told.left_out == 0 => {
+                told.rows.push(Line::Folded(screen::folded(row)));
             }
             Row::Folded { .. } => {}
             Row::Unknown(at) => {

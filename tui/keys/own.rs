@@ -112,6 +112,8 @@ pub(super) const ROWS: &[Binding] = &[
         Key::Erase,
     ),
     while_typing(&[Code(KeyCode::Delete)], "Delete", ("remove a character", ""), Key::Delete),
+    while_typing(&[Ctrl('w')], "Ctrl-W", ("take back a word", ""), Key::EraseWord),
+    while_typing(&[Ctrl('k')], "Ctrl-K", ("remove the rest of it", ""), Key::Cut),
     while_typing(&[Ctrl('u')], "Ctrl-U", ("empty the line", ""), Key::Clear),
     while_typing(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), Key::Close),
     row(

@@ -250,7 +250,7 @@ impl<'a> Performance<'a> {
             }
             tokio::select! {
                 _ = self.live.next() => self.learn(),
-                answer = self.client.next() => self.take(answer),
+                answer = self.client.next() => self.take(&answer),
                 () = tokio::time::sleep(CHECK_EVERY) => {}
             }
         }
@@ -268,7 +268,7 @@ impl<'a> Performance<'a> {
         self.learned = recording.events.len();
     }
 
-    fn take(&mut self, answer: Answer) {
+    fn take(&mut self, answer: &Answer) {
         let place = usize::try_from(answer.number).unwrap_or(usize::MAX);
         let Some(sent) = self.sent.get_mut(place) else { return };
         sent.came = match (answer.is_error, answer.took_ns) {

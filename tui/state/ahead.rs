@@ -11,7 +11,10 @@ use glass_etcd::{
             requests,
         },
     },
-    trace::{Kind, Stage},
+    trace::{
+        Kind, Stage,
+        value::{COPIES, HASHES},
+    },
 };
 
 use super::text::duration;
@@ -78,10 +81,16 @@ pub(crate) fn work(event: &Event) -> String {
             let reads = field!(event, ReadIndexRound, reads);
             format!("the round of {reads} {}", if reads == 1 { "read" } else { "reads" })
         }
-        Stage::ReadThread if field!(event, ReadThread, limit) == 1 => {
-            "a hash of the key space".to_owned()
+        Stage::ReadThread => {
+            let [pool, limit] = fields!(event, ReadThread: pool, limit);
+            let work = match (pool, limit) {
+                (COPIES, _) => "a copy of the database file",
+                // Before pools were recorded, only hashes were limited to one.
+                (HASHES, _) | (0, 1) => "a hash of the key space",
+                _ => "a long read",
+            };
+            work.to_owned()
         }
-        Stage::ReadThread => "a long read".to_owned(),
         Stage::LockEnter => {
             format!("the key of revision {}", field!(event, LockEnter, own))
         }

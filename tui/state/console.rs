@@ -57,6 +57,10 @@ pub(crate) enum Key {
     End,
     /// Empty the line.
     Clear,
+    /// Take back the word before the cursor.
+    EraseWord,
+    /// Remove what is after the cursor.
+    Cut,
     Complete,
     /// The line sent before.
     Earlier,
@@ -195,6 +199,8 @@ impl Console {
             Key::Right => line.right(),
             Key::Home => line.home(),
             Key::End => line.end(),
+            Key::EraseWord => line.erase_word(),
+            Key::Cut => line.cut(),
             Key::Clear => *line = Line::default(),
             Key::Earlier => self.recall(self.recalled.map_or(0, |at| at + 1)),
             Key::Later => match self.recalled {

@@ -58,6 +58,7 @@ const BY_PREFIX: &[(&str, StepKind)] = &[
     ("thread", StepKind::Call),
     ("members", StepKind::Member),
     ("member", StepKind::Member),
+    ("leader", StepKind::Raft),
     ("keyframe", StepKind::Member),
     ("usual", StepKind::Member),
     ("key", StepKind::Member),

@@ -38,6 +38,8 @@ pub(crate) struct List {
     /// The rows of a frozen list.
     frozen: Option<Vec<Subject>>,
     chosen: Option<Subject>,
+    /// The row of the story that is open, if the search of the list leaves it out.
+    pub(super) left_out: Option<RequestSummary>,
 }
 
 impl Default for List {
@@ -50,6 +52,7 @@ impl Default for List {
             places: Vec::new(),
             frozen: None,
             chosen: None,
+            left_out: None,
         }
     }
 }

@@ -431,6 +431,7 @@ impl State {
         let found = self.find.wanted.clone().find(recording);
         let mut rows = story::requests((recording, &order), &found);
         rows.retain(|row| self.find.only.has(row));
+        self.list.left_out = self.left_out(&rows, &order);
         self.list.replace(rows);
         self.note_served();
         let recording = self.memory.recording();

@@ -62,8 +62,8 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    /// A question of a lesson. `right` is the choice, counted from 0, the number, or the position of
-    /// the step; `decides` is the position of the step that decides.
+    /// A question of a lesson. `right` is the choice, counted from 0, the number, or the position
+    /// of the step; `decides` is the position of the step that decides.
     pub(crate) fn of(
         (text, kind): (String, Kind),
         right: usize,

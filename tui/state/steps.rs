@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 
 use glass_etcd::{
     story::{
-        Event, Recording,
+        Recording,
         order::Order,
         query::{method_of, through::Through, usual::Usuals},
     },
-    trace::{FLAG_NOISE, Grain, Kind, Stage},
+    trace::{Grain, Stage},
 };
 
 use super::{
@@ -36,8 +36,10 @@ use super::{
 pub(crate) mod because;
 pub(crate) mod felt;
 mod missing;
+mod rows;
 
 use felt::Felt;
+pub(crate) use rows::Row;
 
 pub(crate) use because::Relative;
 
@@ -58,22 +60,6 @@ const BOOK_WIDTH: usize = 76;
 pub(crate) enum Direction {
     Back,
     Forward,
-}
-
-/// A line of the step view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Row {
-    /// The step at this position.
-    Step(usize),
-    /// Events that only happened meanwhile, folded into one line.
-    Folded {
-        /// How many heartbeats and keyframes.
-        noise: usize,
-        /// How many records of other requests and loops.
-        others: usize,
-    },
-    /// Missing records of a member, by position in [`Steps::unknown`].
-    Unknown(usize),
 }
 
 /// The questions that the panel answers.
@@ -240,6 +226,7 @@ impl Steps {
         (self.unknown, self.is_lost, self.log) = (unknown, is_lost, log);
         (self.through, self.axis, self.openings) = (through, axis, openings);
         self.zero_ns = zero_ns;
+        self.keep_cursors_shown();
         if self.is_waiting && self.next(Direction::Forward).is_some() {
             self.step(self.grain, Direction::Forward);
             self.is_waiting = true;
@@ -465,26 +452,6 @@ impl Steps {
         is_due
     }
 
-    /// The rows of the current grain.
-    pub(crate) fn rows(&self) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for (at, step) in self.steps.iter().enumerate() {
-            if step.grain <= self.grain {
-                rows.push(Row::Step(at));
-            } else if !step.is_own {
-                fold(&mut rows, &step.event);
-            }
-        }
-        while matches!(rows.last(), Some(Row::Folded { .. })) {
-            rows.pop();
-        }
-        if !rows.is_empty() {
-            let told = |at: &usize| self.says_of(&self.unknown[*at]);
-            rows.extend((0..self.unknown.len()).filter(told).map(Row::Unknown));
-        }
-        rows
-    }
-
     /// How far a member had come at the cursor, on its own clock; `None` if it sent no records
     /// until then. Its own steps of the story bound that, and the time of the cursor says the rest.
     pub(crate) fn cut(&self, place: u8) -> Option<watermarks::Moment> {
@@ -583,19 +550,4 @@ impl Steps {
 fn anchor(step: &Step) -> (u8, watermarks::Moment, Stage, Moment, bool) {
     let event = &step.event;
     (event.member, watermarks::moment(event), event.stage, step.moment, step.is_captured)
-}
-
-fn fold(rows: &mut Vec<Row>, event: &Event) {
-    let is_noise = event.flags & FLAG_NOISE != 0 || event.kind == Kind::Keyframe;
-    let (more_noise, more_others) = if is_noise { (1, 0) } else { (0, 1) };
-    match rows.last_mut() {
-        Some(Row::Folded { noise, others }) => {
-            *noise += more_noise;
-            *others += more_others;
-        }
-        Some(Row::Step(_) | Row::Unknown(_)) => {
-            rows.push(Row::Folded { noise: more_noise, others: more_others });
-        }
-        None => {}
-    }
 }

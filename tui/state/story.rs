@@ -41,6 +41,7 @@ use super::{
 };
 
 mod part;
+pub(crate) mod rounds;
 
 use part::{Notes, Part, uncaptured};
 
@@ -299,7 +300,10 @@ fn subject_number(subject: Subject) -> u64 {
 /// One summary for each election, step-down and start.
 fn of_cluster((recording, order): (&Recording, &Order), found: &Found) -> Vec<RequestSummary> {
     let happens = |event: &Event| {
-        matches!(event.stage, Stage::RaftRole | Stage::ElectionCampaign | Stage::MemberStart)
+        matches!(
+            event.stage,
+            Stage::RaftRole | Stage::ElectionCampaign | Stage::ElectionVote | Stage::MemberStart
+        )
     };
     if !recording.events.iter().any(happens) {
         return Vec::new();
@@ -383,6 +387,7 @@ pub(crate) fn story((recording, order): (&Recording, &Order), subject: Subject) 
         told.steps.push(step);
     }
     mark_beginnings(&mut told.steps);
+    rounds::fold(&mut told.steps);
     told
 }
 

@@ -15,7 +15,7 @@ use glass_etcd::{
     trace::{
         FLAG_CANCELLED, FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
-        value::{BRANCHES, OPERATORS, STAGES, TARGETS, VALUE, WATCH_ENDS},
+        value::{BRANCHES, OPERATORS, POOLS, STAGES, TARGETS, VALUE, WATCH_ENDS},
     },
 };
 
@@ -59,7 +59,7 @@ fn message_name(number: u64) -> &'static str {
 }
 
 /// The RPC with this number.
-fn method(number: u64) -> &'static str {
+pub(crate) fn method(number: u64) -> &'static str {
     pick(METHODS, number, "unknown")
 }
 
@@ -149,6 +149,7 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
         Unit::Operator => pick(OPERATORS, number, "unknown").to_owned(),
         Unit::Branch => pick(BRANCHES, number, "unknown").to_owned(),
         Unit::WatchEnd => pick(WATCH_ENDS, number, "unknown").to_owned(),
+        Unit::Pool => pick(POOLS, number, "unknown").to_owned(),
         Unit::Signed => number.cast_signed().to_string(),
         Unit::Id if number == 0 => "none".to_owned(),
         Unit::Id => format!("{number:016x}"),

@@ -229,7 +229,7 @@ fn fact_rows(facts: &Facts, members: &[MemberInfo]) -> Vec<(&'static str, Option
     let number = |number: Option<u64>| number.map(|number| number.to_string());
     vec![
         ("method", facts.method.map(str::to_owned)),
-        ("member asked", facts.asked.map(|at| words::name(at, members).to_owned())),
+        ("member asked", asked(facts, members)),
         ("its role", facts.is_leader.map(|is| if is { "leader" } else { "follower" }.to_owned())),
         (
             "consistency",
@@ -246,6 +246,12 @@ fn fact_rows(facts: &Facts, members: &[MemberInfo]) -> Vec<(&'static str, Option
         ("asked the quorum", facts.attempts.map(explain::times)),
         ("delivered to", facts.watchers.map(|count| words::count(count, "watcher", "watchers"))),
     ]
+}
+
+/// The name of the member that served a request.
+fn asked(facts: &Facts, members: &[MemberInfo]) -> Option<String> {
+    let known = facts.asked.map(|at| words::name(at, members).to_owned());
+    known.or_else(|| Some(words::member(facts.server?, members)))
 }
 
 fn entry_text((term, index): (u64, u64), is_replaced: bool) -> String {
@@ -443,7 +449,7 @@ fn side_json(side: &Side<'_>, facts: &Facts, causes: &Causes) -> Value {
         "id": format!("{:016x}", side.story.id),
         "title": side.story.title,
         "method": facts.method,
-        "asked": facts.asked.map(|at| words::name(at, members)),
+        "asked": asked(facts, members),
         "is_leader": facts.is_leader,
         "consistency": facts.consistency.map(consistency_name),
         "code": facts.code,

@@ -21,6 +21,7 @@ use glass_etcd::{
 use serde_json::{Value, json};
 
 use super::{Error, gather::Gathered, plain, through, words};
+use crate::state::text;
 
 /// When it began, on the common axis.
 fn began(incident: &Incident, recording: &Recording, order: &Order) -> i128 {
@@ -48,7 +49,7 @@ fn row(recording: &Recording, order: &Order, incident: &Incident) -> String {
         "{:<16}  {:<15}  {}  {:>12}  {:<12}  {}",
         incident.address.text(&recording.members),
         words::time_of_day(began(incident, recording, order)),
-        plain::member_column(incident.member, recording),
+        text::padded(&words::member(incident.by, &recording.members), 10),
         took,
         result(incident, &recording.members),
         what(incident.address),
@@ -82,7 +83,7 @@ pub(super) fn json(recording: &Recording, order: &Order, incident: &Incident) ->
     let took = took(incident, recording, order);
     json!({
         "id": incident.address.text(&recording.members),
-        "member": words::name(incident.member, &recording.members),
+        "member": words::member(incident.by, &recording.members),
         "method": what(incident.address),
         "result": result(incident, &recording.members),
         "took_ns": took.and_then(|ns| u64::try_from(ns).ok()),
@@ -107,6 +108,7 @@ pub(super) fn show(gathered: &Gathered, text: &str, is_json: bool) -> Result<(),
     let (members, dropped) = (recording.members.clone(), recording.dropped.clone());
     recording::write(&mut out, &Recording { members, events, dropped })?;
     let mut line = json(recording, &order, &incident);
+    line["reasons"] = json!(reasons(gathered, &order, &incident));
     line["dropped"] = json!(recording.dropped);
     Ok(writeln!(out, "{line}")?)
 }

@@ -7,7 +7,13 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Outcome, Story, Summary, callers, find::Found, requests, usual::Usuals},
+        query::{
+            Outcome, Story, Summary, callers,
+            find::Found,
+            requests,
+            unbegun::{Unbegun, server_of},
+            usual::Usuals,
+        },
     },
     trace::{Kind, Stage},
 };
@@ -56,6 +62,11 @@ pub(crate) fn list(
         let of = words::count(unknown as u64, "request", "requests");
         writeln!(out, "of {of} the key was not captured: kept late, as they failed or were slow")?;
     }
+    let unbegun = requests.iter().filter(|one| found.has(one) && !one.has_rpc).count();
+    if unbegun != 0 {
+        let of = words::count(unbegun as u64, "request", "requests");
+        writeln!(out, "of {of} the beginning was not captured: it was earlier than listed")?;
+    }
     if let Some(clocks) = wall_clocks(recording, order) {
         writeln!(out, "{clocks}")?;
     }
@@ -78,6 +89,14 @@ fn wall_clocks(recording: &Recording, order: &Order) -> Option<String> {
     let name = words::name(reference, &recording.members);
     (!far.is_empty())
         .then(|| format!("times of day are by the wall clock of {name}; {}", far.join(", ")))
+}
+
+/// The name of the member that serves a request: its id tells, also if it sent no records.
+fn server(request: &Summary, recording: &Recording) -> String {
+    match server_of(recording, request.id).filter(|_| request.member == u8::MAX) {
+        Some(member_id) => words::member(member_id, &recording.members),
+        None => words::name(request.member, &recording.members).to_owned(),
+    }
 }
 
 /// A member's name, as wide as its column.
@@ -123,7 +142,7 @@ fn rows(
             "{:016x}  {:<15}  {}  {:>12}  {:<12}  {}{key}{flow}{trace}",
             request.id,
             words::time_of_day(began),
-            member_column(request.member, recording),
+            text::padded(&server(&request, recording), 10),
             took.unwrap_or_else(|| "…".to_owned()),
             words::outcome(request.outcome()),
             request.method,
@@ -154,7 +173,7 @@ pub(super) fn of_trace(
 pub(super) fn list_json(request: &Summary, recording: &Recording) -> Value {
     json!({
         "id": format!("{:016x}", request.id),
-        "member": words::name(request.member, &recording.members),
+        "member": server(request, recording),
         "method": request.method,
         "key": request.key.as_ref().map(|key| key.display()),
         "code": request.code,
@@ -278,7 +297,11 @@ fn header(
 ) -> io::Result<()> {
     writeln!(out, "{}", story.title)?;
     writeln!(out, "{}", facts(recording, order, story).join("  "))?;
-    writeln!(out, "each line: time since the request began, member, step, how long it took, fields")
+    let since = match Unbegun::of(recording, story) {
+        Some(_) => "the first step that was captured",
+        None => "the request began",
+    };
+    writeln!(out, "each line: time since {since}, member, step, how long it took, fields")
 }
 
 /// Who served a request, how long it took, and how it ended, as far as is known.
@@ -287,7 +310,7 @@ pub(super) fn facts(recording: &Recording, order: &Order, story: &Story) -> Vec<
     let mut facts = vec![format!("request {:016x}", story.id)];
     match request {
         Some(request) => {
-            facts.push(format!("served by {}", words::name(request.member, &recording.members)));
+            facts.push(format!("served by {}", server(&request, recording)));
             if let Some(ends) = callers::connections(recording).get(&request.id) {
                 facts.push(format!("called from {}", ends.from()));
             }

@@ -2,7 +2,8 @@
 //!
 //! The first line is one sentence, on what delayed the request; then come the leaders that were
 //! lost, the members that started or stood still, and the messages that were dropped, whether the
-//! request waited for them or not. Times are those since the request began.
+//! request waited for them or not. Times are those since the request began or, if that was not
+//! captured, since its first step that was.
 
 use std::io::{self, Write};
 
@@ -12,6 +13,7 @@ use glass_etcd::{
         query::{
             cluster::{Because, StepDown, Unled},
             through::{EndedBy, Fate, StoodStill, Through, Without},
+            unbegun::{Unbegun, Why},
         },
     },
     trace::message::MESSAGES,
@@ -117,7 +119,8 @@ pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<Strin
             (!is_told).then(|| format!("the request ended as {}", step_down(members, &one)))
         }
     });
-    let all: Vec<String> = delayed.into_iter().chain(by).chain(ended).collect();
+    let unbegun = through.unbegun.map(|one| unbegun(members, one));
+    let all: Vec<String> = unbegun.into_iter().chain(delayed).chain(by).chain(ended).collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 
@@ -139,6 +142,20 @@ fn unled(members: &[MemberInfo], one: &Unled) -> String {
 fn step_down(members: &[MemberInfo], one: &StepDown) -> String {
     let (name, why) = (words::name(one.member, members), because(members, one.because));
     format!("{name} stopped leading term {}: {why}", one.term)
+}
+
+/// Why the beginning of the request is missing.
+fn unbegun(members: &[MemberInfo], Unbegun { server, why }: Unbegun) -> String {
+    let name = words::member(server, members);
+    let why = match why {
+        _ if server == 0 => "the member that served it is not known".to_owned(),
+        Why::Ended(next) => {
+            format!("the process of {name} that served it ended, and start {next} of it followed")
+        }
+        Why::Silent => format!("{name}, which served it, sent no records"),
+        Why::Lost => format!("the records that {name}, which served it, made then are missing"),
+    };
+    format!("the beginning of the request was not captured: {why}")
 }
 
 /// What became of the leader, and who led next or how long nobody did.
@@ -209,7 +226,7 @@ fn fate(members: &[MemberInfo], without: &Without) -> Option<String> {
 }
 
 /// Why a leader does not lead any more.
-pub(super) fn because(members: &[MemberInfo], because: Because) -> String {
+pub(crate) fn because(members: &[MemberInfo], because: Because) -> String {
     match because {
         Because::LaterTerm(term) => format!("a message of term {term} reached it"),
         Because::HandedOver(to) => format!("it handed over to {}", words::member(to, members)),
@@ -285,6 +302,13 @@ pub(super) fn json(recording: &Recording, (through, delaying): (&Through, &Throu
     let alive: Vec<String> = through.alive.iter().map(|id| words::member(*id, members)).collect();
     json!({
         "summary": summary(members, delaying),
+        "unbegun": through.unbegun.map(|one| json!({
+            "member": words::member(one.server, members),
+            "start": match one.why {
+                Why::Ended(next) => Some(next),
+                Why::Silent | Why::Lost => None,
+            },
+        })),
         "ended": through.ended.map(|ended| json!({
             "member": words::name(ended.member, members),
             "last_ns": offset(ended.at),

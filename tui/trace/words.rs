@@ -9,7 +9,7 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
-        value::{BRANCHES, OPERATORS, ROLES, STAGES, TARGETS, WATCH_ENDS},
+        value::{BRANCHES, OPERATORS, POOLS, ROLES, STAGES, TARGETS, WATCH_ENDS},
     },
 };
 
@@ -75,6 +75,7 @@ pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> Strin
         Unit::Operator => named(OPERATORS),
         Unit::Branch => named(BRANCHES),
         Unit::WatchEnd => named(WATCH_ENDS),
+        Unit::Pool => named(POOLS),
         Unit::Signed => number.cast_signed().to_string(),
         Unit::Flag => (if number == 0 { "no" } else { "yes" }).to_owned(),
         Unit::Bytes => format!("{number}B"),

@@ -119,8 +119,8 @@ pub(crate) fn story(state: &State, steps: &Steps) -> Vec<String> {
     let mut number = 0;
     for row in steps.rows() {
         match row {
-            Row::Folded { noise, others } => {
-                lines.push(format!("       {}", folded(noise, others)));
+            row @ Row::Folded { .. } => {
+                lines.push(format!("       {}", folded(row)));
             }
             Row::Unknown(at) => {
                 lines.push(format!("       {}", unknown(steps, &steps.unknown[at], state)));

@@ -19,7 +19,7 @@ mod row;
 use ratatui::layout::Rect;
 
 use super::{
-    list::{result, role, since, unwell, what, window},
+    list::{member_of, result, role, since, unwell, what, window},
     pen::{Pen, Tone, pack_words},
     quiz, reading, why,
 };
@@ -36,7 +36,10 @@ use crate::{
     trace::through,
 };
 use columns::Columns;
-use glass_etcd::trace::{Grain, value::LEADER};
+use glass_etcd::{
+    story::query::incidents::Outcome,
+    trace::{Grain, value::LEADER},
+};
 use rooms::Rooms;
 pub(crate) use row::message_words;
 
@@ -128,11 +131,10 @@ fn subject_within(state: &State, steps: &Steps, room: usize) -> String {
 
 /// The subject of the story without what came of it.
 fn asked_for(state: &State, steps: &Steps, key_room: usize) -> String {
-    let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
+    let row = state.row_of(steps.subject);
     let Some(row) = row else { return subject_of(state, steps, key_room) };
     let (rpc, key) = what(row, key_room);
-    let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
-    format!("{rpc} {key} on {}", member.map_or("unknown", |lane| &lane.name))
+    format!("{rpc} {key} on {}", member_of(state, row))
 }
 
 /// One line about the subject of the story.
@@ -141,7 +143,7 @@ pub(crate) fn subject(state: &State, steps: &Steps) -> String {
 }
 
 fn subject_of(state: &State, steps: &Steps, key_room: usize) -> String {
-    let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
+    let row = state.row_of(steps.subject);
     let Some(row) = row else {
         return match steps.subject {
             Subject::Request(id) => format!("request {id:016x}"),
@@ -153,7 +155,13 @@ fn subject_of(state: &State, steps: &Steps, key_room: usize) -> String {
     let lost = if steps.is_lost { "   its entry is lost" } else { "" };
     let through = through::summary(&state.recording().members, &steps.through);
     let through = through.map_or_else(String::new, |through| format!("   {through}"));
-    format!("{asked}{revision}   {}{lost}{through}", result(row))
+    let because = match row.outcome {
+        Some(Outcome::SteppedDown(because)) => {
+            format!(": {}", through::because(&state.recording().members, because))
+        }
+        _ => String::new(),
+    };
+    format!("{asked}{revision}   {}{because}{lost}{through}", result(row))
 }
 
 fn draw_heads(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), columns: &Columns) {
@@ -234,9 +242,8 @@ fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, column
         draw_borders(pen, line, columns);
         match row {
             Row::Step(at) => row::draw(pen, line, state, (steps, *at), columns),
-            Row::Folded { noise, others } => {
-                let text = folded(*noise, *others);
-                pen.text(columns.lanes(line), 0, &text, Tone::Dim);
+            Row::Folded { .. } => {
+                pen.text(columns.lanes(line), 0, &folded(*row), Tone::Dim);
             }
             Row::Unknown(at) => {
                 let text = unknown(steps, &steps.unknown[*at], state);
@@ -246,8 +253,15 @@ fn draw_rows(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps, column
     }
 }
 
-/// A line for events that only happened meanwhile.
-pub(crate) fn folded(noise: usize, others: usize) -> String {
+/// A line for events that only happened meanwhile, and for rounds of pre-votes that are like those
+/// around them.
+pub(crate) fn folded(row: Row) -> String {
+    let Row::Folded { noise, others, rounds } = row else { return String::new() };
+    let rounds = match rounds {
+        0 => None,
+        1 => Some("1 more round of pre-votes that nobody heard".to_owned()),
+        more => Some(format!("{more} more rounds of pre-votes that nobody heard")),
+    };
     let noise = match noise {
         0 => None,
         1 => Some("1 heartbeat or keyframe".to_owned()),
@@ -258,7 +272,7 @@ pub(crate) fn folded(noise: usize, others: usize) -> String {
         1 => Some("1 record of other work".to_owned()),
         more => Some(format!("{more} records of other work")),
     };
-    let parts: Vec<String> = noise.into_iter().chain(others).collect();
+    let parts: Vec<String> = rounds.into_iter().chain(noise).chain(others).collect();
     format!("· {} ·", parts.join(", "))
 }
 

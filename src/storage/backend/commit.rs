@@ -15,7 +15,7 @@ use super::{
     Bucket, Buffers, Error, POISONED, Shared,
     buffer::{Buffer, Entry, Frozen},
     defrag::{Defragmented, Refused},
-    file::{CONF_STATE, CONSISTENT_INDEX, FileRead, TERM},
+    file::{CONF_STATE, CONSISTENT_INDEX, DatabaseFile, FileRead, TERM},
     size::Sizes,
     tail::Rows,
 };
@@ -63,12 +63,12 @@ impl Shared {
     /// Commits until the backend is closed: the body of the commit thread.
     pub(super) fn run(&self) {
         let _alarm = Alarm;
+        // Files that a defragmentation has replaced. Closing one writes to it and frees its blocks,
+        // so this thread does it, and not the last reader.
+        let mut retired: Vec<Arc<DatabaseFile>> = Vec::new();
         loop {
             let (asked, stopping) = self.wait_for_work();
             self.commit();
-            if !stopping {
-                self.defragment_if_asked();
-            }
             let mut control = self.control();
             control.finished = asked;
             control.stopped = stopping;
@@ -81,6 +81,9 @@ impl Shared {
             if stopping {
                 return;
             }
+            // Not earlier: who waits for the commit does not wait for this.
+            retired.extend(self.defragment_if_asked());
+            retired.retain(|old| 1 < Arc::strong_count(old));
         }
     }
 

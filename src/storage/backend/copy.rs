@@ -92,14 +92,10 @@ pub struct FileCopy {
 }
 
 impl FileCopy {
-    /// Its length in bytes.
+    /// Its length in bytes, which is never 0.
+    #[allow(clippy::len_without_is_empty, reason = "no database is empty")]
     pub fn len(&self) -> u64 {
         self.len
-    }
-
-    /// Whether it has no bytes, which no database has.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Fills `buffer` with the bytes from `offset` on, and returns how many there were.
@@ -116,6 +112,7 @@ impl Backend {
         let buffers = self.shared.read();
         let (file, committed) = (Arc::clone(&buffers.file), buffers.committed);
         drop(buffers);
+        self.shared.check_room()?;
         let number = COPIES.fetch_add(1, Ordering::Relaxed);
         let path = self.shared.path.with_file_name(copy_name(number));
         let copy = copy_to(&file, &path);

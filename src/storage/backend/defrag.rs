@@ -18,7 +18,8 @@
 //! * A copy that fails, because the disk is full for example, changes nothing.
 
 use std::{
-    fs,
+    fs, io,
+    path::Path,
     sync::{Arc, mpsc::sync_channel},
 };
 
@@ -27,6 +28,9 @@ use super::{
     file::{DatabaseFile, remove_unfinished, unfinished},
 };
 use crate::storage::{disk, with_causes};
+
+/// The bytes that a copy of the file leaves free on the disk.
+const ROOM_LEFT: u64 = 16 << 20;
 
 /// What a defragmentation has done; sizes as in [`Backend::size`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,42 +69,48 @@ impl Backend {
 }
 
 impl Shared {
-    /// Defragments the file, if anybody has asked. Called by the commit thread, after a commit.
-    pub(super) fn defragment_if_asked(&self) {
+    /// Defragments the file, if anybody has asked, and returns the one that it has replaced. Called
+    /// by the commit thread, after a commit.
+    pub(super) fn defragment_if_asked(&self) -> Option<Arc<DatabaseFile>> {
         let waiting = std::mem::take(&mut self.control().defragment);
         if waiting.is_empty() {
-            return;
+            return None;
         }
-        let done = self.defragment();
+        let (done, old) = match self.defragment() {
+            Ok((done, old)) => (Ok(done), Some(old)),
+            Err(refused) => (Err(refused), None),
+        };
         for sender in waiting {
             // A caller that is gone needs no answer.
             let _ = sender.send(done.clone());
         }
+        old
     }
 
-    fn defragment(&self) -> Result<Defragmented, Refused> {
+    fn defragment(&self) -> Result<(Defragmented, Arc<DatabaseFile>), Refused> {
         let before = self.sizes.size();
         let unfinished = unfinished(&self.path);
-        let copy = self.copy_file().map_err(|error| {
+        let not_copied = |error: &Error| {
             let _ = remove_unfinished(&unfinished);
-            Refused::NotCopied(with_causes(&error))
-        })?;
+            Refused::NotCopied(with_causes(error))
+        };
+        let copy = self.copy_file().map_err(|error| not_copied(&error))?;
         fail::fail_point!("defrag-before-rename");
-        let renamed = fs::rename(&unfinished, &self.path);
+        let failed = |source| Error::Open { path: self.path.clone(), source };
+        rename(&unfinished, &self.path).map_err(|source| not_copied(&failed(source)))?;
         fail::fail_point!("defrag-after-rename");
-        let folder = self.path.parent().unwrap_or(std::path::Path::new("."));
-        // After a rename whose outcome is unknown, nobody can tell which file a restart will find.
-        let synced = renamed.and_then(|()| disk::sync_dir(folder));
-        if let Err(source) = synced {
-            self.fatal(&Error::Open { path: self.path.clone(), source });
+        // Nobody can tell which file a restart finds after a rename that is not synced.
+        if let Err(source) = disk::sync_dir(folder_of(&self.path)) {
+            self.fatal(&failed(source));
         }
         fail::fail_point!("defrag-after-sync");
-        self.exchange_file(Arc::new(copy));
-        Ok(Defragmented { before, after: self.sizes.size() })
+        let old = self.exchange_file(Arc::new(copy));
+        Ok((Defragmented { before, after: self.sizes.size() }, old))
     }
 
     fn copy_file(&self) -> Result<DatabaseFile, Error> {
         let file = Arc::clone(&self.read().file);
+        self.check_room()?;
         let copy = DatabaseFile::make(&unfinished(&self.path), &self.path, self.options.fsync)?;
         fail::fail_point!("defrag-before-copy");
         match file.copy_into(&copy) {
@@ -109,8 +119,20 @@ impl Shared {
         }
     }
 
-    /// Lets readers and the next commit use the new file.
-    fn exchange_file(&self, copy: Arc<DatabaseFile>) {
+    /// Fails if there is less room on the disk than a copy needs. Filling the disk would take the
+    /// room from the next commit and from the log, which end the member without it.
+    pub(super) fn check_room(&self) -> Result<(), Error> {
+        let failed = |source| Error::Open { path: self.path.clone(), source };
+        let free = disk::free_bytes(folder_of(&self.path)).map_err(failed)?;
+        let needed = self.sizes.in_use().saturating_add(ROOM_LEFT);
+        match needed <= free {
+            true => Ok(()),
+            false => Err(Error::NoRoom { path: self.path.clone(), needed, free }),
+        }
+    }
+
+    /// Lets readers and the next commit use the new file, and returns the old one.
+    fn exchange_file(&self, copy: Arc<DatabaseFile>) -> Arc<DatabaseFile> {
         let file = match copy.read() {
             Ok(file) => Arc::new(file),
             Err(source) => self.fatal(&copy.refused(source)),
@@ -121,9 +143,18 @@ impl Shared {
         let old = std::mem::replace(&mut *self.database.lock().expect(POISONED), copy);
         self.sizes.note(sizes);
         drop(buffers);
-        // The old file is closed when its last reader is done.
-        drop((old_file, old));
+        drop(old_file);
+        old
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fail::fail_point!("defrag-rename", |_| Err(nix::errno::Errno::EACCES.into()));
+    fs::rename(from, to)
 }
 
 #[cfg(test)]

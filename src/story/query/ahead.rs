@@ -433,11 +433,12 @@ impl Queue<'_, '_> {
 
     /// The reads that held the permits, or got one before this read did.
     fn long_reads(&self, own: &Event, time: Time) -> Found {
-        let limit = field!(own, ReadQueue, limit);
+        let pool = fields!(own, ReadQueue: limit, pool);
+        let limit = pool[0];
         let all = self.stories.work.steps(own.member, Stage::ReadThread).iter().copied();
         let others = all.filter(|at| {
             let event = self.stories.event(*at);
-            field!(event, ReadThread, limit) == limit && self.overlap_ns(*at, time) != 0
+            fields!(event, ReadThread: limit, pool) == pool && self.overlap_ns(*at, time) != 0
         });
         let behind: Vec<Behind> =
             others.map(|at| self.behind(at, time, (vec![self.stories.event(at).id], 0))).collect();

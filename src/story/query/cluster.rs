@@ -172,12 +172,15 @@ impl Cluster {
 
     /// The members, by raft's id, that were heard of in this time, and all that are known.
     pub fn alive(&self, from: i128, to: i128) -> (Vec<u64>, usize) {
-        let is_heard = |times: &&Vec<i128>| {
-            let next = times.partition_point(|time| *time < from);
-            times.get(next).is_some_and(|time| *time <= to)
-        };
-        let alive = self.heard.iter().filter(|(_, times)| is_heard(times)).map(|(id, _)| *id);
-        (alive.collect(), self.heard.len())
+        let all = self.heard.keys().copied();
+        (all.filter(|id| self.is_heard(*id, (from, to))).collect(), self.heard.len())
+    }
+
+    /// Whether a member, by raft's id, was heard of in this time.
+    pub(super) fn is_heard(&self, member_id: u64, (from, to): (i128, i128)) -> bool {
+        let times = self.heard.get(&member_id).map_or(&[][..], Vec::as_slice);
+        let next = times.partition_point(|time| *time < from);
+        times.get(next).is_some_and(|time| *time <= to)
     }
 }
 
@@ -360,10 +363,11 @@ impl<'a> Walk<'a> {
         if term < known {
             return;
         }
-        let is_leaders = matches!(kind, message::APP | message::HEARTBEAT | message::TIMEOUT_NOW);
-        if is_leaders {
-            self.hears_leader(term, peer, time);
+        // An old leader may ask for votes, answer for its own, or follow another.
+        if !message::is_of_leader(kind) {
+            return;
         }
+        self.hears_leader(term, peer, time);
         if let Some(reign) = self.reigns.get_mut(&term).filter(|reign| reign.leader == peer) {
             reign.heard = reign.heard.max(Some((time, at)));
         }

@@ -37,6 +37,7 @@ use super::{
     path::{Wait, critical_path},
     requests,
     requests::add,
+    unbegun::server_of,
 };
 use crate::{
     field, fields,
@@ -151,6 +152,8 @@ pub struct Facts {
     pub method: Option<&'static str>,
     /// The member that was asked, by position.
     pub asked: Option<u8>,
+    /// The same by raft's id, which the request's own id tells even if that member sent no records.
+    pub server: Option<u64>,
     /// Whether that member led.
     pub is_leader: Option<bool>,
     /// Consistency; `None` for a write.
@@ -313,6 +316,7 @@ impl<'a> Looked<'a> {
         Facts {
             method,
             asked: self.asked,
+            server: server_of(self.side.recording, self.side.story.id),
             is_leader: self.led.is_asked,
             consistency: match (has_asked, is_read && self.side.story.entry.is_none()) {
                 (true, _) => Some(Consistency::Linearizable),

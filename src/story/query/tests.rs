@@ -3,6 +3,7 @@ mod causes;
 mod cluster;
 mod diff;
 mod edge;
+mod elections;
 mod ended;
 mod hops;
 mod hours;
@@ -10,6 +11,7 @@ mod leaders;
 mod replaced;
 mod slow;
 mod stories;
+mod unbegun;
 mod words;
 
 use super::*;

@@ -20,6 +20,9 @@
 //! it: as long as that runs, until now, and otherwise until its death. One time without a leader
 //! is here though it comes later: that which the death of this process began. It ended the request,
 //! and what became of its entry is up to the next leader.
+//!
+//! Of a request of which only others than the serving member tell (`unbegun`) it is not known when
+//! it was under way. Nothing else is here of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +30,7 @@ use super::{
     Story,
     address::Address,
     cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, Unled, start_time},
+    unbegun::{Unbegun, Why},
 };
 use crate::{
     fields,
@@ -140,12 +144,15 @@ pub struct StoodStill {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Through {
     /// When the request began, on the common axis in nanoseconds. What happened while it still
-    /// waited in the socket is here too.
+    /// waited in the socket is here too. If its beginning was not captured, when its first captured
+    /// step began.
     pub from: i128,
     /// When it ended; without a captured end, the newest record of the process that serves it.
     pub to: i128,
     /// Set if that process ended first.
     pub ended: Option<Ended>,
+    /// Set if only others than the serving member tell of the request.
+    pub unbegun: Option<Unbegun>,
     /// The times without a leader.
     pub without: Vec<Without>,
     /// The leaders that stepped down.
@@ -173,6 +180,9 @@ pub struct Through {
 impl Through {
     /// Collects what happened during this request.
     pub fn of(recording: &Recording, order: &Order, cluster: &Cluster, story: &Story) -> Through {
+        if let Some(unbegun) = Unbegun::of(recording, story) {
+            return Through::of_unbegun(recording, order, cluster, (story, unbegun));
+        }
         let Some(period) = Period::of(recording, order, story) else { return Through::default() };
         let Period { from, to, ended, .. } = period;
         let mut through = Through { from, to, ended, ..Through::default() };
@@ -218,9 +228,40 @@ impl Through {
         through
     }
 
+    /// What is known of a request whose beginning was not captured: the loss of the leader that
+    /// served it.
+    fn of_unbegun(
+        recording: &Recording,
+        order: &Order,
+        cluster: &Cluster,
+        (story, unbegun): (&Story, Unbegun),
+    ) -> Through {
+        let starts = story.steps.iter().map(|step| start_time(recording, order, step.event));
+        let from = starts.min().unwrap_or(0);
+        let is_its_own = |gap: &&Leaderless| {
+            let is_of_process = match unbegun.why {
+                Why::Ended(next) => gap.boot.is_none_or(|boot| boot < next),
+                Why::Silent => gap.boot.is_none(),
+                Why::Lost => false,
+            };
+            gap.before == unbegun.server
+                && is_of_process
+                && gap.to.is_none_or(|to| from < to)
+                && !cluster.step_downs.iter().any(|known| known.term == gap.term)
+        };
+        let its_end = cluster.leaderless.iter().find(is_its_own);
+        let without = its_end.map(|gap| {
+            let known = without(recording, order, cluster, *gap, (from, from));
+            Without { is_its_end: true, ..known }
+        });
+        let without = without.into_iter().collect();
+        Through { from, to: from, unbegun: Some(unbegun), without, ..Through::default() }
+    }
+
     /// Whether nothing happened.
     pub fn is_empty(&self) -> bool {
         self.ended.is_none()
+            && self.unbegun.is_none()
             && self.without.is_empty()
             && self.step_downs.is_empty()
             && self.unled.is_empty()
@@ -418,13 +459,29 @@ fn fate(recording: &Recording, order: &Order, cluster: &Cluster, gap: &Leaderles
     };
     let mut starts = cluster.starts.iter().filter(is_leader);
     let next = starts.find(|start| gap.from < order.times[start.first]);
-    match next.and_then(|start| Some((start, start.before?))) {
-        Some((_, last)) if recording.events[last].stage == Stage::MemberStop => Fate::Stopped,
-        Some((start, last)) if is_before_next(last) => Fate::Died(start.boot),
+    match next.map(|start| (start, start.before)) {
+        Some((_, Some(last))) if recording.events[last].stage == Stage::MemberStop => Fate::Stopped,
+        Some((start, Some(last))) if is_before_next(last) => Fate::Died(start.boot),
         _ if stood_still_when_missed(recording, order, cluster, gap) => Fate::StoodStill,
         _ if was_cut_off(recording, order, cluster, gap) => Fate::CutOff,
+        Some((start, None)) if was_never_heard_again(order, cluster, (gap, start)) => {
+            Fate::Died(start.boot)
+        }
         _ => Fate::FellSilent,
     }
+}
+
+/// Whether a leader that has lost its records started again without having been heard of since the
+/// others missed it: its last record would have been older than the next leader, too.
+fn was_never_heard_again(
+    order: &Order,
+    cluster: &Cluster,
+    (gap, start): (&Leaderless, &Start),
+) -> bool {
+    let until = order.times[start.first];
+    let since = gap.to.unwrap_or(gap.from).max(gap.from + GRACE_NS).min(until);
+    let is_later = gap.boot.is_none_or(|boot| boot < start.boot);
+    is_later && 1 < start.boot && !cluster.is_heard(gap.before, (since, until - 1))
 }
 
 /// The links that were cut at some time of this, each once although both ends say so.

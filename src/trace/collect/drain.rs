@@ -58,6 +58,8 @@ pub(super) const RESTS: usize = 2;
 pub(super) struct State {
     boot: u16,
     readers: Vec<Reader>,
+    /// The records of threads that have ended.
+    written_before: u64,
     /// In the order in which they were read.
     staging: Vec<Record>,
     anchor: raw_clock::Newest,
@@ -92,6 +94,7 @@ impl State {
         State {
             boot,
             readers: Vec::new(),
+            written_before: 0,
             staging: Vec::new(),
             anchor: raw_clock::Newest::default(),
             history: History::default(),
@@ -271,6 +274,7 @@ impl State {
         readers.retain(|reader| {
             let is_finished = reader.is_finished();
             if is_finished {
+                self.written_before += reader.ring.head();
                 ring::forget(&reader.ring);
             }
             !is_finished
@@ -377,7 +381,8 @@ impl State {
 
     /// Begins or ends to leave out quick steps, by the number of records since the last keyframe.
     fn set_brief(&mut self, now_ns: u64) {
-        let written = self.readers.iter().map(|reader| reader.ring.head()).sum();
+        let running: u64 = self.readers.iter().map(|reader| reader.ring.head()).sum();
+        let written = self.written_before + running;
         let Some((is_on, records)) = self.rate.decide(written, now_ns) else { return };
         ring::set_brief(is_on);
         self.note_brief(is_on, records, now_ns);

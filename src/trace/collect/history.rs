@@ -22,7 +22,10 @@
 //! * of what a member tells a stream or a watcher again and again, the first and the last records
 //!   stay ([`GROWING_MAX`] of each), and the totals with the last.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    ops::Bound,
+};
 
 use super::cover::is_always_wanted;
 use crate::{
@@ -69,10 +72,10 @@ pub(super) struct History {
     by_begin: BTreeMap<OrderKey, u64>,
     /// The places of each request's records, in the order of arrival.
     stories: HashMap<u64, VecDeque<OrderKey>>,
-    /// Of what comes again and again: how many came, and the places of the last of them.
+    /// For each repeating stage of a request: how many records came, and where the last ones are.
     growing: HashMap<(u64, Stage), (usize, VecDeque<OrderKey>)>,
-    /// Records before this position are old; of these only stories remain.
-    thinned: OrderKey,
+    /// Records up to this position are old; of these only stories remain.
+    thinned: Option<OrderKey>,
     /// The first second from which the next keyframe is kept.
     keyframe_second: u64,
 }
@@ -176,11 +179,12 @@ impl History {
     fn thin(&mut self, now_ns: u64) {
         let is_old = |record: &Record| record.words[3] + record.took_ns() + RECENT_NS < now_ns;
         let mut gone = Vec::new();
-        for (place, record) in self.records.range(self.thinned..) {
+        let from = self.thinned.map_or(Bound::Unbounded, Bound::Excluded);
+        for (place, record) in self.records.range((from, Bound::Unbounded)) {
             if !is_key(record) && !is_old(record) {
                 break;
             }
-            self.thinned = *place;
+            self.thinned = Some(*place);
             let second = record.words[3] / SECOND_NS;
             let is_first = is_keyframe(record) && self.keyframe_second <= second;
             if is_first && record.stage() == Some(Stage::KeyframeProcess) {
@@ -312,16 +316,19 @@ mod tests {
     #[test]
     fn one_keyframe_a_second_is_left() {
         let mut history = History::default();
-        for tenth in 0..30 {
+        for tenth in 0..200 {
             let parts = [Stage::Keyframe, Stage::KeyframeBackend, Stage::KeyframeProcess];
             for (at, stage) in parts.into_iter().enumerate() {
                 let clock = 3 * tenth + at as u64;
                 let at_ns = tenth * SECOND_NS / 10;
                 keep(&mut history, record(stage, Kind::Keyframe, 0, (clock, at_ns, 0)));
             }
+            // As often as in a member.
+            history.trim(tenth * SECOND_NS / 10);
         }
         history.trim(100 * SECOND_NS);
-        assert_eq!(clocks(&history), [0, 1, 2, 30, 31, 32, 60, 61, 62]);
+        let whole = (0..20).flat_map(|second| (0..3).map(move |part| 30 * second + part));
+        assert_eq!(clocks(&history), whole.collect::<Vec<u64>>());
     }
 
     /// Goal: beyond the bound the oldest story goes as a whole, though its last record is younger

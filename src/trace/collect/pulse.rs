@@ -165,9 +165,12 @@ fn cpu_ns() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
     };
 
     use super::*;
@@ -194,7 +197,9 @@ mod tests {
             let mut waited = 0;
             let mut is_done = false;
             // Alone, neither would wait: both go on until both have waited.
+            let began = crate::clock::now();
             while done.load(Ordering::Relaxed) < 2 {
+                assert!(began.elapsed() < Duration::from_secs(60), "waited {waited} ns only");
                 waited += own.grown().unwrap();
                 if !is_done && 20 * MS <= waited {
                     is_done = true;

@@ -4,8 +4,8 @@
 //! Half of them are quick checks and look-ups. At some thousand puts a second these cost several
 //! per cent of the member's processor time, and only one request in a thousand is kept. So above
 //! the limit the other requests leave out the quick ones, and of the rest what was short, and share
-//! the records of their entries: a fifth remains. It takes
-//! much less load to leave that state again, so that a member does not go to and fro.
+//! the records of their entries: a fifth remains. It takes much less load to leave that state
+//! again, so that a member does not flip back and forth.
 
 /// The part of the limit below which nothing is left out any more.
 const BACK: u64 = 8;
@@ -29,10 +29,9 @@ impl Default for Rate {
 }
 
 impl Rate {
-    /// Takes the number of records that were ever written, in the rings that exist. Returns whether
+    /// Takes the number of records that were ever written. Returns whether
     /// to leave out quick steps from now on, and the records a second, if that has changed.
     pub(super) fn decide(&mut self, written: u64, now_ns: u64) -> Option<(bool, u64)> {
-        // A thread that ends takes its count with it.
         let records = u128::from(written.saturating_sub(self.written));
         let took = u128::from(now_ns.saturating_sub(self.at_ns)).max(1);
         let rate = u64::try_from(records * SECOND_NS / took).unwrap_or(u64::MAX);
@@ -72,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nothing_is_left_out_and_a_lost_ring_is_no_load() {
+    fn without_a_limit_nothing_is_left_out() {
         let mut rate = Rate::default();
         assert_eq!(None, rate.decide(0, 1));
         assert_eq!(None, rate.decide(u64::MAX - 1, 2));

@@ -9,8 +9,6 @@
 //! its method cannot be tested and passes, its key is known once it is applied. The program that
 //! merges the members must drop a trace that its serving member did not let through.
 
-use std::collections::HashMap;
-
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{Hello, id};
@@ -31,8 +29,6 @@ const BATCHES_MAX: usize = 64;
 const BATCH_RECORDS: usize = 4096;
 /// The most whole traces a second, unless the subscriber asks for another number.
 pub const TRACES_PER_SECOND: u32 = 50;
-/// The most verdicts to remember.
-const VERDICTS_MAX: usize = 16_384;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// The records that a subscriber asks for.
@@ -100,6 +96,10 @@ pub(super) struct Offer<'a> {
     pub(super) lost: u64,
 }
 
+mod verdicts;
+
+use verdicts::Verdicts;
+
 /// The records of a request that is not decided yet.
 #[derive(Debug, Default)]
 struct Undecided {
@@ -122,7 +122,7 @@ pub(super) struct Subscriber {
     filter: Filter,
     sender: mpsc::Sender<Batch>,
     own_prefix: u64,
-    verdicts: HashMap<u64, Verdict>,
+    verdicts: Verdicts,
     /// Rpcs finished, and records lost, before the subscription.
     finished_before: u64,
     lost_before: u64,
@@ -143,7 +143,7 @@ impl Subscriber {
             own_prefix: hello.member_id & 0xffff,
             filter,
             sender,
-            verdicts: HashMap::new(),
+            verdicts: Verdicts::default(),
             finished_before: 0,
             lost_before: 0,
             not_taken: 0,
@@ -213,10 +213,13 @@ impl Subscriber {
             out.push(*record);
             return;
         }
-        let verdict = match self.verdicts.remove(&id) {
+        let verdict = match self.verdicts.take(id) {
             Some(verdict) => verdict,
             None => self.first_verdict(id),
         };
+        if stage == Stage::Rpc {
+            self.verdicts.note_rpc(id, record.head().kind == Kind::Begin as u8);
+        }
         let verdict = match verdict {
             Verdict::Refused => Verdict::Refused,
             Verdict::Through => {
@@ -237,7 +240,7 @@ impl Subscriber {
                 }
             }
         };
-        self.verdicts.insert(id, verdict);
+        self.verdicts.put(id, verdict);
     }
 
     fn pass(&mut self, record: &Record, out: &mut Vec<Record>) {
@@ -249,11 +252,6 @@ impl Subscriber {
     }
 
     fn first_verdict(&mut self, id: u64) -> Verdict {
-        if VERDICTS_MAX <= self.verdicts.len() {
-            // Verdicts of finished requests go. A request still under way is decided anew, and at
-            // worst counted twice.
-            self.verdicts.clear();
-        }
         self.offered += 1;
         let is_thinned = self.threshold < id::hash(id) || self.limit() * 2 <= self.passed;
         if is_thinned { Verdict::Refused } else { Verdict::Undecided(Box::default()) }

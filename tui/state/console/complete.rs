@@ -17,7 +17,8 @@ pub(crate) struct Completion {
 /// Completes the end of `before`, what is before the cursor. `members` and `keys` are those that
 /// are known.
 pub(crate) fn complete(before: &str, members: &[String], keys: &[String]) -> Option<Completion> {
-    let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+    let blank = before.char_indices().rfind(|(_, character)| character.is_whitespace());
+    let start = blank.map_or(0, |(at, blank)| at + blank.len_utf8());
     let word = &before[start..];
     if let Some(name) = word.strip_prefix('@').filter(|_| before[..start].trim().is_empty()) {
         return among(name, members.iter().cloned());
@@ -76,6 +77,8 @@ mod tests {
             ("watch x", "watch x "),
             ("lease revoke x", "lease revoke x"),
             ("nothing", "nothing"),
+            ("get\u{3000}c", "get\u{3000}config/"),
+            ("put\u{a0}", "put\u{a0}"),
         ] {
             assert_eq!(after, completed(before).0, "{before:?}");
         }

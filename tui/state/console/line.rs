@@ -85,6 +85,21 @@ impl Line {
         }
     }
 
+    /// Takes back the word before the cursor, with the blanks behind it.
+    pub(crate) fn erase_word(&mut self) {
+        let before = &self.characters[..self.at];
+        let blanks = before.iter().rev().take_while(|c| c.is_whitespace()).count();
+        let word = before.iter().rev().skip(blanks).take_while(|c| !c.is_whitespace()).count();
+        self.replace(blanks + word, "");
+        self.missed = 0;
+    }
+
+    /// Removes everything from the cursor on.
+    pub(crate) fn cut(&mut self) {
+        self.characters.truncate(self.at);
+        self.missed = 0;
+    }
+
     /// Removes the character at the cursor.
     pub(crate) fn delete(&mut self) {
         if self.at < self.characters.len() {
@@ -129,6 +144,22 @@ mod tests {
         line.right();
         line.erase();
         assert_eq!("get  ", line.text());
+    }
+
+    #[test]
+    fn a_word_and_the_rest_of_a_line_are_removed() {
+        let mut line = Line::of("put some/key  漢字 ");
+        line.erase_word();
+        assert_eq!("put some/key  ", line.text());
+        line.left();
+        line.left();
+        line.left();
+        line.cut();
+        assert_eq!("put some/ke", line.text());
+        line.erase_word();
+        line.erase_word();
+        line.erase_word();
+        assert_eq!("", line.text());
     }
 
     #[test]

@@ -224,6 +224,9 @@ pub(crate) fn begun_by(line: &str) -> Vec<&'static Command> {
 
 /// The request of a line that names no member.
 pub(crate) fn parse(line: &str) -> Result<Request, String> {
+    if let (Some(name), _) = member_of(line) {
+        return Err(format!("a request goes to one member: @{name} is too many"));
+    }
     let words = split(line)?;
     let Some(first) = words.first() else { return Err("nothing is typed".to_owned()) };
     let Some(command) = command_of(line) else {
@@ -526,6 +529,13 @@ mod tests {
 
     fn refused(line: &str) -> String {
         parse(line).unwrap_err()
+    }
+
+    #[test]
+    fn a_second_member_on_a_line_is_refused() {
+        for line in ["@2 put a", "@2 del", "@\"a lease list b\""] {
+            assert!(parse(line).unwrap_err().contains("is too many"), "{line}");
+        }
     }
 
     #[test]

@@ -259,10 +259,11 @@ impl Facts {
         let every = self.keys.values().flat_map(|key| &key.revisions);
         let mains: BTreeSet<u64> =
             every.filter(|(_, one)| happened(one)).map(|(number, _)| number.0).collect();
+        let mains: Vec<u64> = mains.into_iter().collect();
         let columns = sight.board.columns.iter();
         let newest = columns.filter_map(|column| column.marks.get(Water::Revision)).max();
         let later = |last: u64| {
-            let captured = mains.range(last.saturating_add(1)..).count() as u64;
+            let captured = (mains.len() - mains.partition_point(|main| *main <= last)) as u64;
             newest.map_or(0, |newest| newest.saturating_sub(last)).saturating_sub(captured)
         };
         let mut lines = Vec::new();

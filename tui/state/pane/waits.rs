@@ -292,7 +292,9 @@ impl<'a> Past<'a> {
         for watcher in &mut watchers {
             let marks = &self.sight.board.columns[watcher.column].marks;
             watcher.next = match watcher.progress {
-                Progress::Synced => marks.get(Water::Revision).map(|newest| newest + 1),
+                Progress::Synced => {
+                    marks.get(Water::Revision).map(|newest| newest.saturating_add(1))
+                }
                 Progress::Unsynced(next) | Progress::Victim(next) => Some(next),
             };
         }

@@ -1,8 +1,39 @@
 //! The part of the player's state that changes the list of requests.
 
-use super::{super::steps::Steps, Action, State};
+use glass_etcd::story::{order::Order, query::find::Wanted};
+
+use super::{
+    super::{
+        steps::Steps,
+        story::{self, RequestSummary, Subject},
+    },
+    Action, State,
+};
 
 impl State {
+    /// The row of the open story, if it is not among these.
+    pub(super) fn left_out(
+        &self,
+        rows: &[RequestSummary],
+        order: &Order,
+    ) -> Option<RequestSummary> {
+        let subject = self.steps.as_ref()?.subject;
+        if rows.iter().any(|row| row.subject == subject) {
+            return None;
+        }
+        let recording = self.memory.recording();
+        let every = Wanted::default().find(recording);
+        let all = story::requests((recording, order), &every);
+        all.into_iter().find(|row| row.subject == subject)
+    }
+
+    /// What is known of a story, in the list or not: one that is open stays known while a search
+    /// leaves it out.
+    pub(crate) fn row_of(&self, subject: Subject) -> Option<&RequestSummary> {
+        let mut known = self.list.rows.iter().chain(&self.list.left_out);
+        known.find(|row| row.subject == subject)
+    }
+
     /// The part of [`State::update`] that chooses a row, arranges the list, or opens a story.
     pub(super) fn update_list(&mut self, action: Action) {
         match action {

@@ -60,7 +60,7 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// The questions that are left of so many.
+    /// The questions that are left of a lesson with `of` of them.
     pub(crate) fn new(planned: Vec<Planned>, of: usize, came: Sender<Came>) -> Course {
         Course { planned: planned.into(), of, came, hints: Vec::new(), shown: 0 }
     }

@@ -4,7 +4,7 @@ use glass_etcd::{
     field, fields,
     story::{Event, query::callers},
     trace::{
-        FLAG_ERROR, Stage,
+        FLAG_CANCELLED, FLAG_ERROR, Kind, Stage,
         value::{OPERATORS, VALUE},
     },
 };
@@ -14,8 +14,9 @@ use crate::state::words::{self, count};
 mod watch;
 
 /// The sentence for a step of a request; `None` if its record says no more than its stage.
-pub(super) fn sentence(event: &Event) -> Option<String> {
+pub(super) fn sentence(event: &Event, own: &str) -> Option<String> {
     match event.stage {
+        Stage::Rpc => Some(called(event, own)),
         Stage::TxnCompare => Some(compared(event)),
         Stage::TxnBranch => Some(chosen(event)),
         Stage::MvccRange => ranged(event),
@@ -31,6 +32,32 @@ pub(super) fn sentence(event: &Event) -> Option<String> {
             .then(|| "The lease ends. No key was attached to it.".to_owned()),
         _ => None,
     }
+}
+
+/// The call as its member sees it. It begins with the whole request, and ends before the answer is
+/// on its way.
+fn called(event: &Event, own: &str) -> String {
+    let method = words::method(field!(event, Rpc, method));
+    let of_member = method.starts_with("internal/");
+    if event.kind == Kind::Begin {
+        return match of_member {
+            true => format!("{own} begins a request of its own, {method}: no client has sent it."),
+            false => format!("{own} has read the whole request, and begins to work on {method}."),
+        };
+    }
+    let took = words::duration(event.took_ns);
+    let [code, revision] = fields!(event, Rpc: code, revision);
+    let what = if of_member { "request of its own" } else { "call" };
+    let ended = match (event.flags & FLAG_CANCELLED != 0, code) {
+        (true, _) => "because the caller gave up or was gone".to_owned(),
+        (false, 0) => match (of_member, revision) {
+            (true, _) => "well".to_owned(),
+            (false, 0) => "with an answer".to_owned(),
+            (false, revision) => format!("with an answer of revision {revision}"),
+        },
+        (false, code) => format!("with an error: {}", words::code(code)),
+    };
+    format!("On {own} the {what}, {method}, ended after {took} {ended}.")
 }
 
 fn connected(event: &Event) -> Option<String> {
@@ -188,7 +215,30 @@ mod tests {
     fn said(stage: Stage, fields: [u64; 8], key: &str) -> Option<String> {
         let text = KeyText { bytes: key.as_bytes().to_vec(), length: key.len() as u64 };
         let key = (!key.is_empty()).then_some(text);
-        sentence(&Event { fields, key, ..Event::mark(0, stage, 2) })
+        sentence(&Event { fields, key, ..Event::mark(0, stage, 2) }, "etcd-02")
+    }
+
+    #[test]
+    fn an_rpc_says_how_it_ended() {
+        let fields = numbers!(Rpc, method = 2, bytes_in = 12, bytes_out = 28, revision = 8);
+        let took = 14_400_000;
+        let ended =
+            Event { kind: Kind::Span, took_ns: took, fields, ..Event::mark(0, Stage::Rpc, 2) };
+        let said = |event: &Event| sentence(event, "etcd-02").unwrap();
+        assert_eq!(
+            "On etcd-02 the call, KV/Put, ended after 14.4 ms with an answer of revision 8.",
+            said(&ended)
+        );
+        let begun = Event { kind: Kind::Begin, ..ended.clone() };
+        assert_eq!(
+            "etcd-02 has read the whole request, and begins to work on KV/Put.",
+            said(&begun)
+        );
+        let gone = Event { flags: FLAG_CANCELLED, ..ended.clone() };
+        assert!(said(&gone).contains("because the caller gave up"), "{}", said(&gone));
+        let fields = numbers!(Rpc, method = 2, code = 14);
+        let failed = Event { fields, ..ended };
+        assert!(said(&failed).ends_with("with an error: Unavailable."), "{}", said(&failed));
     }
 
     #[test]
@@ -205,7 +255,7 @@ mod tests {
         assert_eq!(["from 127.0.0.1:49608", "to 127.0.0.1:2379"], words::fields(&event, &[])[..]);
         let expected = "The request came from 127.0.0.1:49608, on a connection to this member's \
                         127.0.0.1:2379.";
-        assert_eq!(Some(expected), sentence(&event).as_deref());
+        assert_eq!(Some(expected), sentence(&event, "etcd-02").as_deref());
     }
 
     #[test]
@@ -268,7 +318,7 @@ mod tests {
                         267 B at most. There is room.";
         assert_eq!(Some(expected), said(Stage::QuotaCheck, fields, "").as_deref());
         let event = Event::mark(0, Stage::QuotaCheck, 2);
-        let refused = sentence(&Event { fields, flags: FLAG_ERROR, ..event }).unwrap();
+        let refused = sentence(&Event { fields, flags: FLAG_ERROR, ..event }, "etcd-02").unwrap();
         assert!(refused.ends_with("There is no room for it."), "{refused}");
         let older = numbers!(QuotaCheck, used = 49_152, limit = 2_000_000);
         assert_eq!(None, said(Stage::QuotaCheck, older, ""), "it does not tell the sizes");
@@ -332,7 +382,7 @@ mod tests {
             fields: numbers!(MvccRange, asked = 7),
             ..Event::mark(0, Stage::MvccRange, 2)
         };
-        assert_eq!(None, sentence(&refused), "it has read nothing");
+        assert_eq!(None, sentence(&refused, "etcd-02"), "it has read nothing");
     }
 
     #[test]

@@ -23,6 +23,9 @@ const SIDE_MAX: u16 = 100;
 /// Narrowest list beside the lanes, and widest.
 const LIST_MIN: u16 = 22;
 const LIST_MAX: u16 = 38;
+/// The lanes get this part of what is left beside those, and at most this much for each lane.
+const LANES_PART: u16 = 3;
+const LANE_MORE: u16 = 16;
 /// From these widths on there are panels beside the lanes, and the source and the book.
 const BESIDE: u16 = 160;
 const READING: u16 = 200;
@@ -57,7 +60,9 @@ impl Rooms {
             None => 0,
             Some(more) => (LIST_MIN + more / 8).min(LIST_MAX),
         };
-        let side = (spare - list).min(SIDE_MAX);
+        let rest = (spare - list).saturating_sub(SIDE_MIN);
+        let lanes = u16::try_from(lanes).unwrap_or(1).clamp(1, 100);
+        let side = (spare - list - (rest / LANES_PART).min(lanes * LANE_MORE)).min(SIDE_MAX);
         let left = Rect { width: list, ..area };
         let middle = Rect { x: left.right(), width: area.width - list - side, ..area };
         let right = Rect { x: middle.right(), width: side, ..area };

@@ -404,3 +404,17 @@ fn a_click_moves_the_cursor_and_the_wheel_steps() {
     assert!(now(&state) < there);
     assert!(targets.at(40, 29).is_none(), "the keys are no target");
 }
+
+/// Goal: the search of the list leaves rows out, and takes nothing from the story that is open.
+#[test]
+fn a_story_that_the_search_leaves_out_keeps_its_title() {
+    let mut state = opened(scenes::put(), "enter");
+    let title = |state: &State| {
+        screen(state, SIZES[1], UNICODE).to_string().lines().next().map(str::to_owned)
+    };
+    let before = title(&state);
+    assert!(before.as_ref().is_some_and(|title| title.contains("KV/Put")), "{before:?}");
+    assert_eq!(Some(Ok(true)), state.find.only.take("is:error"));
+    state.refresh();
+    assert_eq!((0, before), (state.list.rows.len(), title(&state)));
+}

@@ -113,6 +113,19 @@ fn a_full_disk_refuses_the_defragmentation_and_changes_nothing() {
             fail::cfg("db-disk-full", "return").unwrap();
             let refused = backend.defragment().unwrap_err();
             fail::remove("db-disk-full");
+            fail::cfg("defrag-rename", "return").unwrap();
+            let not_renamed = backend.defragment();
+            fail::remove("defrag-rename");
+            assert!(matches!(not_renamed, Err(Refused::NotCopied(_))), "{not_renamed:?}");
+            fail::cfg("disk-free-bytes", "return(1000)").unwrap();
+            let without_room = [
+                backend.defragment().err().map(|why| why.to_string()),
+                backend.copy().err().map(|why| why.to_string()),
+            ];
+            fail::remove("disk-free-bytes");
+            for why in without_room {
+                assert!(why.as_ref().is_some_and(|why| why.contains("1000 are free")), "{why:?}");
+            }
             assert!(
                 matches!(&refused, Refused::NotCopied(why) if why.contains("db")),
                 "{refused:?}"
@@ -173,7 +186,6 @@ fn a_copy_is_the_database_as_of_the_last_commit() {
     backend.commit_now();
     let mut bytes = vec![0; usize::try_from(copy.len()).unwrap()];
     assert_eq!(copy.read_at(&mut bytes, 0).unwrap(), bytes.len());
-    assert!(!copy.is_empty());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a copy has no name");
     let sent = TempDir::new().unwrap();
     fs::write(sent.path().join("db"), bytes).unwrap();
@@ -192,6 +204,55 @@ fn what_a_killed_member_left_of_a_copy_is_removed() {
     left.sort();
     assert_eq!(left, ["copy-me.tmp", "db"], "a file of another name is not ours");
     drop(backend);
+}
+
+/// Goal: neither a commit nor the hash behind it waits for a defragmentation that began after it.
+#[test]
+fn a_commit_does_not_wait_for_the_defragmentation_after_it() {
+    let name =
+        "storage::backend::defrag::tests::a_commit_does_not_wait_for_the_defragmentation_after_it";
+    alone(name, || {
+        let folder = TempDir::new().unwrap();
+        let backend = with_free_pages(folder.path());
+        let (begun, has_begun) = sync_channel(1);
+        let (release, hangs) = sync_channel::<()>(1);
+        let hangs = Mutex::new(hangs);
+        fail::cfg_callback("defrag-before-copy", move || {
+            begun.send(()).unwrap();
+            hangs.lock().unwrap().recv().unwrap();
+        })
+        .unwrap();
+        // Both are asked for before the commit thread can begin: it waits for the writer's lock.
+        let guard = backend.write();
+        let (first, second) = (Arc::clone(&backend), Arc::clone(&backend));
+        let commit = std::thread::spawn(move || first.commit_now());
+        let defragment = std::thread::spawn(move || second.defragment());
+        drop(guard);
+        has_begun.recv().unwrap();
+        commit.join().unwrap();
+        release.send(()).unwrap();
+        defragment.join().unwrap().unwrap();
+        fail::remove("defrag-before-copy");
+    });
+}
+
+/// Goal: the old file is closed by the commit thread, however long a reader keeps it.
+#[test]
+fn a_reader_that_outlives_a_defragmentation_does_not_close_the_old_file() {
+    let folder = TempDir::new().unwrap();
+    let backend = with_free_pages(folder.path());
+    let old = Arc::downgrade(&backend.shared.database());
+    let cut = backend.cut(Bucket::Key);
+    backend.defragment().unwrap();
+    backend.commit_now();
+    assert!(1 < old.strong_count(), "the reader and the commit thread hold it");
+    drop(cut);
+    assert_eq!(old.strong_count(), 1, "the commit thread");
+    backend.write().delete(Bucket::Key, &row(1));
+    backend.commit_now();
+    backend.write().delete(Bucket::Key, &row(2));
+    backend.commit_now();
+    assert_eq!(old.strong_count(), 0);
 }
 
 #[test]

@@ -186,3 +186,21 @@ fn history_comes_whole_and_does_not_count_as_live() {
     let batch = pair.1.batches.try_recv().unwrap();
     assert_eq!((4, 1), (batch.records.len(), batch.let_through), "thinned by what is past");
 }
+
+/// Goal: a stream that was let through stays so, and one that is not decided yet loses none of its
+/// records, however many requests come and go meanwhile.
+#[test]
+fn what_is_decided_of_an_open_request_outlives_many_others() {
+    let mut filter = Filter { key_prefix: b"/a".to_vec(), ..Filter::default() };
+    filter.traces_per_second = u32::MAX;
+    let mut pair = Pair::new(filter);
+    let begin = |id| record(Stage::Rpc, Kind::Begin, id, id & 0xffff_ffff, 0);
+    let (decided, undecided) = (own(1), own(2));
+    pair.offer(&[begin(decided), Record::key(257, decided, 1, b"/a"), begin(undecided)], 1);
+    let others: Vec<Record> = (3..40_000).flat_map(|it| put(own(it), b"/b", 0)).collect();
+    pair.offer(&others, 1);
+    let later = [undecided, decided].map(|id| record(Stage::RaftPropose, Kind::Span, id, 9, 0));
+    pair.offer(&later, 2);
+    pair.offer(&[Record::key(10, undecided, 1, b"/a")], 2);
+    assert_eq!(vec![(decided, 3), (undecided, 3)], pair.heard());
+}
