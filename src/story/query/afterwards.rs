@@ -8,14 +8,12 @@
 //! Only records decide. A write that apply refused, that another entry replaced, or whose proposal a
 //! member dropped has no effect; of one that was neither seen applied nor seen lost it is unknown.
 
-use std::collections::BTreeSet;
-
 use super::{Story, graph::Graph};
 use crate::{
     change, field,
     story::{Event, Recording, order::Order},
     trace::{
-        message,
+        Reason, message,
         record::{FLAG_CANCELLED, FLAG_ERROR, Kind},
         stage::Stage,
     },
@@ -85,33 +83,61 @@ impl Afterwards {
         if story.is_lost {
             return Some(Afterwards::Replaced);
         }
-        let dropped = never_proposed(recording, story);
+        let dropped = never_proposed((recording, order), story, rpc);
         Some(dropped.map_or(Afterwards::Unknown, Afterwards::NeverProposed))
     }
 }
 
-/// The member that dropped the only proposal of this request: its own, before sending it, or the
-/// one that was to take it. Raft does not repeat a proposal. `None` if any may have got through: it
-/// became an entry, more were handed to raft than are known to be dropped, or records were lost.
-fn never_proposed(recording: &Recording, story: &Story) -> Option<u8> {
+/// How long after a call that timed out its member may still propose its write once more, in
+/// nanoseconds: until the next tick. A second is many of them.
+const GRACE_NS: i128 = 1_000_000_000;
+
+/// The server's own timeouts: with them the member forgets the proposal.
+const TIMEOUTS: [Reason; 3] =
+    [Reason::Timeout, Reason::TimeoutDueToLeaderFail, Reason::TimeoutDueToConnectionLost];
+
+/// The member that dropped the only proposal of this request, by position: the one that served it,
+/// instead of sending it, or the one that was to take it.
+///
+/// `None` if a proposal may have got through: one was sent and not dropped, more were handed over
+/// than are known to be dropped, the write became an entry, or records were lost. And `None` if the
+/// member may yet propose it again: the call ended before the member's own timeout, or the records
+/// end soon after it.
+fn never_proposed(
+    (recording, order): (&Recording, &Order),
+    story: &Story,
+    rpc: usize,
+) -> Option<u8> {
+    let call = &recording.events[rpc];
     let own = || {
         let own = story.steps.iter().map(|step| &recording.events[step.event]);
         own.filter(|event| event.id == story.id && event.kind != Kind::Begin)
     };
-    let handed = own().filter(|event| event.stage == Stage::RaftInbox);
-    let serving: BTreeSet<u8> = own()
-        .filter(|event| event.stage == Stage::RaftPropose || event.stage == Stage::Rpc)
-        .map(|event| event.member)
-        .collect();
-    let handed = handed.filter(|event| serving.contains(&event.member)).count();
-    let is_drop = |event: &&Event| {
-        event.stage == Stage::RaftDrop && field!(event, RaftDrop, type) == message::PROP
+    let count = |is_meant: &dyn Fn(&Event) -> bool| own().filter(|event| is_meant(event)).count();
+    let is_prop = |event: &Event| match event.stage {
+        Stage::RaftSend | Stage::RaftReceive | Stage::RaftDrop => {
+            field!(event, RaftSend | RaftReceive | RaftDrop, type) == message::PROP
+        }
+        _ => false,
     };
-    let drops: Vec<&Event> = own().filter(is_drop).collect();
-    let is_whole = serving
-        .iter()
-        .all(|place| recording.dropped.get(usize::from(*place)).is_none_or(|lost| *lost == 0));
-    let is_all = handed != 0 && handed <= drops.len();
-    let first = drops.first().filter(|_| is_all && is_whole && story.entry.is_none());
-    first.map(|event| event.member)
+    let is_drop = |event: &Event| event.stage == Stage::RaftDrop && is_prop(event);
+    let is_taken_back = |event: &Event| field!(event, RaftDrop, received) != 0;
+    let handed = count(&|event| {
+        let is_again = event.stage == Stage::RaftLost && field!(event, RaftLost, again) != 0;
+        event.member == call.member && (event.stage == Stage::RaftInbox || is_again)
+    });
+    let sent = count(&|event| event.stage == Stage::RaftSend && is_prop(event));
+    let came = count(&|event| event.stage == Stage::RaftReceive && is_prop(event));
+    let [unsent, untaken] =
+        [false, true].map(|is| count(&|event| is_drop(event) && is_taken_back(event) == is));
+    let is_dropped = handed != 0 && handed <= unsent + untaken && sent <= untaken && came == 0;
+    let place = usize::from(call.member);
+    let is_whole = recording.dropped.get(place).is_none_or(|lost| *lost == 0);
+    let is_forgotten = call.reason.is_some_and(|reason| TIMEOUTS.contains(&reason)) && {
+        let later = recording.events.iter().zip(&order.times);
+        let mut later = later.filter(|(event, _)| event.member == call.member);
+        later.any(|(_, time)| order.times[rpc] + GRACE_NS <= *time)
+    };
+    let is_known = is_dropped && is_whole && is_forgotten && story.entry.is_none();
+    own().find(|event| is_known && is_drop(event)).map(|event| event.member)
 }
