@@ -74,6 +74,7 @@ reasons! {
     BadLeaderTransferee = "bad leader transferee";
     TimeoutLeaderTransfer = "request timed out, leader transfer took too long";
     NotCopied = "the database file could not be copied";
+    Unsupported = "this version cannot carry the request out";
 }
 
 impl Reason {
