@@ -96,8 +96,8 @@ pub enum Error {
     /// The file is not a database, or it is damaged.
     #[error(transparent)]
     Database(#[from] backend::Error),
-    /// The raised revision would exceed the largest revision.
-    #[error("the revision {revision} cannot be raised by {by}")]
+    /// The raised revision would leave too few revisions for later writes.
+    #[error("the revision {revision} cannot be raised by {by}: {RAISED_MAX} is the limit")]
     TooLarge {
         /// The database's revision.
         revision: i64,
@@ -111,6 +111,10 @@ pub enum Error {
     #[error(transparent)]
     Wal(#[from] wal::Error),
 }
+
+/// The highest revision after `--bump-revision`. As many are left for writes: the first write
+/// without one would end every member.
+const RAISED_MAX: i64 = i64::MAX / 2;
 
 fn file(path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
@@ -253,7 +257,7 @@ fn change(backend: &Backend, what: Restore) -> Result<(), Error> {
         let by = i64::try_from(what.bump_revision).ok();
         now = by
             .and_then(|by| revision.checked_add(by))
-            .filter(|now| *now < i64::MAX)
+            .filter(|now| *now <= RAISED_MAX)
             .ok_or(Error::TooLarge { revision, by: what.bump_revision })?;
         mvcc::raise_revision(&mut guard, now);
     }

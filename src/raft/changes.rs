@@ -294,23 +294,5 @@ fn matched(raft: &Raft<LogStorage>, peer: u64) -> u64 {
     raft.prs().get(peer).map_or(0, |progress| progress.matched)
 }
 
-/// Whether a message that the member has just taken, of this type and term, is one that its leader
-/// sent as the leader. It may have been one of a member that stands for a later term.
-pub(crate) fn is_of_leader(
-    raft: &Raft<LogStorage>,
-    from: u64,
-    (kind, term): (MessageType, u64),
-) -> bool {
-    let is_leaders = matches!(
-        kind,
-        MessageType::MsgAppend
-            | MessageType::MsgSnapshot
-            | MessageType::MsgHeartbeat
-            | MessageType::MsgTimeoutNow
-            | MessageType::MsgReadIndexResp
-    );
-    is_leaders && from == raft.leader_id && term == raft.term
-}
-
 #[cfg(test)]
 mod tests;

@@ -81,6 +81,7 @@ reasons! {
     VoteGiven = "the member has voted for another in this term";
     VoteFollows = "the member follows a leader in this term";
     LeadershipChanged = "the term or the leader changed; the member asks again";
+    Unsupported = "this version cannot carry the request out";
 }
 
 impl Reason {

@@ -153,6 +153,7 @@ macro_rules! vocabulary {
         "raft/proposals.rs", "none", "elections.md";
     /// A proposal that another member has forwarded is not appended: this member does not lead, or
     /// not in the term in which it was sent. Its sender proposes it again once it is proved lost.
+    /// With a reason: this leader cannot carry it out, or it is too large.
     RaftRefuse = "raft.refuse" Request Story ["peer" Member, "sent_term" Term, "term" Term, "leader" Member]
         "raft/proposals.rs", "none", "commit-apply-respond.md";
     /// The proposal was lost with its leader: an entry of a later term is committed, and this one

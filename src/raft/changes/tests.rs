@@ -75,20 +75,3 @@ fn a_refused_vote_names_the_rule_that_forbids_it() {
     raft.become_leader();
     assert_eq!(Some(Reason::VoteLeads), asked(&mut raft, (pre, 2), (4, 2)));
 }
-
-/// Goal: a leader is heard of by what it sends as the leader of this term. Method: the same member
-/// steps down and asks for pre-votes, and refuses one itself.
-#[test]
-fn what_an_old_leader_sends_as_a_candidate_is_no_sign_of_the_leader() {
-    use MessageType::{MsgHeartbeat, MsgRequestPreVote, MsgRequestPreVoteResponse};
-    let (mut raft, _dir) = member();
-    assert!(!is_of_leader(&raft, 3, (MsgHeartbeat, 2)), "nobody leads yet");
-    follows(&mut raft, 2);
-    assert!(is_of_leader(&raft, 3, (MsgHeartbeat, 2)));
-    assert!(!is_of_leader(&raft, 2, (MsgHeartbeat, 2)));
-    assert!(!is_of_leader(&raft, 3, (MsgHeartbeat, 1)));
-    asked(&mut raft, (MsgRequestPreVote, 3), (3, 2));
-    assert_eq!(3, raft.leader_id, "it heeds it still");
-    assert!(!is_of_leader(&raft, 3, (MsgRequestPreVote, 3)));
-    assert!(!is_of_leader(&raft, 3, (MsgRequestPreVoteResponse, 2)));
-}
