@@ -39,6 +39,7 @@ mod cluster;
 mod course;
 pub(crate) mod labels;
 mod language;
+mod links;
 mod perform;
 mod play;
 mod practice;

@@ -244,7 +244,9 @@ macro_rules! vocabulary {
     ReadIndexWait = "read_index.wait" Request Story ["round" Id, "place" Count, "woken" Nanos]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadNotify", "read-index.md";
     /// All waiting reads share one question to a quorum: which index is committed now? An answer to
-    /// an earlier attempt ends the round too; then the record names that attempt.
+    /// an earlier attempt ends the round too; then the record names that attempt. The member asks
+    /// again after 500 ms without an answer, and when its term changes or it learns of a leader;
+    /// the attempt's reason says which.
     ReadIndexRound = "read_index.round" Loop Story
         ["reads" Count, "attempt" Count, "index" Index, "term" Term, "answered" Id, "woken" Nanos, "before" Id]
         "server/read_index.rs", "etcdserver EtcdServer.linearizableReadLoop", "read-index.md";

@@ -20,15 +20,16 @@ use std::{
 };
 
 use glass_etcd::{
-    clock, fields,
+    clock,
     pb::glasspb::ObserveRequest,
     story::{Recording, order::wall_ns},
-    trace::{Stage, value::LEADER},
+    trace::value::LEADER,
 };
 
 use super::{
     cluster::Cluster,
     labels,
+    links::Links,
     scenario::{Act, Deed, Scenario, Until, Who, Wrong, member_name},
 };
 use crate::{
@@ -96,8 +97,7 @@ struct Performance<'a> {
     client: Client,
     /// The watermarks of each member, by its name, and how many events they are from.
     marks: BTreeMap<String, Watermarks>,
-    /// Whether a member has cut the link to another one, by its name and the other's id.
-    links: BTreeMap<(String, u64), bool>,
+    links: Links,
     learned: usize,
     roles: Roles,
     running: BTreeSet<String>,
@@ -136,7 +136,7 @@ impl<'a> Performance<'a> {
             live,
             client: Client::new(),
             marks: BTreeMap::new(),
-            links: BTreeMap::new(),
+            links: Links::default(),
             learned: 0,
             roles: Roles::default(),
             running: (1..=scenario.members).map(member_name).collect(),
@@ -273,10 +273,7 @@ impl<'a> Performance<'a> {
             let Some(member) = recording.members.get(usize::from(event.member)) else { continue };
             let marks = self.marks.entry(member.name.clone()).or_default();
             marks.learn(event, wall_ns(recording, event));
-            if event.stage == Stage::RaftLink {
-                let [peer, is_cut] = fields!(event, RaftLink: peer, cut_new);
-                self.links.insert((member.name.clone(), peer), is_cut != 0);
-            }
+            self.links.learn(member.member_id, event);
         }
         self.learned = recording.events.len();
     }
@@ -324,17 +321,15 @@ impl<'a> Performance<'a> {
         Roles { leader: leader.to_owned(), others }
     }
 
-    /// Whether both ends of a link say that it is cut, or that it is not. An end that does not run
-    /// says nothing.
+    /// Whether both ends of a link say that it is cut, or that it is not.
     fn has_link(&self, ends: &[String; 2], is_cut: bool) -> bool {
         let members = &self.live.recording().members;
-        let says = |own: &String, other: &String| {
-            let peer = members.iter().find(|member| member.name == *other);
-            let key = peer.map(|peer| (own.clone(), peer.member_id));
-            let said = key.and_then(|key| self.links.get(&key)).copied().unwrap_or(false);
-            said == is_cut || !self.running.contains(own)
+        let end = |name: &String| {
+            let member = members.iter().find(|member| member.name == *name)?;
+            Some((member.member_id, self.running.contains(name)))
         };
-        says(&ends[0], &ends[1]) && says(&ends[1], &ends[0])
+        let [Some(a), Some(b)] = ends.each_ref().map(end) else { return false };
+        self.links.is_so([a, b], is_cut)
     }
 
     /// Whether all running members have applied all that any of them knows to be committed.

@@ -103,7 +103,17 @@ impl Notes {
     }
 
     /// Notes how far a lesson is, and that it is the current one.
+    ///
+    /// # Errors
+    /// Also if answers are there that only a later version knows: they would be forgotten.
     pub(crate) fn note(&mut self, slug: &str, progress: &Progress) -> io::Result<()> {
+        if let Some(strange) = self.strange_answer(slug) {
+            let path = self.path.display();
+            return Err(io::Error::other(format!(
+                "{path}: {slug} has the answer {strange}, which a later version wrote; `glass \
+                 lesson reset {slug}` begins anew"
+            )));
+        }
         let answers = progress.answers.iter().map(|came| Value::from(word(*came)));
         let mut table = Table::new();
         table.insert("answers".to_owned(), Value::Array(answers.collect()));
@@ -117,6 +127,15 @@ impl Notes {
         self.table.insert(slug.to_owned(), Value::Table(table));
         self.table.insert("current".to_owned(), Value::from(slug));
         self.write()
+    }
+
+    /// What came of a question of a lesson in a word that this version does not know.
+    fn strange_answer(&self, slug: &str) -> Option<String> {
+        let words = self.table.get(slug)?.as_table()?.get("answers")?.as_array()?.iter();
+        let is_known = |value: &&Value| {
+            value.as_str().is_some_and(|word| WORDS.iter().any(|(_, known)| *known == word))
+        };
+        words.into_iter().find(|value| !is_known(value)).map(Value::to_string)
     }
 
     /// Forgets a lesson.
@@ -152,6 +171,8 @@ mod tests {
         notes.note("a", &progress).unwrap();
         let read = Notes::read(dir.path()).unwrap();
         assert_eq!((Some(progress), Some("a")), (read.of("a"), read.current()));
+        let refused = notes.note("of-a-later-version", &Progress::default()).unwrap_err();
+        assert!(refused.to_string().contains("dreamt"), "{refused}");
         notes.reset("a").unwrap();
         assert_eq!(None, Notes::read(dir.path()).unwrap().of("a"));
         assert!(fs::read_to_string(&file).unwrap().contains("stars = 3"));

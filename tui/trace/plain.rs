@@ -8,7 +8,7 @@ use glass_etcd::{
         Event, Recording,
         order::Order,
         query::{
-            Story, Summary, callers,
+            Outcome, Story, Summary, callers,
             find::Found,
             requests,
             unbegun::{Unbegun, server_of},
@@ -114,16 +114,6 @@ pub(crate) fn took(request: &Summary, recording: &Recording, order: &Order) -> O
     request.is_open.then(|| newest - began(request, recording, order))
 }
 
-/// The outcome of a request.
-fn result(request: &Summary) -> String {
-    match request.refused {
-        _ if request.is_open => "open".to_owned(),
-        _ if !request.has_rpc => "not captured".to_owned(),
-        Some(why) => why.to_owned(),
-        None => words::code(request.code),
-    }
-}
-
 /// Writes a header, a line for each request that is meant, and the other rows.
 fn rows(
     out: &mut impl Write,
@@ -154,7 +144,7 @@ fn rows(
             words::time_of_day(began),
             text::padded(&server(&request, recording), 10),
             took.unwrap_or_else(|| "…".to_owned()),
-            result(&request),
+            words::outcome(request.outcome()),
             request.method,
         )?;
     }
@@ -254,9 +244,10 @@ pub(super) fn story(
     }
     for missing in &story.missing {
         let name = member_column(missing.member, recording);
-        let (when, what) = match missing.not_by {
-            Some(at) => ("not yet", by_then(recording, order, at, zero)),
-            None => ("unknown", "not captured".to_owned()),
+        let (when, what) = match (missing.not_by, missing.is_never) {
+            (Some(at), true) => ("never", ended_first(recording, order, at, zero)),
+            (Some(at), false) => ("not yet", by_then(recording, order, at, zero)),
+            (None, _) => ("unknown", "not captured".to_owned()),
         };
         writeln!(out, "{when:>14}  {name}  {:<STAGE$}  {what}", missing.stage.name())?;
     }
@@ -273,6 +264,13 @@ fn by_then(recording: &Recording, order: &Order, at: usize, zero: i128) -> Strin
     let name = words::name(recording.events[at].member, &recording.members);
     let offset = words::millis(order.times[at] - zero);
     format!("had not happened by +{offset}, as a record of {name} says").replace("+-", "-")
+}
+
+/// That the process with this last record has ended before the step.
+fn ended_first(recording: &Recording, order: &Order, at: usize, zero: i128) -> String {
+    let name = words::name(recording.events[at].member, &recording.members);
+    let offset = words::millis(order.times[at] - zero);
+    format!("the process of {name} ended first; its last record is at +{offset}").replace("+-", "-")
 }
 
 /// Writes the members of which nothing is known.
@@ -298,6 +296,16 @@ fn header(
     story: &Story,
 ) -> io::Result<()> {
     writeln!(out, "{}", story.title)?;
+    writeln!(out, "{}", facts(recording, order, story).join("  "))?;
+    let since = match Unbegun::of(recording, story) {
+        Some(_) => "the first step that was captured",
+        None => "the request began",
+    };
+    writeln!(out, "each line: time since {since}, member, step, how long it took, fields")
+}
+
+/// Who served a request, how long it took, and how it ended, as far as is known.
+pub(super) fn facts(recording: &Recording, order: &Order, story: &Story) -> Vec<String> {
     let request = requests(recording).into_iter().find(|request| request.id == story.id);
     let mut facts = vec![format!("request {:016x}", story.id)];
     match request {
@@ -306,14 +314,18 @@ fn header(
             if let Some(ends) = callers::connections(recording).get(&request.id) {
                 facts.push(format!("called from {}", ends.from()));
             }
-            facts.push(match request.took_ns {
-                Some(ns) => format!("took {}", words::millis(i128::from(ns))),
-                None => match took(&request, recording, order) {
-                    Some(ns) => format!("open for {} so far", words::millis(ns)),
-                    None => "duration unknown".to_owned(),
-                },
+            let outcome = request.outcome_in(story);
+            let is_open = outcome == Some(Outcome::Open);
+            let open_for = took(&request, recording, order).filter(|_| is_open);
+            facts.push(match (request.took_ns, open_for) {
+                (Some(ns), _) => format!("took {}", words::millis(i128::from(ns))),
+                (None, Some(ns)) => format!("open for {} so far", words::millis(ns)),
+                (None, None) => "duration unknown".to_owned(),
             });
-            facts.push(result(&request));
+            facts.push(match outcome {
+                None if request.has_rpc => "end not captured".to_owned(),
+                outcome => words::outcome(outcome).to_owned(),
+            });
         }
         None => facts.push("served by unknown".to_owned()),
     }
@@ -324,12 +336,7 @@ fn header(
         let fate = if story.is_lost { ", replaced before it was committed" } else { "" };
         facts.push(format!("entry {term}/{index}{fate}"));
     }
-    writeln!(out, "{}", facts.join("  "))?;
-    let since = match Unbegun::of(recording, story) {
-        Some(_) => "the first step that was captured",
-        None => "the request began",
-    };
-    writeln!(out, "each line: time since {since}, member, step, how long it took, fields")
+    facts
 }
 
 /// The stream of which a request was a message, as far as its story says.

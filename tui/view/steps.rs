@@ -29,7 +29,7 @@ use crate::{
         page::Text,
         player::{Head, Heard},
         steps::{Row, Steps},
-        story::{Subject, Unknown},
+        story::{Known, Subject, Unknown},
         watermarks::Water,
         words,
     },
@@ -291,9 +291,15 @@ pub(crate) fn unknown(steps: &Steps, unknown: &Unknown, state: &State) -> String
     if unknown.stages.is_empty() {
         return format!("? {name} unknown: it sent no records");
     }
-    if unknown.is_not_yet {
+    let when = match unknown.known {
+        Known::NotYet => Some("not yet"),
+        // Its process ended first.
+        Known::Never => Some("never"),
+        Known::Uncaptured => None,
+    };
+    if let Some(when) = when {
         let names: Vec<&str> = unknown.stages.iter().map(|stage| stage.name()).collect();
-        return format!("· {name} not yet: {}", names.join(", "));
+        return format!("· {name} {when}: {}", names.join(", "));
     }
     let said = steps.missing(unknown).map(|stages| {
         let names: Vec<&str> = stages.iter().map(|stage| stage.name()).collect();

@@ -261,7 +261,7 @@ fn steps_that_were_not_captured_are_unknown() {
     let Script { mut recording, .. } = Script::put_on_a_follower();
     recording.events.retain(|e| (e.member, e.stage) != (2, Stage::WalFsync));
     let story = story_of(&recording, PUT);
-    let expected = Missing { member: 2, stage: Stage::WalFsync, not_by: None };
+    let expected = Missing { member: 2, stage: Stage::WalFsync, not_by: None, is_never: false };
     assert_eq!(vec![expected], story.missing);
 }
 

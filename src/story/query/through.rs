@@ -29,13 +29,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Story,
     address::Address,
-    cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, start_time},
+    cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, Unled, start_time},
     unbegun::{Unbegun, Why},
 };
 use crate::{
     fields,
     story::{Event, Recording, links, order::Order},
-    trace::{Kind, stage::Stage},
+    trace::{Kind, Reason, stage::Stage},
 };
 
 /// What became of the leader that was lost.
@@ -92,6 +92,25 @@ pub struct Ended {
     pub at: i128,
 }
 
+/// The serving member's loss of its leader with which a read ended, as `leader changed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The member ceased to follow.
+    Unled(Unled),
+    /// The member ceased to lead.
+    SteppedDown(StepDown),
+}
+
+impl EndedBy {
+    /// Position of the `raft.role`.
+    pub fn event(self) -> usize {
+        match self {
+            EndedBy::Unled(one) => one.event,
+            EndedBy::SteppedDown(one) => one.event,
+        }
+    }
+}
+
 /// Messages of one type that a member dropped instead of sending or taking them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
@@ -138,6 +157,11 @@ pub struct Through {
     pub without: Vec<Without>,
     /// The leaders that stepped down.
     pub step_downs: Vec<StepDown>,
+    /// The leaders that the serving member ceased to follow, other than those that were lost to all
+    /// (`without`), and the one with whose loss the request ended.
+    pub unled: Vec<Unled>,
+    /// Set if the request ended because the serving member lost its leader.
+    pub ended_by: Option<EndedBy>,
     /// The members that started.
     pub starts: Vec<Start>,
     /// The standstills of processes, also those before the rpc and after it.
@@ -176,15 +200,29 @@ impl Through {
             .collect();
         through.step_downs =
             cluster.step_downs.iter().filter(|one| is_in(one.event)).copied().collect();
+        let serving = rpc_of(recording, story).map(|at| recording.events[at].member);
+        let is_own = |member: u8| serving == Some(member);
+        let unled = || cluster.unled.iter().filter(|one| is_own(one.member) && is_in(one.event));
+        if has_lost_leader(recording, story) {
+            let downs = through.step_downs.iter().filter(|one| is_own(one.member));
+            let downs = downs.map(|one| EndedBy::SteppedDown(*one));
+            let losses = unled().map(|one| EndedBy::Unled(*one)).chain(downs);
+            through.ended_by = losses.max_by_key(|one| order.times[one.event()]);
+        }
+        let is_lost_to_all =
+            |one: &&Unled| through.without.iter().any(|without| without.gap.term == one.term);
+        let is_end = |one: &&Unled| through.ended_by == Some(EndedBy::Unled(**one));
+        through.unled =
+            unled().filter(|one| is_end(one) || !is_lost_to_all(one)).copied().collect();
         through.starts = cluster.starts.iter().filter(|one| is_in(one.first)).copied().collect();
         through.stalls = stood_still(recording, order, cluster, story);
         through.cut = cut(recording, order, (from, to));
         through.dropped = dropped(recording, order, (from, to));
-        if let Some(last) = through.without.last() {
+        // A request that ended with its leader never was without one.
+        if let Some(last) = through.without.last().filter(|last| !last.is_its_end) {
             // A member that dies together with the leader has just been heard of.
-            let since = last.to.min(last.from + GRACE_NS);
-            let until = if ended.is_some() { last.to.max(since + GRACE_NS) } else { last.to };
-            let (alive, members) = cluster.alive(since, until);
+            let since = last.to.min(last.from + GRACE_NS).max(through.from);
+            let (alive, members) = cluster.alive(since, last.to.max(since));
             (through.alive, through.members) = (alive, members);
         }
         through
@@ -226,6 +264,7 @@ impl Through {
             && self.unbegun.is_none()
             && self.without.is_empty()
             && self.step_downs.is_empty()
+            && self.unled.is_empty()
             && self.starts.is_empty()
             && self.stalls.is_empty()
             && self.cut.is_empty()
@@ -298,6 +337,22 @@ impl Period {
     }
 }
 
+/// Position of the first event of the request's rpc.
+fn rpc_of(recording: &Recording, story: &Story) -> Option<usize> {
+    let mut steps = story.steps.iter().map(|step| step.event);
+    steps.find(|at| {
+        let event = &recording.events[*at];
+        (event.stage, event.id) == (Stage::Rpc, story.id)
+    })
+}
+
+/// Whether the request ended because its member lost its leader.
+fn has_lost_leader(recording: &Recording, story: &Story) -> bool {
+    let own = story.steps.iter().map(|step| &recording.events[step.event]);
+    let mut own = own.filter(|event| (event.stage, event.id) == (Stage::Rpc, story.id));
+    own.any(|event| event.reason == Some(Reason::LeaderChanged))
+}
+
 /// The standstills that the request lived through, in order.
 fn stood_still(
     recording: &Recording,
@@ -309,9 +364,7 @@ fn stood_still(
         return Vec::new();
     };
     let events = || story.steps.iter().map(|step| step.event);
-    let serving = events().map(|at| &recording.events[at]);
-    let mut serving = serving.filter(|event| (event.stage, event.id) == (Stage::Rpc, story.id));
-    let serving = serving.next().map(|event| event.member);
+    let serving = rpc_of(recording, story).map(|at| recording.events[at].member);
     let extent = |at: usize| (start_time(recording, order, at), order.times[at]);
     let is_own = |at: &usize| recording.events[*at].id == story.id;
     let edges = events().filter(|at| recording.events[*at].stage.is_at_edge() && is_own(at));
