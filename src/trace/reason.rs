@@ -1,5 +1,5 @@
-//! Why a step failed: a reason for each error with which a request can end, for each cause for which
-//! a read round asks again, and for a vote that was refused.
+//! Why a step failed: a reason for each error with which a request can end, for each cause for
+//! which a read round asks again, and for a vote that was refused.
 //!
 //! A record has a byte for it. Recordings carry the text, so that a later version may add or
 //! reorder reasons. `server::Error` says which reason belongs to which error.

@@ -5,8 +5,9 @@
 //!   the entry       ├────────────────── committed ── applied, at revision 7
 //! ```
 //!
-//! Only records decide. A write that apply refused, that another entry replaced, or whose proposal a
-//! member dropped has no effect; of one that was neither seen applied nor seen lost it is unknown.
+//! Only records decide. A write that apply refused, that another entry replaced, or whose proposal
+//! a member dropped has no effect. Of one that was neither seen applied nor seen lost, the effect is
+//! unknown.
 
 use super::{Story, graph::Graph};
 use crate::{

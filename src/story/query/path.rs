@@ -26,8 +26,8 @@
 //! Invariant: the pieces leave no gap, so they add up to the duration of the whole. Where an event
 //! of the chain was not captured, the piece around it is [`Wait::Unknown`], not distributed by a
 //! guess. A request that failed, or whose client disconnected, waited in vain for the first event
-//! that did not come before its end ([`Wait::InVain`]), whether that event came later or never. Once
-//! the wait itself has ended with the failure, it waits for nothing more.
+//! that did not come before its end ([`Wait::InVain`]), whether that event came later or never.
+//! Once the wait itself has ended with the failure, it waits for nothing more.
 
 mod cut;
 mod edge;
