@@ -18,7 +18,6 @@ use super::{Text, documents, expect_nothing, text};
 const OF_OTHERS: &[&str] = &[
     "--all-targets",
     "--bin",
-    "--consistency",
     "--endpoints",
     "--keys-only",
     "--lib",

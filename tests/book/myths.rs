@@ -48,7 +48,7 @@ fn entry(chapter: &Chapter, myth: &Myth) -> String {
     let lines = myth.answer.join("\n");
     format!(
         "## {}\n\n{lines}\n\nLook at [the figure]({file}#figure-{figure}) in [{number} {title}]({file}).\n",
-        myth.said.trim_matches('"')
+        myth.said
     )
 }
 
