@@ -135,6 +135,14 @@ pub enum Error {
         /// The name of the row.
         row: &'static str,
     },
+    /// What an earlier process has left cannot be removed.
+    #[error("cannot remove {}, which an earlier start has left", path.display())]
+    Leftover {
+        /// The file that is left, or what else has its name.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
     /// A copy of the file would fill the disk.
     #[error("no room for a copy of {}: it needs {needed} bytes, and {free} are free", path.display())]
     NoRoom {
@@ -215,6 +223,7 @@ impl Backend {
     /// Opens the file, or makes it, and starts the commit thread. The file stays locked against
     /// other processes until the backend is dropped.
     pub fn open(path: &Path, options: Options) -> Result<Arc<Backend>, Error> {
+        let path = &file::real_path(path)?;
         let database = Arc::new(DatabaseFile::open(path, options.fsync)?);
         let sizes = database.sizes(0);
         let file = database.read().map_err(|source| database.refused(source))?;

@@ -64,6 +64,21 @@ impl RedbFile {
         Self::over(File::open_or_create(unfinished)?.renamed(path), fsync)
     }
 
+    /// Makes the file empty, unless somebody else has it open; false then.
+    pub fn empty(&self) -> io::Result<bool> {
+        let whole = (Bound::Unbounded, Bound::Unbounded);
+        match self.0.locks.try_lock_range(whole.0, whole.1) {
+            Ok(false) => return Ok(false),
+            Ok(true) | Err(BackendError::Unsupported) => (),
+            Err(error) => return Err(io::Error::other(error)),
+        }
+        self.set_len(0)?;
+        match self.0.locks.unlock_range(whole.0, whole.1) {
+            Ok(()) | Err(BackendError::Unsupported) => Ok(true),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
     fn over(file: File, fsync: bool) -> io::Result<RedbFile> {
         let blocks = Mutex::new(Blocks::of(file.real())?);
         let locks = FileBackend::new(file.real().try_clone()?).map_err(io::Error::other)?;
