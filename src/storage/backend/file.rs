@@ -57,11 +57,19 @@ pub(super) struct FileRead {
 impl DatabaseFile {
     /// Opens or makes the file, with all its tables.
     pub(super) fn open(path: &Path, fsync: bool) -> Result<DatabaseFile, Error> {
-        let refused = |source| Error::Database { path: path.to_owned(), source };
         let (database, file) = open_database(path, fsync)?;
-        let file = DatabaseFile { database, file, path: path.to_owned() };
-        file.make_tables().map_err(refused)?;
-        Ok(file)
+        DatabaseFile { database, file, path: path.to_owned() }.with_tables()
+    }
+
+    /// Opens the database in a file, whose errors name it `path`.
+    pub(super) fn over(file: RedbFile, path: &Path) -> Result<DatabaseFile, Error> {
+        let (database, file) = open_file(path, file)?;
+        DatabaseFile { database, file, path: path.to_owned() }.with_tables()
+    }
+
+    fn with_tables(self) -> Result<DatabaseFile, Error> {
+        self.make_tables().map_err(|source| self.refused(source))?;
+        Ok(self)
     }
 
     /// Makes an empty database under the name `unfinished`, whose errors name it `path`. What was
@@ -102,7 +110,11 @@ impl DatabaseFile {
     }
 
     pub(super) fn refused(&self, source: redb::Error) -> Error {
-        Error::Database { path: self.path.clone(), source }
+        Error::of_redb(&self.path, source)
+    }
+
+    pub(super) fn damaged(&self, why: String) -> Error {
+        Error::Damaged { path: self.path.clone(), why }
     }
 
     /// The sizes of the file after the last commit, if its rows have `stored` bytes. May only be
@@ -125,9 +137,7 @@ fn open_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error
     } else {
         make_database(path, fsync)?
     };
-    // Not before redb has the lock: the process that has it may be writing these files.
-    remove_unfinished(&unfinished(path))?;
-    remove_copies(folder)?;
+    remove_leftovers(path)?;
     Ok(opened)
 }
 
@@ -151,10 +161,7 @@ fn make_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error
 }
 
 fn open_file(path: &Path, file: RedbFile) -> Result<(Database, RedbFile), Error> {
-    let refused = |source: redb::DatabaseError| Error::Database {
-        path: path.to_owned(),
-        source: source.into(),
-    };
+    let refused = |source: redb::DatabaseError| Error::of_redb(path, source.into());
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(file.clone())
@@ -201,6 +208,13 @@ pub(super) fn remove_unfinished(path: &Path) -> Result<(), Error> {
 /// The name of the copy with this number, until it is open.
 pub(super) fn copy_name(number: u64) -> String {
     format!("{PREFIX}{number}{SUFFIX}")
+}
+
+/// Removes what a process that was killed has left beside the database. The caller has the lock of
+/// the database: without it, these files may be the work of the process that has it.
+pub(super) fn remove_leftovers(path: &Path) -> Result<(), Error> {
+    remove_unfinished(&unfinished(path))?;
+    remove_copies(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// Removes the copies that a member which was killed has left in the folder of its database.
@@ -258,10 +272,8 @@ impl FileRead {
 
     /// The last entry in the file, and its conf state.
     pub(super) fn state(&self, path: &Path) -> Result<(Applied, Option<Bytes>), Error> {
-        let meta = |key| {
-            self.get(Bucket::Meta, key)
-                .map_err(|source| Error::Database { path: path.to_owned(), source: source.into() })
-        };
+        let meta =
+            |key| self.get(Bucket::Meta, key).map_err(|source| Error::of_redb(path, source.into()));
         let number = |key, row| -> Result<u64, Error> {
             let Some(value) = meta(key)? else { return Ok(0) };
             let value = <[u8; 8]>::try_from(value.as_ref());
