@@ -9,6 +9,9 @@
 //! Flags, outputs and texts are those of etcdutl 3.5; `--bump-revision` and `--mark-compacted` are
 //! from 3.6. etcdutl cannot read these files, and `glass utl` cannot read etcd's.
 //!
+//! Stricter than etcdutl: `snapshot status` compares the hash behind the database, and `defrag` the
+//! checksums of all pages, before it copies them.
+//!
 //! Left out: `hashkv`, `backup`, `migrate`.
 
 use std::{
@@ -21,8 +24,7 @@ use std::{
 
 use glass_etcd::{
     config::{self, Asked, ServerConfig},
-    member::restore::{self, Contents, Restore, Status},
-    storage::with_causes,
+    member::restore::{self, Contents, Restore, Status, with_causes},
 };
 
 use crate::fail;

@@ -48,10 +48,10 @@ use crate::{
     },
 };
 
-pub use crate::storage::backend::offline::Contents;
+pub use crate::storage::{backend::offline::Contents, with_causes};
 
-/// How many revisions must be left after `--bump-revision`. Nobody writes so many; but the next one
-/// after the largest would end every member.
+/// How many revisions must be left after `--bump-revision`. No cluster writes that many; but
+/// the one after the largest would end every member.
 const LEFT: i64 = 1 << 62;
 
 /// What to do with the saved file.

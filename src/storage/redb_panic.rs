@@ -48,7 +48,7 @@ pub fn end_if_damaged(
     }
 }
 
-/// What a panic is told as: its place and its text.
+/// The place and the text of a panic.
 fn ended(panic: &PanicHookInfo<'_>) -> String {
     let text = panic.payload_as_str().unwrap_or("no reason");
     let Some(place) = panic.location() else { return format!("redb ended: {text}") };

@@ -173,7 +173,7 @@ fn no_member_starts_in_what_a_killed_restore_leaves() {
     });
 }
 
-/// Goal: damage of any kind is told in one line with the file's name, and nothing is left. Method:
+/// Goal: an error names the file that is damaged in any way, and nothing is left. Method:
 /// pages of zeros, a cut, and single bits anywhere.
 #[test]
 fn damage_is_told_with_the_name_of_the_file() {
