@@ -16,6 +16,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, ErrorKind},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -50,12 +51,15 @@ impl<'a> Place<'a> {
         let unfinished = wal.as_deref().map(unfinished);
         let mut made = Made::default();
         let mut working = wanted.clone();
-        made.will_make(&restoring);
+        made.note_missing(&restoring);
+        claim(&restoring, wanted)?;
+        made.trees.push(restoring.clone());
         for path in unfinished.iter() {
             if path.exists() {
                 return Err(Error::WalExists { path: path.clone() });
             }
-            made.will_make(path);
+            made.note_missing(path);
+            made.trees.push(path.clone());
         }
         (working.data_dir, working.wal_dir) = (restoring, unfinished);
         let dirs = Dirs::make(&working)?;
@@ -94,15 +98,14 @@ impl<'a> Place<'a> {
 }
 
 impl Made {
-    /// Notes a tree that is going to be made, and the folders above it that are missing.
-    fn will_make(&mut self, tree: &Path) {
+    /// Notes the folders above a tree that are going to be made.
+    fn note_missing(&mut self, tree: &Path) {
         let missing = |path: &&Path| {
             let found = fs::symlink_metadata(path);
             found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
         };
         let above = tree.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
         self.folders.extend(above.take_while(missing).map(Path::to_owned));
-        self.trees.push(tree.to_owned());
     }
 }
 
@@ -131,6 +134,20 @@ fn check_empty(config: &ServerConfig) -> Result<(), Error> {
     match &config.wal_dir {
         Some(path) if path.exists() => Err(Error::WalExists { path: path.clone() }),
         _ => Ok(()),
+    }
+}
+
+/// Makes the directory in which the restore works. Another restore that works there is left alone.
+fn claim(restoring: &Path, wanted: &ServerConfig) -> Result<(), Error> {
+    let make = |path: &Path, recursive: bool| {
+        fs::DirBuilder::new().recursive(recursive).mode(0o700).create(path)
+    };
+    make(&wanted.data_dir, true).map_err(file(&wanted.data_dir))?;
+    match make(restoring, false) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(Error::NotEmpty { path: wanted.data_dir.clone() })
+        }
+        made => made.map_err(file(restoring)),
     }
 }
 
