@@ -4,6 +4,7 @@
 //!   data-dir/member/wal/   the log                  (storage::wal)
 //!   data-dir/member/snap/db   the database          (storage::backend)
 //!   data-dir/member/snap/restored   the database was restored, and its rows are in no log
+//!   data-dir/restoring/    a restore has not ended: nothing here is used
 //!   data-dir/member/boot   how often it was started (a number, for the trace)
 //! ```
 //!
@@ -32,6 +33,9 @@ use crate::{
     },
 };
 
+/// The name of the mark of a restored database, and of the directory in which a restore works.
+const MARK: &str = "restored";
+pub(super) const RESTORING: &str = "restoring";
 /// The content of the mark of a restored database.
 const RESTORED: &str = "db was restored from a snapshot: the log does not have its rows\n";
 /// The bytes of the log that are read at a time in search of the highest request id.
@@ -67,8 +71,13 @@ pub struct Data {
 /// Finds the data directory, or makes it. A member without a log asks the others whether it may
 /// begin one. Must be called before the peer port listens.
 pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
+    let restoring = config.data_dir.join(RESTORING);
+    if restoring.try_exists().map_err(|source| data_dir(&restoring, source))? {
+        return Err(Error::RestoreUnfinished { path: restoring });
+    }
     let dirs = Dirs::make(config)?;
     if !dirs.has_log {
+        dirs.check_not_restored()?;
         if !config.new_cluster {
             return Err(Error::CannotJoin);
         }
@@ -234,7 +243,20 @@ pub struct Dirs {
 
 /// Ends the member if the hook's panic is about its database: the file is damaged.
 pub fn end_if_damaged(config: &ServerConfig, panic: &std::panic::PanicHookInfo<'_>) {
-    redb_panic::end_if_damaged(panic, &database(config));
+    let db = database(config);
+    redb_panic::end_if_damaged(panic, &db, || way_out(&db));
+}
+
+/// What an operator can do about a damaged database.
+fn way_out(db: &Path) -> &'static str {
+    match db.with_file_name(MARK).try_exists() {
+        Ok(false) => "Move the file away and start the member again: it is made anew from the log",
+        // The log may not have its rows.
+        Ok(true) | Err(_) => {
+            "It was restored from a snapshot, and the log does not have its rows: restore it again, \
+             or remove this member from the cluster and add it with an empty data directory"
+        }
+    }
 }
 
 fn database(config: &ServerConfig) -> PathBuf {
@@ -260,7 +282,7 @@ impl Dirs {
             has_log: wal::exists(&wal)?,
             wal,
             db: database(config),
-            restored: snap.join("restored"),
+            restored: snap.join(MARK),
             boot: member.join("boot"),
         })
     }
@@ -271,6 +293,15 @@ impl Dirs {
         let exists = |path: &Path| path.try_exists().map_err(|source| data_dir(path, source));
         match exists(&self.restored)? && !exists(&self.db)? {
             true => Err(Error::RestoredIsGone { path: self.db.clone() }),
+            false => Ok(()),
+        }
+    }
+
+    /// A database that was restored comes with its log. A log that begins now would be that of
+    /// another cluster.
+    fn check_not_restored(&self) -> Result<(), Error> {
+        match self.restored.try_exists().map_err(|source| data_dir(&self.restored, source))? {
+            true => Err(Error::RestoredWithoutLog { db: self.db.clone(), wal: self.wal.clone() }),
             false => Ok(()),
         }
     }
@@ -346,6 +377,32 @@ mod tests {
         let refused = open(&config, &find(&config).unwrap()).err().expect("the rows are gone");
         assert!(matches!(refused, Error::RestoredIsGone { .. }), "{refused}");
         assert!(!dirs.database().exists(), "nothing was made in its place");
+    }
+
+    #[test]
+    fn a_restored_database_without_its_log_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let dirs = Dirs::make(&config).unwrap();
+        Backend::open(dirs.database(), backend_options(&config)).unwrap().stop();
+        begin_log(&config, &dirs).unwrap();
+        fs::remove_dir_all(&dirs.wal).unwrap();
+        let refused = find(&config).expect_err("no log has its rows");
+        assert!(matches!(refused, Error::RestoredWithoutLog { .. }), "{refused}");
+        assert!(!dirs.wal.exists(), "no other log was begun");
+    }
+
+    #[test]
+    fn the_way_out_of_damage_depends_on_what_the_log_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("db");
+        assert!(way_out(&db).contains("made anew from the log"));
+        fs::write(dir.path().join(MARK), RESTORED).unwrap();
+        let way_out = way_out(&db);
+        assert!(
+            way_out.contains("restore it again") && !way_out.contains("made anew"),
+            "{way_out}"
+        );
     }
 
     #[test]

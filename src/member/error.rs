@@ -81,6 +81,27 @@ pub enum Error {
         /// The database file.
         path: PathBuf,
     },
+    /// The log of a restored member is missing.
+    #[error(
+        "{} was restored from a snapshot, but there is no log in {}: give the --wal-dir with which \
+         it was restored, or restore it again",
+        db.display(), wal.display()
+    )]
+    RestoredWithoutLog {
+        /// The database file.
+        db: PathBuf,
+        /// The directory of the log.
+        wal: PathBuf,
+    },
+    /// A restore into the data directory was killed.
+    #[error(
+        "the restore that made {} has not ended: remove the data directory, and restore it again",
+        path.display()
+    )]
+    RestoreUnfinished {
+        /// The directory in which the restore works.
+        path: PathBuf,
+    },
     /// The log and the database do not belong together.
     #[error(
         "entry {index} has term {found} in the WAL, but the database has applied it with term {term}: \

@@ -13,41 +13,46 @@
 //!
 //! Invariants
 //! * The saved file is never changed.
-//! * The log is made last, so that a directory with a log has the whole database. A mark beside the
-//!   database says that no log rebuilds it: a member that has lost it must not begin with an empty
-//!   key space.
+//! * A member finds a whole directory or none: a restore works beside it, checks the hash and every
+//!   page, and gives the directories their names at its end (`restore/place.rs`).
+//! * A mark beside the database says that no log rebuilds it: a member that has lost it must not
+//!   begin with an empty key space.
 //!
 //! A database file is also defragmented here while its member does not run ([`defragment`]).
 //!
 //! Left out: a raft snapshot. The new log begins with the first entry, and the database says that
 //! none of it is applied yet, so a member that starts here applies it from the beginning.
 
+mod place;
+mod saved;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    fs,
-    io::{self, Read as _},
+    io,
+    panic::PanicHookInfo,
     path::{Path, PathBuf},
 };
 
-use sha2::{Digest as _, Sha256};
-
-use super::{
-    Error as DataError,
-    data::{self, Dirs},
-};
+use self::{place::Place, saved::Saved};
+use super::{Error as DataError, data};
 use crate::{
     config::ServerConfig,
     server::mvcc,
     storage::{
-        backend::{self, Backend, Bucket, Options},
-        disk, wal, with_causes,
+        backend::{
+            self, Bucket, Defragmented,
+            offline::{self, Checked, main_revision},
+        },
+        redb_panic, wal,
     },
 };
 
-/// The bytes of the hash behind a saved database.
-const HASH: usize = 32;
-/// A database is as long as some number of these, and a saved one longer by a hash (etcd:
-/// hasChecksum).
-const SECTOR: u64 = 512;
+pub use crate::storage::{backend::offline::Contents, with_causes};
+
+/// How many revisions must be left after `--bump-revision`. No cluster writes that many; but
+/// the one after the largest would end every member.
+const LEFT: i64 = 1 << 62;
 
 /// What to do with the saved file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +75,12 @@ pub enum Error {
         /// The operating system's error.
         source: io::Error,
     },
+    /// Only a regular file has an end.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+    },
     /// The data directory has something in it.
     #[error("data-dir {path:?} not empty or could not be read")]
     NotEmpty {
@@ -82,12 +93,20 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// The WAL directory is the data directory, or lies where that has other files.
+    #[error("wal-dir {path:?} is where the data directory has other files")]
+    WalAmongData {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The file has no hash, and `--skip-hash-check` was not given.
     #[error("snapshot missing hash but --skip-hash-check=false")]
     NoHash,
     /// The file is not what was saved.
-    #[error("expected sha256 {expected}, got {found}")]
+    #[error("{}: expected sha256 {expected}, got {found}", path.display())]
     OtherHash {
+        /// The file.
+        path: PathBuf,
         /// The hash behind the database, in hex.
         expected: String,
         /// That of the database.
@@ -96,8 +115,12 @@ pub enum Error {
     /// The file is not a database, or it is damaged.
     #[error(transparent)]
     Database(#[from] backend::Error),
-    /// The raised revision would leave too few revisions for later writes.
-    #[error("the revision {revision} cannot be raised by {by}: {RAISED_MAX} is the limit")]
+    /// The raised revision would be too near to the largest revision.
+    #[error(
+        "the revision {revision} cannot be raised by {by}: 2^62 later revisions must be left, so it \
+         can rise to {}",
+        i64::MAX - LEFT
+    )]
     TooLarge {
         /// The database's revision.
         revision: i64,
@@ -112,10 +135,6 @@ pub enum Error {
     Wal(#[from] wal::Error),
 }
 
-/// The highest revision after `--bump-revision`. As many are left for writes: the first write
-/// without one would end every member.
-const RAISED_MAX: i64 = i64::MAX / 2;
-
 fn file(path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::File { path, source }
@@ -124,12 +143,8 @@ fn file(path: &Path) -> impl FnOnce(io::Error) -> Error {
 /// What a saved file contains, as `etcdutl snapshot status` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The CRC-32C of all buckets' names and rows.
-    pub hash: u32,
-    /// The revision of the newest row of the key bucket.
-    pub revision: i64,
-    /// The rows of all buckets.
-    pub rows: u64,
+    /// What the rows are.
+    pub contents: Contents,
     /// The bytes of the database.
     pub size: u64,
 }
@@ -137,139 +152,77 @@ pub struct Status {
 /// Fills the data directory of this configuration from a saved file.
 ///
 /// # Errors
-/// See [`Error`]. A directory that was begun is left as it is, and refused by the next attempt.
+/// See [`Error`]. What was made until then is removed.
 pub fn restore(config: &ServerConfig, saved: &Path, what: Restore) -> Result<(), Error> {
-    check_empty(config)?;
-    let dirs = Dirs::make(config)?;
-    copy_checked(saved, dirs.database(), what.skip_hash_check)?;
-    let options = Options { fsync: !config.unsafe_no_fsync, ..Options::default() };
-    let backend = Backend::open(dirs.database(), options)?;
-    change(&backend, what)?;
-    backend.stop();
-    drop(backend);
-    data::begin_log(config, &dirs)?;
-    Ok(())
+    let saved = Saved::open(saved)?;
+    if !saved.has_hash && !what.skip_hash_check {
+        return Err(Error::NoHash);
+    }
+    let place = Place::begin(config)?;
+    let (db, name) = (place.dirs.database(), place.database());
+    saved.copy(db, &name, !what.skip_hash_check)?;
+    step("restore-copied", &name)?;
+    let revision = offline::look(db, saved.len, &saved.path, newest)?;
+    let row = raised(revision, what.bump_revision)?;
+    let clear = [Bucket::Members, Bucket::MembersRemoved];
+    offline::begin_again(db, &name, &clear, row.as_slice())?;
+    step("restore-changed", &name)?;
+    data::begin_log(&place.working, &place.dirs)?;
+    step("restore-logged", &name)?;
+    place.finish()
 }
 
-/// What the saved file contains. It is copied into this directory first, because a database cannot
-/// be opened without being written.
+/// What the saved file contains. It is not changed, and not copied.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn status(saved: &Path, scratch: &Path) -> Result<Status, Error> {
-    let path = scratch.join("db");
-    let size = copy_checked(saved, &path, true)?;
-    let backend = Backend::open(&path, Options { fsync: false, ..Options::default() })?;
-    let (mut hash, mut rows) = (0, 0);
-    let mut buckets = Bucket::ALL;
-    buckets.sort_unstable_by_key(|bucket| bucket.name());
-    for bucket in buckets {
-        hash = crc32c::crc32c_append(hash, bucket.name().as_bytes());
-        for (key, value) in backend.rows(&backend.cut(bucket)) {
-            hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, &key), &value);
-            rows += 1;
-        }
-    }
-    let revision = revision(&backend);
-    backend.stop();
-    Ok(Status { hash, revision, rows, size })
+pub fn status(saved: &Path) -> Result<Status, Error> {
+    let saved = Saved::open(saved)?;
+    // etcdutl does not look at the hash here.
+    saved.check_hash()?;
+    let contents = offline::look(&saved.path, saved.len, &saved.path, Checked::contents)?;
+    Ok(Status { contents, size: saved.len })
 }
 
-/// Gives the free pages of a member's database back to the disk, and returns its bytes before and
-/// after. The member must not run: its lock on the file is found.
+/// Gives the free pages of a member's database back to the disk. The member must not run: its lock
+/// on the file is found.
 ///
 /// # Errors
-/// Why not, in one line: there is no database, it is in use or damaged, or the disk fails.
-pub fn defragment(data_dir: &Path) -> Result<(u64, u64), String> {
-    let path = data_dir.join("member/snap/db");
-    if !path.exists() {
-        return Err(format!("{}: no such file", path.display()));
-    }
-    let backend = Backend::open(&path, Options::default()).map_err(|error| with_causes(&error))?;
-    let done = backend.defragment().map_err(|error| error.to_string())?;
-    backend.stop();
-    Ok((done.before, done.after))
+/// There is no database, it is in use or damaged, or the disk fails.
+pub fn defragment(data_dir: &Path) -> Result<Defragmented, backend::Error> {
+    offline::defragment(&data_dir.join("member/snap/db"))
 }
 
-/// As etcd: the data directory may exist if it is empty, that of the log may not.
-fn check_empty(config: &ServerConfig) -> Result<(), Error> {
-    let path = &config.data_dir;
-    let is_empty = match fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    };
-    if !is_empty {
-        return Err(Error::NotEmpty { path: path.clone() });
-    }
-    match &config.wal_dir {
-        Some(path) if path.exists() => Err(Error::WalExists { path: path.clone() }),
-        _ => Ok(()),
-    }
+/// Whether these functions make an error of a panic. For a panic hook, which has nothing to tell
+/// then.
+pub fn is_caught(panic: &PanicHookInfo<'_>) -> bool {
+    redb_panic::is_caught(panic)
 }
 
-/// Copies the database without its hash, and returns its length.
-fn copy_checked(saved: &Path, to: &Path, skip: bool) -> Result<u64, Error> {
-    let mut from = fs::File::open(saved).map_err(file(saved))?;
-    let len = from.metadata().map_err(file(saved))?.len();
-    let has_hash = len % SECTOR == HASH as u64;
-    if !has_hash && !skip {
-        return Err(Error::NoHash);
-    }
-    let len = if has_hash { len - HASH as u64 } else { len };
-    let copy = disk::File::create(to).map_err(file(to))?;
-    let (mut hash, mut left) = (Sha256::new(), len);
-    let mut bytes = vec![0; 1 << 20];
-    while 0 < left {
-        let part = usize::try_from(left.min(1 << 20)).unwrap_or(usize::MAX);
-        from.read_exact(&mut bytes[..part]).map_err(file(saved))?;
-        hash.update(&bytes[..part]);
-        copy.write_at(&bytes[..part], len - left).map_err(file(to))?;
-        left -= part as u64;
-    }
-    copy.sync_all().map_err(file(to))?;
-    if has_hash && !skip {
-        let mut expected = [0; HASH];
-        from.read_exact(&mut expected).map_err(file(saved))?;
-        let found = hash.finalize();
-        if expected != found[..] {
-            let [expected, found] = [&expected[..], &found[..]].map(hex);
-            return Err(Error::OtherHash { expected, found });
-        }
-    }
-    Ok(len)
+/// The revision of the key space in a database; it begins with 1.
+fn newest(database: &Checked) -> Result<i64, backend::Error> {
+    let row = database.last(Bucket::Key)?;
+    // All rows of a compacted key space may be gone.
+    let mark = database.get(Bucket::Meta, mvcc::raised(0).0.as_bytes())?;
+    let revisions = [row, mark].into_iter().flatten().filter_map(|key| main_revision(&key));
+    Ok(revisions.max().unwrap_or(1).max(1))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The row that raises the revision, if it is to be raised.
+fn raised(revision: i64, by: u64) -> Result<Option<(&'static str, Vec<u8>)>, Error> {
+    if by == 0 {
+        return Ok(None);
+    }
+    let to = i64::try_from(by).ok().and_then(|by| revision.checked_add(by));
+    let to = to.filter(|to| *to <= i64::MAX - LEFT).ok_or(Error::TooLarge { revision, by })?;
+    let (key, value) = mvcc::raised(to);
+    Ok(Some((key, value.to_vec())))
 }
 
-/// Makes the database one of a cluster that has not begun.
-fn change(backend: &Backend, what: Restore) -> Result<(), Error> {
-    let revision = revision(backend);
-    let mut guard = backend.write();
-    for bucket in [Bucket::Members, Bucket::MembersRemoved] {
-        for (key, _) in guard.range(bucket, &[], None, 0) {
-            guard.delete(bucket, &key);
-        }
-    }
-    let mut now = revision;
-    if what.bump_revision != 0 {
-        let by = i64::try_from(what.bump_revision).ok();
-        now = by
-            .and_then(|by| revision.checked_add(by))
-            .filter(|now| *now <= RAISED_MAX)
-            .ok_or(Error::TooLarge { revision, by: what.bump_revision })?;
-        mvcc::raise_revision(&mut guard, now);
-    }
-    guard.set_applied(0, 0, now);
-    drop(guard);
-    backend.commit_now();
+/// A step is done; in tests a failure or a kill comes here.
+fn step(name: &'static str, path: &Path) -> Result<(), Error> {
+    fail::fail_point!(name, |_| Err(file(path)(nix::errno::Errno::ENOSPC.into())));
+    // Without failpoints the arguments have no use.
+    let _ = (name, path);
     Ok(())
-}
-
-/// The revision of the newest row of the key bucket, 1 if there is none.
-fn revision(backend: &Backend) -> i64 {
-    let newest = backend.rows(&backend.cut(Bucket::Key)).last();
-    let main = newest.and_then(|(key, _)| Some(i64::from_be_bytes(key.get(..8)?.try_into().ok()?)));
-    main.unwrap_or(1)
 }

@@ -68,7 +68,7 @@ use crate::{
     trace,
 };
 
-pub(crate) use self::compact::raise_revision;
+pub(crate) use self::compact::raised;
 pub use self::revision::Revision;
 pub(crate) use self::{
     compare::COMPARES_RECORDED,

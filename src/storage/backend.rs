@@ -40,7 +40,8 @@
 //! page empty are cut in two (`tail`), and the size is not redb's length of the file but the number
 //! of blocks that the disk holds for it (`redb_file`), and of those the ones in use (`free`).
 //!
-//! A defragmentation ([`defrag`]) exchanges the file itself for a copy without free pages.
+//! A defragmentation ([`defrag`]) exchanges the file itself for a copy without free pages. Tools
+//! use the file of a member that does not run ([`offline`]), without buffers.
 //!
 //! Left out: sending the file to another member.
 
@@ -53,6 +54,7 @@ mod defrag;
 mod file;
 mod free;
 mod hash;
+pub mod offline;
 mod read_tx;
 mod size;
 mod tail;
@@ -127,6 +129,22 @@ pub enum Error {
         /// The reason that redb gives.
         source: redb::Error,
     },
+    /// The file has never been a database.
+    #[error("{} is no database: {why}", path.display())]
+    NoDatabase {
+        /// The file.
+        path: PathBuf,
+        /// What shows it.
+        why: String,
+    },
+    /// The content of the file is not what was written.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What redb has found.
+        why: String,
+    },
     /// A row does not have the form that it must have.
     #[error("{} is damaged: malformed {row}", path.display())]
     Malformed {
@@ -134,6 +152,14 @@ pub enum Error {
         path: PathBuf,
         /// The name of the row.
         row: &'static str,
+    },
+    /// What an earlier process has left cannot be removed.
+    #[error("cannot remove {}, which an earlier start has left", path.display())]
+    Leftover {
+        /// The file that is left, or what else has its name.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
     },
     /// A copy of the file would fill the disk.
     #[error("no room for a copy of {}: it needs {needed} bytes, and {free} are free", path.display())]
@@ -148,6 +174,23 @@ pub enum Error {
     /// The commit thread could not be started.
     #[error("cannot start the commit thread")]
     Thread(#[source] std::io::Error),
+}
+
+impl Error {
+    /// What redb says of the file at `path`.
+    fn of_redb(path: &Path, source: redb::Error) -> Error {
+        let path = path.to_owned();
+        match source {
+            redb::Error::Corrupted(why) => Error::Damaged { path, why },
+            redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Error::NoDatabase { path, why: error.to_string() }
+            }
+            redb::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Error::Damaged { path, why: "it is shorter than it was".to_owned() }
+            }
+            source => Error::Database { path, source },
+        }
+    }
 }
 
 /// Where a row was found.
@@ -215,6 +258,7 @@ impl Backend {
     /// Opens the file, or makes it, and starts the commit thread. The file stays locked against
     /// other processes until the backend is dropped.
     pub fn open(path: &Path, options: Options) -> Result<Arc<Backend>, Error> {
+        let path = &file::real_path(path)?;
         let database = Arc::new(DatabaseFile::open(path, options.fsync)?);
         let sizes = database.sizes(0);
         let file = database.read().map_err(|source| database.refused(source))?;

@@ -8,7 +8,8 @@
 //! A file that is opened while the failpoint `disk-lossy` is active keeps its writes in memory
 //! until they are synced. Killing the process then loses exactly what a power failure could lose,
 //! so a test finds writes that were acknowledged too early. Reads see all writes. Failpoints exist
-//! in test builds only.
+//! in test builds only. A file that must not be changed is opened in the same way
+//! ([`File::look`]), and never synced.
 //!
 //! Not modelled: a rename that was not followed by [`sync_dir`] stays done, and what is lost is
 //! lost whole. The log's own tests tear single sectors by surgery on the file.
@@ -30,11 +31,11 @@ const PAGE: u64 = 4096;
 pub struct File {
     file: std::fs::File,
     path: PathBuf,
-    /// Present while the file was opened lossy.
+    /// Present if the file was opened lossy, or only to look at it.
     unsynced: Option<Mutex<Unsynced>>,
 }
 
-/// Writes to a lossy file that were not synced.
+/// Writes to a file that were not synced.
 #[derive(Debug)]
 struct Unsynced {
     /// The length that readers see.
@@ -61,6 +62,14 @@ impl File {
     pub fn open_read_only(path: &Path) -> io::Result<File> {
         let file = OpenOptions::new().read(true).open(path)?;
         Ok(File { file, path: path.to_owned(), unsynced: None })
+    }
+
+    /// Opens the first `len` bytes of a file that is not to be changed. What is written stays in
+    /// memory, and a sync fails.
+    pub fn look(path: &Path, len: u64) -> io::Result<File> {
+        let file = OpenOptions::new().read(true).open(path)?;
+        let unsynced = Unsynced { len, floor: len, pages: BTreeMap::new() };
+        Ok(File { file, path: path.to_owned(), unsynced: Some(Mutex::new(unsynced)) })
     }
 
     /// Opens a file for reading and writing; if there is none, makes an empty one, readable by its

@@ -50,24 +50,47 @@ struct Inner {
     locks: FileBackend,
     /// Whether syncs reach the disk; false for `--unsafe-no-fsync`.
     fsync: bool,
+    /// Whether others may look at the file meanwhile.
+    shared: bool,
 }
 
 impl RedbFile {
     /// Opens the database's file, or creates an empty one. Without `fsync` it is never synced.
     pub fn open(path: &Path, fsync: bool) -> io::Result<RedbFile> {
-        Self::over(File::open_or_create(path)?, fsync)
+        Self::over(File::open_or_create(path)?, fsync, false)
+    }
+
+    /// Opens the first `len` bytes of a file that is not to be changed. Others may look at it
+    /// meanwhile, but nobody may have it open for writing.
+    pub fn look(path: &Path, len: u64) -> io::Result<RedbFile> {
+        Self::over(File::look(path, len)?, false, true)
     }
 
     /// Creates a file under the name `unfinished`, which will be renamed to `path`; errors name it
     /// `path`.
     pub fn make(unfinished: &Path, path: &Path, fsync: bool) -> io::Result<RedbFile> {
-        Self::over(File::open_or_create(unfinished)?.renamed(path), fsync)
+        Self::over(File::open_or_create(unfinished)?.renamed(path), fsync, false)
     }
 
-    fn over(file: File, fsync: bool) -> io::Result<RedbFile> {
+    /// Makes the file empty, unless somebody else has it open; false then.
+    pub fn empty(&self) -> io::Result<bool> {
+        let whole = (Bound::Unbounded, Bound::Unbounded);
+        match self.0.locks.try_lock_range(whole.0, whole.1) {
+            Ok(false) => return Ok(false),
+            Ok(true) | Err(BackendError::Unsupported) => (),
+            Err(error) => return Err(io::Error::other(error)),
+        }
+        self.set_len(0)?;
+        match self.0.locks.unlock_range(whole.0, whole.1) {
+            Ok(()) | Err(BackendError::Unsupported) => Ok(true),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    fn over(file: File, fsync: bool, shared: bool) -> io::Result<RedbFile> {
         let blocks = Mutex::new(Blocks::of(file.real())?);
         let locks = FileBackend::new(file.real().try_clone()?).map_err(io::Error::other)?;
-        Ok(RedbFile(Arc::new(Inner { file, blocks, locks, fsync })))
+        Ok(RedbFile(Arc::new(Inner { file, blocks, locks, fsync, shared })))
     }
 
     /// Which blocks the disk holds for the file.
@@ -139,6 +162,9 @@ impl StorageBackend for RedbFile {
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        if self.0.shared {
+            return self.0.locks.try_lock_shared_range(start, end);
+        }
         self.0.locks.try_lock_range(start, end)
     }
 
@@ -147,6 +173,9 @@ impl StorageBackend for RedbFile {
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        if self.0.shared {
+            return self.0.locks.lock_shared_range(start, end);
+        }
         self.0.locks.lock_range(start, end)
     }
 

@@ -4,13 +4,15 @@
 //! only as far as it must. Damage since then, by the disk or by a copy over the file, is found by
 //! the first reader of the page, which panics. To an operator a backtrace says nothing: the
 //! operator needs the file's name and the way out. So the member ends as it does when its disk
-//! fails, and not as it does for a bug.
+//! fails, and not as it does for a bug. A tool that looks at a file makes an error of the panic
+//! ([`caught`]).
 //!
 //! Left out: damage that leaves a page readable. Values have no checksum that is looked at, here or
 //! in etcd; HashKV compares members.
 
 use std::{
-    panic::PanicHookInfo,
+    cell::{Cell, RefCell},
+    panic::{self, AssertUnwindSafe, PanicHookInfo},
     path::{Component, Path},
 };
 
@@ -18,27 +20,62 @@ use super::fatal;
 
 /// The text and the place of redb's panic.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot use {file}: the database is damaged (redb ended at {place}: {text}). Move the file away \
-     and start the member again: it is made anew from the log"
-)]
-struct Damaged {
+#[error("cannot use {file}: the database is damaged ({ended}). {way_out}")]
+struct Damaged<'a> {
     file: String,
-    place: String,
-    text: String,
+    ended: String,
+    way_out: &'a str,
 }
 
-/// Ends the member if it was redb that panicked, over the database `file`. For a panic hook.
-pub fn end_if_damaged(panic: &PanicHookInfo<'_>, file: &Path) {
-    let Some(place) = panic.location().filter(|place| is_of_redb(Path::new(place.file()))) else {
-        return;
-    };
+thread_local! {
+    /// Whether this thread is in [`caught`].
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+    /// The panic that the hook has seen in there.
+    static ENDED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Ends the member if it was redb that panicked, over the database `file`; the message ends with
+/// the way out. For a panic hook.
+pub fn end_if_damaged(
+    panic: &PanicHookInfo<'_>,
+    file: &Path,
+    way_out: impl FnOnce() -> &'static str,
+) {
+    let is_of_redb = panic.location().is_some_and(|place| is_of_redb(Path::new(place.file())));
+    if is_of_redb && !CAUGHT.get() {
+        let file = file.display().to_string();
+        fatal(&Damaged { file, ended: ended(panic), way_out: way_out() })
+    }
+}
+
+/// The place and the text of a panic.
+fn ended(panic: &PanicHookInfo<'_>) -> String {
+    let text = panic.payload_as_str().unwrap_or("no reason");
+    let Some(place) = panic.location() else { return format!("redb ended: {text}") };
     let name = Path::new(place.file()).file_name().unwrap_or_default().to_string_lossy();
-    fatal(&Damaged {
-        file: file.display().to_string(),
-        place: format!("{name}:{}", place.line()),
-        text: panic.payload_as_str().unwrap_or("no reason").to_owned(),
-    })
+    format!("redb ended at {name}:{}: {text}", place.line())
+}
+
+/// Whether the panic is one that [`caught`] makes an error of, so that a hook has nothing to tell.
+/// For a panic hook.
+pub fn is_caught(panic: &PanicHookInfo<'_>) -> bool {
+    if CAUGHT.get() {
+        // The first one has the reason; a later one comes while the file is closed.
+        ENDED.with_borrow_mut(|seen| {
+            seen.get_or_insert_with(|| ended(panic));
+        });
+    }
+    CAUGHT.get()
+}
+
+/// Calls redb, on this thread, over a file that may be damaged. A panic is an error, with what
+/// [`is_caught`] has noted of it.
+pub fn caught<T>(look: impl FnOnce() -> T) -> Result<T, String> {
+    CAUGHT.set(true);
+    let done = panic::catch_unwind(AssertUnwindSafe(look));
+    CAUGHT.set(false);
+    let ended = ENDED.take();
+    done.map_err(|_| ended.unwrap_or_else(|| "redb ended".to_owned()))
 }
 
 /// Whether a source file is one of redb's, which lie in a directory with its name and version.

@@ -185,3 +185,78 @@ async fn a_file_that_is_not_what_was_saved_is_refused() {
     let running = utl(&["defrag", "--data-dir", &data_dir]);
     assert!(!running.status.success() && text(&running).contains("Failed to defragment"));
 }
+
+/// Goal: each command tells damage in one line with the file's name, ends with code 1, and leaves
+/// nothing. Method: pages of zeros and single bits, in a saved file and in a member's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_file_is_told_in_one_line() {
+    let (mut cluster, saved) = saved_cluster().await;
+    cluster.kill(0);
+    let bytes = fs::read(&saved).unwrap();
+    let bytes = &bytes[..bytes.len() - 32];
+    let own = cluster.members[0].data_dir.join("member/snap/db");
+    let (damaged, to) = (cluster.dir().join("damaged"), cluster.dir().join("restored"));
+    let (data_dir, damaged_text) = (&cluster.members[0].data_dir, damaged.display().to_string());
+    let (to_text, data_dir) = (to.display().to_string(), data_dir.display().to_string());
+    let zeros = [4096..8192, 8192..bytes.len().min(200_000), bytes.len() / 2..bytes.len()];
+    let bits = (0..60_usize).map(|step| step * 97 * bytes.len() / 6000);
+    let ranges = zeros.into_iter().chain(bits.map(|at| at..at + 1));
+    let mut refusals = 0;
+    for range in ranges {
+        let mut image = bytes.to_vec();
+        let flip = usize::from(range.len() == 1);
+        image[range.clone()]
+            .iter_mut()
+            .for_each(|byte| *byte = if flip == 1 { *byte ^ 8 } else { 0 });
+        fs::write(&damaged, &image).unwrap();
+        fs::write(&own, &image).unwrap();
+        let outputs = [
+            (utl(&["snapshot", "status", &damaged_text]), &damaged_text),
+            (
+                utl(&[
+                    "snapshot",
+                    "restore",
+                    "--skip-hash-check",
+                    "--data-dir",
+                    &to_text,
+                    &damaged_text,
+                ]),
+                &damaged_text,
+            ),
+            (utl(&["defrag", "--data-dir", &data_dir]), &data_dir),
+        ];
+        for (output, name) in &outputs {
+            let told = text(output);
+            assert_eq!(told.lines().count(), 1, "{range:?}: {told}");
+            if output.status.success() {
+                continue;
+            }
+            refusals += 1;
+            assert_eq!(output.status.code(), Some(1), "{range:?}: {told}");
+            assert!(told.contains(*name), "{range:?}: {told}");
+            assert!(told.contains("damaged") || told.contains("no database"), "{range:?}: {told}");
+        }
+        let left = fs::read_dir(own.parent().unwrap()).unwrap().count();
+        assert_eq!(left, 1, "{range:?}: only the database is left");
+        if outputs[1].0.status.success() {
+            fs::remove_dir_all(&to).unwrap();
+        }
+        assert!(!to.exists(), "{range:?}");
+    }
+    assert!(9 <= refusals, "{refusals}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_name_the_directory_is_named_after_the_member() {
+    let (cluster, saved) = saved_cluster().await;
+    let output = Command::new(env!("CARGO_BIN_EXE_glass"))
+        .args(["utl", "snapshot", "restore", "--data-dir", "", "--name", "m1"])
+        .args(["--initial-cluster", "m1=http://localhost:2380"])
+        .arg(&saved)
+        .current_dir(cluster.dir())
+        .output()
+        .unwrap();
+    let told = text(&output);
+    assert!(output.status.success() && told.ends_with("into m1.etcd\n"), "{told}");
+    assert!(cluster.dir().join("m1.etcd/member/snap/db").exists());
+}

@@ -47,11 +47,12 @@ fn set_mark(guard: &mut WriteGuard<'_>, name: &str, revision: i64) {
     guard.put(Bucket::Meta, name.as_bytes(), value);
 }
 
-/// Raises the revision of a key space that nobody has open, and notes a compaction up to it, which
-/// the next start carries out (etcd: `unsafeBumpBucketsRevision`, `unsafeMarkRevisionCompacted`).
-/// etcd writes an empty row at the revision as well; here the mark is enough.
-pub(crate) fn raise_revision(guard: &mut WriteGuard<'_>, revision: i64) {
-    set_mark(guard, SCHEDULED, revision);
+/// The meta row that raises the revision of a key space that nobody has open: it notes a compaction
+/// up to it, which the next start carries out (etcd: `unsafeBumpBucketsRevision`,
+/// `unsafeMarkRevisionCompacted`). etcd writes an empty row at the revision as well; here the mark
+/// is enough.
+pub(crate) fn raised(revision: i64) -> (&'static str, [u8; 17]) {
+    (SCHEDULED, Revision::new(revision, 0).row_key())
 }
 
 /// The compaction that is in progress, if any.

@@ -25,7 +25,7 @@ use std::{
 
 use super::{
     Backend, Error, POISONED, Shared,
-    file::{DatabaseFile, remove_unfinished, unfinished},
+    file::{DatabaseFile, FileRead, remove_unfinished, take_after, unfinished},
 };
 use crate::storage::{disk, with_causes};
 
@@ -111,24 +111,13 @@ impl Shared {
     fn copy_file(&self) -> Result<DatabaseFile, Error> {
         let file = Arc::clone(&self.read().file);
         self.check_room()?;
-        let copy = DatabaseFile::make(&unfinished(&self.path), &self.path, self.options.fsync)?;
-        fail::fail_point!("defrag-before-copy");
-        match file.copy_into(&copy) {
-            Ok(_) => Ok(copy),
-            Err(source) => Err(copy.refused(source)),
-        }
+        copy_beside(&file, &self.path, self.options.fsync)
     }
 
     /// Fails if there is less room on the disk than a copy needs. Filling the disk would take the
     /// room from the next commit and from the log, which end the member without it.
     pub(super) fn check_room(&self) -> Result<(), Error> {
-        let failed = |source| Error::Open { path: self.path.clone(), source };
-        let free = disk::free_bytes(folder_of(&self.path)).map_err(failed)?;
-        let needed = self.sizes.in_use().saturating_add(ROOM_LEFT);
-        match needed <= free {
-            true => Ok(()),
-            false => Err(Error::NoRoom { path: self.path.clone(), needed, free }),
-        }
+        check_room(&self.path, self.sizes.in_use())
     }
 
     /// Lets readers and the next commit use the new file, and returns the old one.
@@ -148,11 +137,40 @@ impl Shared {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// Makes a file without free pages beside the database at `path`, of the same owner and mode. Its
+/// errors name the database. The caller has the database's lock.
+pub(super) fn copy_beside(
+    from: &FileRead,
+    path: &Path,
+    fsync: bool,
+) -> Result<DatabaseFile, Error> {
+    let unfinished = unfinished(path);
+    let copy = DatabaseFile::make(&unfinished, path, fsync)?;
+    take_after(&unfinished, path)
+        .map_err(|source| Error::Open { path: path.to_owned(), source })?;
+    fail::fail_point!("defrag-before-copy");
+    match from.copy_into(&copy) {
+        Ok(_) => Ok(copy),
+        Err(source) => Err(copy.refused(source)),
+    }
+}
+
+/// Fails if the disk has no room for a copy with these bytes.
+pub(super) fn check_room(path: &Path, in_use: u64) -> Result<(), Error> {
+    let failed = |source| Error::Open { path: path.to_owned(), source };
+    let free = disk::free_bytes(folder_of(path)).map_err(failed)?;
+    let needed = in_use.saturating_add(ROOM_LEFT);
+    match needed <= free {
+        true => Ok(()),
+        false => Err(Error::NoRoom { path: path.to_owned(), needed, free }),
+    }
+}
+
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fail::fail_point!("defrag-rename", |_| Err(nix::errno::Errno::EACCES.into()));
     fs::rename(from, to)
 }

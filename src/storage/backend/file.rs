@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     ops::Bound,
+    os::unix::fs::{MetadataExt as _, chown},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -56,18 +57,26 @@ pub(super) struct FileRead {
 impl DatabaseFile {
     /// Opens or makes the file, with all its tables.
     pub(super) fn open(path: &Path, fsync: bool) -> Result<DatabaseFile, Error> {
-        let refused = |source| Error::Database { path: path.to_owned(), source };
         let (database, file) = open_database(path, fsync)?;
-        let file = DatabaseFile { database, file, path: path.to_owned() };
-        file.make_tables().map_err(refused)?;
-        Ok(file)
+        DatabaseFile { database, file, path: path.to_owned() }.with_tables()
+    }
+
+    /// Opens the database in a file, whose errors name it `path`.
+    pub(super) fn over(file: RedbFile, path: &Path) -> Result<DatabaseFile, Error> {
+        let (database, file) = open_file(path, file)?;
+        DatabaseFile { database, file, path: path.to_owned() }.with_tables()
+    }
+
+    fn with_tables(self) -> Result<DatabaseFile, Error> {
+        self.make_tables().map_err(|source| self.refused(source))?;
+        Ok(self)
     }
 
     /// Makes an empty database under the name `unfinished`, whose errors name it `path`. What was
     /// left under that name is removed first.
     pub(super) fn make(unfinished: &Path, path: &Path, fsync: bool) -> Result<DatabaseFile, Error> {
         let failed = |source| Error::Open { path: path.to_owned(), source };
-        remove_unfinished(unfinished).map_err(failed)?;
+        remove_unfinished(unfinished)?;
         let file = RedbFile::make(unfinished, path, fsync).map_err(failed)?;
         let (database, file) = open_file(path, file)?;
         Ok(DatabaseFile { database, file, path: path.to_owned() })
@@ -101,7 +110,11 @@ impl DatabaseFile {
     }
 
     pub(super) fn refused(&self, source: redb::Error) -> Error {
-        Error::Database { path: self.path.clone(), source }
+        Error::of_redb(&self.path, source)
+    }
+
+    pub(super) fn damaged(&self, why: String) -> Error {
+        Error::Damaged { path: self.path.clone(), why }
     }
 
     /// The sizes of the file after the last commit, if its rows have `stored` bytes. May only be
@@ -114,30 +127,41 @@ impl DatabaseFile {
     }
 }
 
-/// Opens the file; nothing else does. A missing file is first created under another name: redb
-/// writes its magic number last, so a file of a member that was killed in between could never be
-/// opened.
+/// Opens the file; only its first opener makes it.
 fn open_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(failed)?;
+    let opened = if path.try_exists().map_err(failed)? {
+        open_file(path, RedbFile::open(path, fsync).map_err(failed)?)?
+    } else {
+        make_database(path, fsync)?
+    };
+    remove_leftovers(path)?;
+    Ok(opened)
+}
+
+/// Makes the file under another name, and renames it: redb writes its magic number last, so a file
+/// of a member that was killed in between could never be opened. What such a member has left under
+/// that name is emptied.
+fn make_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error> {
+    let failed = |source| Error::Open { path: path.to_owned(), source };
     let unfinished = unfinished(path);
-    remove_unfinished(&unfinished).map_err(failed)?;
-    remove_copies(folder).map_err(failed)?;
-    if path.try_exists().map_err(failed)? {
-        return open_file(path, RedbFile::open(path, fsync).map_err(failed)?);
+    let left = |source| Error::Leftover { path: unfinished.clone(), source };
+    let file = RedbFile::make(&unfinished, path, fsync).map_err(left)?;
+    // A file that is locked, or that has the database's name by now, is another process's.
+    if !file.empty().map_err(left)? || path.try_exists().map_err(failed)? {
+        let source = redb::Error::DatabaseAlreadyOpen;
+        return Err(Error::Database { path: path.to_owned(), source });
     }
-    let made = open_file(path, RedbFile::make(&unfinished, path, fsync).map_err(failed)?)?;
+    let made = open_file(path, file)?;
     fs::rename(&unfinished, path).map_err(failed)?;
-    disk::sync_dir(folder).map_err(failed)?;
+    disk::sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
     Ok(made)
 }
 
 fn open_file(path: &Path, file: RedbFile) -> Result<(Database, RedbFile), Error> {
-    let refused = |source: redb::DatabaseError| Error::Database {
-        path: path.to_owned(),
-        source: source.into(),
-    };
+    let refused = |source: redb::DatabaseError| Error::of_redb(path, source.into());
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(file.clone())
@@ -150,10 +174,33 @@ pub(super) fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("tmp")
 }
 
-/// Removes the unfinished file of a start, or of a defragmentation, that was killed.
-pub(super) fn remove_unfinished(path: &Path) -> io::Result<()> {
+/// Where the file is to which a symbolic link of this name leads; the name itself if it is no link.
+/// The database is exchanged by a rename, which would take the place of the link.
+pub(super) fn real_path(path: &Path) -> Result<PathBuf, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => {
+            fs::canonicalize(path).map_err(|source| Error::Open { path: path.to_owned(), source })
+        }
+        _ => Ok(path.to_owned()),
+    }
+}
+
+/// Gives a file the owner, the group and the mode of the one whose place it takes.
+pub(super) fn take_after(file: &Path, old: &Path) -> io::Result<()> {
+    let (is, wanted) = (fs::metadata(file)?, fs::metadata(old)?);
+    if (is.uid(), is.gid()) != (wanted.uid(), wanted.gid()) {
+        chown(file, Some(wanted.uid()), Some(wanted.gid()))?;
+    }
+    fs::set_permissions(file, wanted.permissions())
+}
+
+/// Removes the unfinished file of a start, or of a defragmentation, that was killed. The caller has
+/// the lock of the database.
+pub(super) fn remove_unfinished(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Leftover { path: path.to_owned(), source })
+        }
         _ => Ok(()),
     }
 }
@@ -163,14 +210,22 @@ pub(super) fn copy_name(number: u64) -> String {
     format!("{PREFIX}{number}{SUFFIX}")
 }
 
+/// Removes what a process that was killed has left beside the database. The caller has the lock of
+/// the database: without it, these files may be the work of the process that has it.
+pub(super) fn remove_leftovers(path: &Path) -> Result<(), Error> {
+    remove_unfinished(&unfinished(path))?;
+    remove_copies(path.parent().unwrap_or(Path::new(".")))
+}
+
 /// Removes the copies that a member which was killed has left in the folder of its database.
-fn remove_copies(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
+fn remove_copies(folder: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Open { path: folder.to_owned(), source };
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
         if number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
-            fs::remove_file(entry.path())?;
+            remove_unfinished(&entry.path())?;
         }
     }
     Ok(())
@@ -217,10 +272,8 @@ impl FileRead {
 
     /// The last entry in the file, and its conf state.
     pub(super) fn state(&self, path: &Path) -> Result<(Applied, Option<Bytes>), Error> {
-        let meta = |key| {
-            self.get(Bucket::Meta, key)
-                .map_err(|source| Error::Database { path: path.to_owned(), source: source.into() })
-        };
+        let meta =
+            |key| self.get(Bucket::Meta, key).map_err(|source| Error::of_redb(path, source.into()));
         let number = |key, row| -> Result<u64, Error> {
             let Some(value) = meta(key)? else { return Ok(0) };
             let value = <[u8; 8]>::try_from(value.as_ref());

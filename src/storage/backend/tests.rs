@@ -219,7 +219,7 @@ fn a_file_of_something_else_is_refused() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("db");
     std::fs::write(&path, vec![42; 8192]).unwrap();
-    assert!(matches!(Backend::open(&path, by_hand()), Err(Error::Database { .. })));
+    assert!(matches!(Backend::open(&path, by_hand()), Err(Error::NoDatabase { .. })));
 }
 
 #[test]

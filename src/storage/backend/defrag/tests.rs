@@ -206,6 +206,87 @@ fn what_a_killed_member_left_of_a_copy_is_removed() {
     drop(backend);
 }
 
+/// Goal: who opens a file that a member uses is refused, and removes nothing of the member's work.
+#[test]
+fn a_second_opener_leaves_the_work_of_the_first_alone() {
+    let name =
+        "storage::backend::defrag::tests::a_second_opener_leaves_the_work_of_the_first_alone";
+    alone(name, || {
+        let folder = TempDir::new().unwrap();
+        let backend = with_free_pages(folder.path());
+        let at = folder.path().to_owned();
+        fs::write(at.join("copy-7.tmp"), "of the first").unwrap();
+        fail::cfg_callback("defrag-before-copy", move || {
+            let second = Backend::open(&at.join("db"), Options::default());
+            assert!(matches!(second, Err(Error::Database { .. })), "{second:?}");
+            assert!(at.join("db.tmp").exists() && at.join("copy-7.tmp").exists());
+        })
+        .unwrap();
+        backend.defragment().unwrap();
+        fail::remove("defrag-before-copy");
+        assert_eq!(rows(&backend).len(), 10);
+    });
+}
+
+#[test]
+fn a_file_that_somebody_is_making_is_not_made_twice() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("db");
+    let first = DatabaseFile::make(&unfinished(&path), &path, true).unwrap();
+    let second = Backend::open(&path, Options::default());
+    assert!(matches!(second, Err(Error::Database { .. })), "{second:?}");
+    drop(first);
+    Backend::open(&path, Options::default()).unwrap();
+}
+
+#[test]
+fn a_leftover_that_cannot_be_removed_is_named() {
+    for left in ["db.tmp", "copy-3.tmp"] {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("db");
+        drop(Backend::open(&path, Options::default()).unwrap());
+        fs::create_dir(folder.path().join(left)).unwrap();
+        let refused = Backend::open(&path, Options::default()).unwrap_err();
+        assert!(with_causes(&refused).contains(left), "{refused}");
+    }
+}
+
+#[test]
+fn a_defragmented_file_has_the_owner_and_the_mode_of_the_old_one() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    let folder = TempDir::new().unwrap();
+    let backend = with_free_pages(folder.path());
+    let path = folder.path().join("db");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    // Only root may.
+    let _ = chown(&path, Some(1234), Some(1235));
+    let before = fs::metadata(&path).unwrap();
+    backend.defragment().unwrap();
+    let after = fs::metadata(&path).unwrap();
+    assert_ne!(before.ino(), after.ino());
+    let kept = |of: &fs::Metadata| (of.uid(), of.gid(), of.mode());
+    assert_eq!(kept(&before), kept(&after));
+}
+
+#[test]
+fn a_symbolic_link_stays_one_and_its_target_is_exchanged() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = TempDir::new().unwrap();
+    let disk = TempDir::new().unwrap();
+    drop(with_free_pages(disk.path()));
+    std::os::unix::fs::symlink(disk.path().join("db"), folder.path().join("db")).unwrap();
+    let backend = Backend::open(&folder.path().join("db"), Options::default()).unwrap();
+    let before = fs::metadata(disk.path().join("db")).unwrap();
+    let done = backend.defragment().unwrap();
+    assert!(done.after < done.before, "{done:?}");
+    assert!(fs::symlink_metadata(folder.path().join("db")).unwrap().is_symlink());
+    assert_ne!(fs::metadata(disk.path().join("db")).unwrap().ino(), before.ino());
+    drop(backend);
+    fs::remove_file(disk.path().join("db")).unwrap();
+    let refused = Backend::open(&folder.path().join("db"), Options::default());
+    assert!(matches!(refused, Err(Error::Open { .. })), "nothing takes the place of the link");
+}
+
 /// Goal: neither a commit nor the hash behind it waits for a defragmentation that began after it.
 #[test]
 fn a_commit_does_not_wait_for_the_defragmentation_after_it() {
