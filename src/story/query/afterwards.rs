@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Only records decide. A write that apply refused, that another entry replaced, or whose proposal
-//! a member dropped has no effect. Of one that was neither seen applied nor seen lost, the effect is
-//! unknown.
+//! a member dropped has no effect. Of one that was neither seen applied nor seen lost, the effect
+//! is unknown.
 
 use super::{Story, graph::Graph};
 use crate::{
