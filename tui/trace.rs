@@ -156,7 +156,7 @@ struct ShowArgs {
     /// request's caller, 32 hex digits; or the address of a step, as the player copies it
     /// (`FILE@etcd-01:1:4711`), for the story that has it.
     id: Option<String>,
-    /// The request that ended last.
+    /// The request for keys that ended last; if there is none, any other that ended last.
     #[arg(long)]
     last: bool,
     #[command(flatten)]

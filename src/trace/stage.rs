@@ -177,7 +177,7 @@ macro_rules! vocabulary {
     /// have brought.
     RaftDrop = "raft.drop" Loop Story
         ["peer" Member, "type" Message, "term" Term, "messages" Count, "received" Flag, "cut" Flag, "index" Index, "last" Index]
-        "raft/rafthttp/drops.rs", "etcdserver/api/rafthttp peer.send, peer.process", "three-members.md";
+        "raft/rafthttp/drops.rs", "etcdserver/api/rafthttp peer.send, streamReader.decodeLoop", "three-members.md";
     /// Log records are handed to the operating system. A crash of the machine can still lose them.
     WalWrite = "wal.write" Loop Stage
         ["first" Index, "last" Index, "written.old" Index, "written.new" Index, "segment" Count, "offset" Bytes, "gathered" Nanos]
@@ -254,7 +254,7 @@ macro_rules! vocabulary {
     /// Nobody can answer the question yet: there is no leader, or no entry of its term is
     /// committed. The raft thread keeps it.
     ReadIndexPark = "read_index.park" Loop Story ["term" Term, "leader" Member, "parked" Count]
-        "raft/reads.rs", "etcdserver EtcdServer.linearizableReadLoop", "read-index.md";
+        "raft/reads.rs", "raft stepLeader MsgReadIndex", "read-index.md";
     /// The question is lost: its leader ceased to lead before a quorum had answered, and the member
     /// that asked asks again; or that member has asked again before anybody could answer, or too
     /// many questions wait.
@@ -298,7 +298,7 @@ macro_rules! vocabulary {
     /// are applied again.
     MemberStart = "member.start" Loop Story
         ["term" Term, "vote" Member, "last" Index, "committed" Index, "stored" Index]
-        "member/start.rs", "etcdserver bootstrap", "wal.md";
+        "member/start.rs", "etcdserver NewServer", "wal.md";
     /// The member has published its name and URLs, and serves clients from here on.
     MemberReady = "member.ready" Loop Story ["applied" Index, "since_start" Nanos]
         "member/start.rs", "etcdserver EtcdServer.publish", "wal.md";
@@ -384,7 +384,7 @@ macro_rules! vocabulary {
     /// The watcher ends, for this reason. One that was refused has no number.
     WatchCancel = "watch.cancel" Request Story
         ["watcher" Count, "watch_id" Signed, "why" WatchEnd, "compacted" Revision]
-        "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.recvLoop", "watch.md";
+        "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.recvLoop, sendLoop", "watch.md";
     /// The stream tells the client that its watcher has everything up to this revision.
     WatchProgress = "watch.progress" Request Story
         ["watch_id" Signed, "revision" Revision, "whole_stream" Flag]
@@ -450,7 +450,7 @@ macro_rules! vocabulary {
         "server/lease/requests.rs", "etcdserver EtcdServer.LeaseLeases", "leases.md";
     /// A lease has expired. The leader proposes to revoke it, as the request named here.
     LeaseExpire = "lease.expire" Loop Story ["lease" Id, "request" Id, "overdue" Nanos]
-        "server/lease/expiry.rs", "etcdserver EtcdServer.revokeExpiredLeases", "leases.md";
+        "server/lease/expiry.rs", "lease lessor.revokeExpiredLeases, etcdserver EtcdServer.run", "leases.md";
     /// A lease ends, and its keys are deleted with it, all at one revision.
     LeaseRevoke = "lease.revoke" Request Story ["lease" Id, "keys" Count]
         "server/apply/lease.rs", "lease lessor.Revoke", "leases.md";
@@ -493,7 +493,7 @@ macro_rules! vocabulary {
     /// The member reads all rows of the key space up to a revision, and hashes them.
     MvccHash = "mvcc.hash" Request Story
         ["asked" Revision, "revision" Revision, "compacted" Revision, "rows" Count]
-        "server/mvcc/hash.rs", "mvcc store.hashByRev", "buffer-and-backend.md";
+        "server/mvcc/hash.rs", "mvcc store.HashByRev", "buffer-and-backend.md";
     /// The member commits its write buffer and hashes the whole file, which has reached this.
     BackendHash = "backend.hash" Request Story ["index" Index, "revision" Revision]
         "server/views.rs", "mvcc/backend backend.Hash", "buffer-and-backend.md";
@@ -516,7 +516,7 @@ macro_rules! vocabulary {
         "server/views.rs", "etcdserver/api/v3rpc maintenanceServer.Status", "three-members.md";
     /// The members of the cluster are listed, as this member knows them.
     MembersList = "members.list" Request Story ["members" Count, "linearizable" Flag]
-        "server/views.rs", "etcdserver EtcdServer.Members", "three-members.md";
+        "server/views.rs", "etcdserver/api/v3rpc ClusterServer.MemberList", "three-members.md";
     /// An alarm is raised or disarmed, or alarms are listed. 1 is NOSPACE, 2 CORRUPT, 0 all.
     AlarmApply = "alarm.apply" Request Story
         ["raise" Flag, "disarm" Flag, "alarm" Count, "owner" Member, "answered" Count]

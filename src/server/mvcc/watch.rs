@@ -17,8 +17,9 @@
 //! A **synced** watcher gets its events from apply, which finds it by key ([`lookup`]) and never
 //! waits: if the queue of its stream is full, the watcher becomes a **victim**. It keeps the events
 //! if they are small, and delivery is retried every 10 ms. Apply skips a victim. Once its kept
-//! events are delivered, it becomes an **unsynced** watcher and reads the later events from the
-//! backend, like one that starts at a past revision. So a slow reader delays neither writes nor
+//! events are delivered, it is synced again if it has missed nothing since. Otherwise it becomes an
+//! **unsynced** watcher and reads the later events from the backend, like one that starts at a past
+//! revision. So a slow reader delays neither writes nor
 //! other streams, and costs the memory of its queue, not of everything that it has missed.
 //!
 //! Invariants

@@ -9,8 +9,9 @@
 //! A disk writes a sector of 512 bytes whole or not at all, in any order. So a record was torn if
 //! the file ends inside it, or if it cannot be read **and** one of its sectors still has the zeros
 //! from before; and this only in the last segment, because a cut syncs the one before. Such a
-//! record was never synced, so nothing in it was acknowledged. Anything else that cannot be read
-//! was damaged after its sync, and is refused.
+//! record counts as never synced, so that nothing in it was acknowledged. That is a guess, as in
+//! etcd: a disk that lost a whole sector of a synced record leaves the same bytes. Anything else
+//! that cannot be read was damaged after its sync, and is refused.
 //!
 //! A damaged *length* makes a sound record look torn: a frame that is too long reaches into the
 //! zeros behind the log. Therefore a record that is complete by its own length and checksum counts

@@ -44,7 +44,6 @@ const CAUSES: &[(Stage, &[Stage])] = &[
     (WalWrite, &[RaftEntry]),
     (WalFsync, &[WalWrite, RaftEntry]),
     (RaftStable, &[WalFsync]),
-    (RaftProgress, &[RaftReceive, RaftStable, WalFsync]),
     (RaftCommit, &[RaftProgress, RaftReceive]),
     (ApplyBatch, &[RaftCommit]),
     (ApplyEntry, &[ApplyBatch, RaftCommit]),
@@ -126,11 +125,35 @@ pub(crate) fn cause(steps: &[Step], at: usize) -> Option<usize> {
     if step.event.stage == RaftReceive {
         return other_end(steps, at);
     }
+    if step.event.stage == RaftProgress {
+        return counted(steps, at);
+    }
     let makers = makers(step);
     let is_near = |other: &Step| other.lane == step.lane && other.is_own == step.is_own;
     let before = (0..at).rev().filter(|other| is_near(&steps[*other]));
     let mut before = before.filter(|other| makers.contains(&steps[*other].event.stage));
     before.next()
+}
+
+/// What made a leader count a disk: an acknowledgement of that member, or its own sync.
+fn counted(steps: &[Step], at: usize) -> Option<usize> {
+    let step = &steps[at];
+    let peer = field!(&step.event, RaftProgress, peer);
+    // The messages of others name this member; in a cluster of one there are none.
+    let names_it = |other: &&Step| other.arrow.is_some_and(|arrow| arrow.peer == step.lane);
+    let named = steps.iter().find(names_it).map(|other| peer_of(&other.event));
+    let is_own_disk = named.is_none_or(|own| own == peer);
+    let is_it = |other: &Step| match other.event.stage {
+        RaftStable | WalFsync => is_own_disk,
+        RaftReceive => !is_own_disk && peer_of(&other.event) == peer,
+        _ => false,
+    };
+    let is_near = |other: &Step| other.lane == step.lane && other.is_own == step.is_own;
+    (0..at).rev().find(|other| is_near(&steps[*other]) && is_it(&steps[*other]))
+}
+
+fn peer_of(event: &Event) -> u64 {
+    field!(event, RaftSend | RaftReceive, peer)
 }
 
 /// The first step that this one made happen.
@@ -184,5 +207,38 @@ impl Steps {
         }
         (self.now, self.look, self.is_waiting) = (place, place, false);
         self.is_playing = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glass_etcd::story::recording;
+
+    use super::*;
+    use crate::state::story::Subject;
+
+    const PUT: &str = include_str!("../../../book/src/figures/five-minutes.ndjson");
+
+    /// Goal: the way back from a count leads to the disk that was counted. Method: in the put of
+    /// the book, each count of a follower is followed to the acknowledgement, its send, and the
+    /// sync on that follower.
+    #[test]
+    fn a_count_was_made_by_the_disk_that_it_names() {
+        let recording = recording::read(PUT.as_bytes()).unwrap().recording;
+        let steps = Steps::open(&recording, Subject::Request(0x2eda_a22f_1b5a_380b)).steps;
+        let counts = (0..steps.len()).filter(|at| steps[*at].event.stage == RaftProgress);
+        let mut disks = Vec::new();
+        for count in counts.filter(|at| steps[*at].is_own) {
+            let peer = field!(&steps[count].event, RaftProgress, peer);
+            let mut at = cause(&steps, count).expect("what was counted");
+            if steps[at].event.stage == RaftReceive {
+                at = cause(&steps, at).expect("its send");
+                at = cause(&steps, at).expect("what it acknowledged");
+            }
+            let place = usize::from(steps[at].event.member);
+            assert_eq!(recording.members[place].member_id, peer, "{:?}", steps[at].event);
+            disks.push(steps[at].event.stage);
+        }
+        assert!(disks.contains(&WalFsync), "{disks:?}");
     }
 }
