@@ -32,8 +32,8 @@ pub(crate) fn transferee(
 }
 
 /// Whether a message of this kind, with its sender and term, is one by which the leader holds off
-/// an election. Raft counts the election timeout from the last of these; whatever else the same
-/// member sends, such as a vote request, does not count. `raft` has taken the message.
+/// an election. Raft counts the election timeout from the last of these, and from no other message
+/// of the same member, such as a vote request. `raft` has taken the message.
 pub(crate) fn is_heard(
     kind: MessageType,
     (from, term): (u64, u64),

@@ -91,7 +91,7 @@ impl Bodies {
         Ok(Held { bytes: read.freeze(), _taken: taken })
     }
 
-    /// Takes room for so many more bytes.
+    /// Takes room for this many more bytes.
     async fn take<'b>(&'b self, bytes: usize, taken: &mut Taken<'b>) -> Result<(), Unread> {
         if bytes == 0 || taken.beyond.is_some() {
             return Ok(());
@@ -177,8 +177,8 @@ mod tests {
     }
 
     /// Goal: the bodies that are being read have a bound in sum, and none waits for ever. Method:
-    /// two that take all room and stop; one goes on without room, the other waits in vain, and
-    /// small ones pass.
+    /// two that take all room and stop; then one is read without room, the other waits in
+    /// vain, and small ones pass.
     #[test]
     fn bodies_have_a_bound_in_sum_and_small_ones_always_pass() {
         run(async {

@@ -2,7 +2,7 @@
 //!
 //! Each watcher gets events of its own, copied from the window that the pass has read. 512 watchers
 //! of everything would make half a million copies of a thousand puts, and many more of large
-//! transactions. So a pass goes on in portions: the copies of one are queued before those of the
+//! transactions. So a pass has portions: the copies of one are queued before those of the
 //! next are made. Queues have bounds of their own.
 
 use std::{collections::HashMap, mem};
