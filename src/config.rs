@@ -41,7 +41,7 @@ pub use error::ConfigError;
 pub use help::{ETCD_VERSION, help, version_text};
 pub use listen::{Cors, Listen};
 pub use urls::{Address, UrlError};
-pub use values::ValueError;
+pub use values::{ValueError, positive_duration};
 
 /// The action that the command line asks for.
 #[derive(Debug)]

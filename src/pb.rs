@@ -65,24 +65,82 @@ fn scan(mut data: &[u8]) -> Option<u64> {
     own
 }
 
-/// Whether the data of a log entry is a request of any kind, of v3 or of v2, known or not, with all
-/// transactions that stand in it. Other bytes end each member that reaches them.
-pub fn is_request(data: &bytes::Bytes) -> bool {
+/// Why this version cannot apply the data of a log entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestFault {
+    /// It is a request neither of v3 nor of v2, or a transaction in it does not decode.
+    Malformed,
+    /// A v3 request of a kind that this version does not carry out; an etcd may.
+    Unsupported {
+        /// The number of its field in `InternalRaftRequest`.
+        kind: u64,
+        /// What etcd calls it.
+        name: &'static str,
+    },
+}
+
+/// What is wrong with the data of a log entry, if anything is: this member would end when it comes
+/// to it.
+pub fn request_fault(data: &bytes::Bytes) -> Option<RequestFault> {
     let Ok(request) = etcdserverpb::InternalRaftRequest::decode(data.clone()) else {
-        return etcdserverpb::Request::decode(data.clone()).is_ok();
+        let is_v2 = etcdserverpb::Request::decode(data.clone()).is_ok();
+        return (!is_v2).then_some(RequestFault::Malformed);
     };
+    if let Some(kind) = request_kind(data)
+        && !KINDS_APPLIED.contains(&kind)
+        && !KINDS_SKIPPED.contains(&kind)
+    {
+        return Some(RequestFault::Unsupported { kind, name: kind_name(kind) });
+    }
     let mut transactions: Vec<_> = request.txn.into_iter().collect();
     while let Some(txn) = transactions.pop() {
         for operation in txn.success.into_iter().chain(txn.failure) {
             if let Some(etcdserverpb::request_op::Request::RequestTxn(inner)) = operation.request {
                 match etcdserverpb::TxnRequest::decode(inner) {
                     Ok(inner) => transactions.push(inner),
-                    Err(_) => return false,
+                    Err(_) => return Some(RequestFault::Malformed),
                 }
             }
         }
     }
-    true
+    None
+}
+
+/// The fields of `InternalRaftRequest` that carry the request's id, in its older form and in its
+/// newer one.
+const HEADERS: [u64; 2] = [1, HEADER];
+
+/// The kind of the v3 request in an entry's data: the number of its field in `InternalRaftRequest`.
+/// `None` if there is none. Generated code drops fields that it does not know, so the kind is read
+/// from the bytes.
+pub fn request_kind(data: &[u8]) -> Option<u64> {
+    fields(data).find(|field| !HEADERS.contains(field))
+}
+
+/// The kinds that this version leaves out, because they only read, or have no effect while auth is
+/// off: auth disable, authenticate, auth status, user get and list, role get and list, downgrade
+/// info, and a test of downgrades. `server/command.rs` has the reasons.
+pub const KINDS_SKIPPED: [u64; 9] = [1011, 1012, 1013, 1102, 1106, 1107, 1202, 1302, 9900];
+
+/// The kinds that apply carries out: v2 requests in a v3 one, range to lease checkpoint, cluster
+/// version, and a member's attributes.
+const KINDS_APPLIED: [u64; 12] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1300, 1301];
+
+/// What etcd calls a kind that this version cannot carry out.
+pub fn kind_name(kind: u64) -> &'static str {
+    match kind {
+        1000 => "AuthEnable",
+        1100 => "AuthUserAdd",
+        1101 => "AuthUserDelete",
+        1103 => "AuthUserChangePassword",
+        1104 => "AuthUserGrantRole",
+        1105 => "AuthUserRevokeRole",
+        1200 => "AuthRoleAdd",
+        1201 => "AuthRoleDelete",
+        1203 => "AuthRoleGrantPermission",
+        1204 => "AuthRoleRevokePermission",
+        _ => "a request of a newer etcd",
+    }
 }
 
 /// The numbers of a message's fields, as they are encoded; ends where it cannot be read.

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Reading order: [`inbox`], [`node`], [`proposals`], [`log`], [`bootstrap`], [`rafthttp`]. `raft`
-//! does not know what a key is: of an entry's data it reads nothing but the request's id, for the
-//! trace.
+//! does not know what a key is: of an entry's data it reads the request's id, for the trace, and
+//! of a forwarded proposal also whether apply can carry it out.
 
 mod arrivals;
 pub(crate) mod backlog;
@@ -18,6 +18,7 @@ pub(crate) mod changes;
 pub(crate) mod deferred;
 mod first_election;
 pub(crate) mod inbox;
+mod leader;
 pub(crate) mod log;
 pub(crate) mod logger;
 pub(crate) mod node;

@@ -61,6 +61,8 @@ pub use ring::{
 };
 #[cfg(test)]
 pub(crate) use ring::{own_records, thread_name};
-pub use span::{CANCELED, DEADLINE_EXCEEDED, Moment, Span, handed_over, mark, past, waited_ns};
+pub use span::{
+    CANCELED, DEADLINE_EXCEEDED, Moment, Span, handed_over, mark, mark_because, past, waited_ns,
+};
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
 pub use watermarks::{Watermarks, watermarks};

@@ -7,8 +7,9 @@
 //!                                                     │
 //!   progress ◀──── session ◀──── asked: the question, and its answer as the records have it
 //!                     ▲
-//!                     ├── text
+//!                     ├── text ◀── typed
 //!                     └── play ─▶ the player, which asks the questions at their steps
+//!   practice: the tasks, on a cluster of its own
 //! ```
 //!
 //! Invariants: no answer is written down; all are read from the records of the run that is asked
@@ -19,7 +20,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead as _, BufWriter, Write as _},
+    io::{self, BufRead as _, BufWriter, IsTerminal as _, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -38,20 +39,24 @@ mod cluster;
 mod course;
 pub(crate) mod labels;
 mod language;
+mod links;
 mod perform;
 mod play;
+mod practice;
 mod progress;
 mod proof;
 mod run;
 pub(crate) mod scenario;
 mod session;
 mod text;
+mod typed;
 
 use course::{LESSONS, Lesson};
-use progress::{Came, Notes};
-use run::Run;
+use progress::{Came, Notes, Progress};
 use scenario::Scenario;
 use session::Session;
+use text::Paper;
+use typed::Typed;
 
 /// The command line of `glass lesson`.
 #[derive(Debug, clap::Args)]
@@ -100,6 +105,22 @@ enum Command {
         /// The lesson; the one that was begun last if left out
         slug: Option<String>,
     },
+    /// Have the next question answered, with the reason
+    Choose {
+        /// The lesson; the one that was begun last if left out
+        slug: Option<String>,
+    },
+    /// Do the tasks of a lesson on a cluster of its own, in the player or, without a terminal, from
+    /// another one. The exit code is 1 if one was not done
+    Try {
+        /// The lesson; the one that was begun last if left out
+        slug: Option<String>,
+        /// Text instead of the player, which needs a terminal
+        #[arg(long)]
+        plain: bool,
+        #[command(flatten)]
+        look: LookArgs,
+    },
     /// Look whether the tasks of a lesson were done on live members, or in a recording. The exit
     /// code is 1 if one was not
     Check {
@@ -109,7 +130,7 @@ enum Command {
         #[arg(long, value_delimiter = ',', default_value = source::ENDPOINTS)]
         endpoints: Vec<String>,
         /// Look into a recording instead
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", visible_alias = "file", conflicts_with = "endpoints")]
         from: Option<PathBuf>,
     },
     /// Forget the answers to a lesson
@@ -144,13 +165,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 
 /// Whether what was asked for is so.
 fn try_run(command: &Command) -> io::Result<bool> {
-    let mut out = io::stdout().lock();
+    let mut out = paper();
     let dir = || progress::state_dir(|name| std::env::var(name).ok());
     match command {
         Command::List => text::list(&mut out, &Notes::read(&dir()?)?)?,
         Command::Start { slug, run, plain, look } => {
-            let look = Some(look.look()).filter(|_| !plain && lack().is_none());
-            start(&dir()?, slug.as_deref(), *run, look)?;
+            start(&dir()?, slug.as_deref(), *run, look_of(*plain, look))?;
         }
         Command::Show { slug } => {
             let session = session_of(&dir()?, slug.as_deref())?;
@@ -167,6 +187,12 @@ fn try_run(command: &Command) -> io::Result<bool> {
         Command::Skip { slug } => {
             self::answer(&dir()?, slug.as_deref(), "skip")?;
         }
+        Command::Choose { slug } => {
+            self::answer(&dir()?, slug.as_deref(), "choose")?;
+        }
+        Command::Try { slug, plain, look } => {
+            return practise(&dir()?, slug.as_deref(), look_of(*plain, look));
+        }
         Command::Check { slug, endpoints, from } => {
             return check(&dir()?, slug.as_deref(), endpoints, from.as_deref());
         }
@@ -175,6 +201,7 @@ fn try_run(command: &Command) -> io::Result<bool> {
             let mut notes = Notes::read(&dir)?;
             let slug = slug_of(&notes, slug.as_deref())?;
             notes.reset(&slug)?;
+            session::forget_run(&dir, &slug)?;
             writeln!(out, "{slug} is not begun any more")?;
         }
         Command::Record { path } => record(path)?,
@@ -183,13 +210,41 @@ fn try_run(command: &Command) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The lesson that is named, or was begun last, or is the first that is not done.
+/// The player at the beginning of a lesson, and what comes of its questions.
+#[cfg(test)]
+pub(crate) fn begun(slug: &str) -> (crate::state::State, std::sync::mpsc::Receiver<Came>) {
+    let session = Session::open(Path::new("/nowhere"), slug).unwrap();
+    let (sender, came) = std::sync::mpsc::channel();
+    (play::begun(session.run, &session.lesson, 0, sender).unwrap(), came)
+}
+
+/// The slugs of all lessons.
+#[cfg(test)]
+pub(crate) fn slugs() -> impl Iterator<Item = &'static str> {
+    LESSONS.iter().map(|files| files.slug)
+}
+
+/// Standard output, as wide as its terminal.
+fn paper() -> Paper<io::Stdout> {
+    let out = io::stdout();
+    let columns = if out.is_terminal() { crossterm::terminal::size().ok() } else { None };
+    Paper::new(out, columns.map_or(usize::MAX, |(columns, _)| usize::from(columns)))
+}
+
+/// How the player looks; `None` if it cannot be shown, or is not wanted.
+fn look_of(is_plain: bool, look: &LookArgs) -> Option<Look> {
+    Some(look.look()).filter(|_| !is_plain && lack().is_none())
+}
+
+/// The lesson that was begun last, unless another version of the program has begun one that this
+/// one does not know.
+fn current(notes: &Notes) -> Option<&str> {
+    notes.current().filter(|slug| LESSONS.iter().any(|files| files.slug == *slug))
+}
+
+/// The lesson that is named, or was begun last, or is the first one.
 fn slug_of(notes: &Notes, slug: Option<&str>) -> io::Result<String> {
-    let slug = match (slug, notes.current()) {
-        (Some(slug), _) => slug,
-        (None, Some(current)) => current,
-        (None, None) => LESSONS[0].slug,
-    };
+    let slug = slug.or_else(|| current(notes)).unwrap_or(LESSONS[0].slug);
     Lesson::of(slug).map(|lesson| lesson.slug().to_owned()).map_err(io::Error::other)
 }
 
@@ -200,31 +255,46 @@ fn session_of(dir: &Path, slug: Option<&str>) -> io::Result<Session> {
 /// Begins or continues a lesson: in the player if it can have this look, or else as text.
 fn start(dir: &Path, slug: Option<&str>, is_run: bool, look: Option<Look>) -> io::Result<()> {
     let notes = Notes::read(dir)?;
-    let slug = match (slug, notes.current()) {
+    let slug = match (slug, current(&notes)) {
         (None, Some(current)) => after_done(&notes, current)?,
         (slug, _) => slug_of(&notes, slug)?,
     };
     if is_run {
-        let said = "running the scenario on a cluster of its own";
-        writeln!(io::stderr(), "glass lesson: {said}; this takes some seconds")?;
-        block_on(session::run_own(dir, &slug))??;
+        run_own(dir, &slug)?;
     }
     let mut session = Session::open(dir, &slug)?;
     session.save()?;
-    let mut out = io::stdout().lock();
+    let mut out = paper();
     text::intro(&mut out, &session.lesson)?;
-    let Some(look) = look else {
-        return text::talk(&mut session, &mut io::stdin().lock(), &mut out);
+    let mut input = Typed::open()?;
+    let Some(look) = look.filter(|_| session.is_open()) else {
+        return text::talk(&mut session, &mut input, &mut out);
     };
     writeln!(out, "\nEnter opens the player. → leads to the next step; ? lists the keys.")?;
-    if io::stdin().lock().read_line(&mut String::new())? == 0 {
+    if input.read_line(&mut String::new())? == 0 {
         return Ok(());
     }
+    drop(input);
     let (lesson, progress) = block_on(play::play(session, look))??;
     match progress.answers.len() < lesson.asks.len() {
         true => writeln!(out, "{}", text::LATER),
         false => text::outro(&mut out, &lesson),
     }
+}
+
+/// Performs a lesson's scenario, and keeps the recording as the learner's own.
+fn run_own(dir: &Path, slug: &str) -> io::Result<()> {
+    let said = "running the scenario on a cluster of its own";
+    writeln!(io::stderr(), "glass lesson: {said}; this takes some seconds")?;
+    let lesson = Lesson::of(slug).map_err(io::Error::other)?;
+    let scenario = session::scenario(&lesson).map_err(io::Error::other)?;
+    let performed = block_on(perform::perform(&scenario))?.map_err(io::Error::other)?;
+    let (wrong, _) = proof::of(&lesson, performed.recording.clone());
+    if let Some(why) = wrong.first() {
+        let how = "--run makes another one, and without it the lesson is about the run it brings";
+        return Err(io::Error::other(format!("this run does not show it: {why}; {how}")));
+    }
+    session::keep_run(dir, slug, &performed.recording)
 }
 
 /// The lesson that was begun last or, if that is done, the one after it.
@@ -237,10 +307,11 @@ fn after_done(notes: &Notes, current: &str) -> io::Result<String> {
 
 fn answer(dir: &Path, slug: Option<&str>, typed: &str) -> io::Result<bool> {
     let mut session = session_of(dir, slug)?;
-    let mut out = io::stdout().lock();
+    let mut out = paper();
     let Some(asked) = session.question()? else {
         let slug = session.lesson.slug();
-        return Err(io::Error::other(format!("all questions of {slug} are answered")));
+        let how = format!("`glass lesson reset {slug}` forgets the answers");
+        return Err(io::Error::other(format!("all questions of {slug} are answered; {how}")));
     };
     let came = text::came(&asked, typed)
         .map_err(|form| io::Error::other(format!("{typed:?} is no answer: {form}")))?;
@@ -259,23 +330,37 @@ fn check(
     endpoints: &[String],
     from: Option<&Path>,
 ) -> io::Result<bool> {
-    let lesson = Lesson::of(&slug_of(&Notes::read(dir)?, slug)?).map_err(io::Error::other)?;
+    let mut notes = Notes::read(dir)?;
+    let lesson = Lesson::of(&slug_of(&notes, slug)?).map_err(io::Error::other)?;
     let recording = match from {
         Some(path) => {
             let of_file = |error| io::Error::other(format!("{}: {error}", path.display()));
             source::open(path).map_err(of_file)?.recording
         }
-        None => block_on(trace::remembered(endpoints))??,
+        None => block_on(trace::remembered(endpoints))?.map_err(|error| {
+            let how = format!("`glass lesson try {}` starts members for it", lesson.slug());
+            io::Error::other(format!("{error}; {how}"))
+        })?,
     };
-    let run = Run::of(recording);
-    let mut is_all = true;
-    for check in &lesson.checks {
-        let holds = session::holds(check, &run);
-        let word = if holds { "done" } else { "not yet" };
-        writeln!(io::stdout(), "{word:8} {}", check.task)?;
-        is_all &= holds;
+    let is_all = practice::checked(&lesson, recording, &mut paper())?;
+    note_task(&mut notes, &lesson, is_all)
+}
+
+/// Notes that the tasks of a lesson were done, if they were.
+fn note_task(notes: &mut Notes, lesson: &Lesson, is_all: bool) -> io::Result<bool> {
+    if is_all {
+        let progress = notes.of(lesson.slug()).unwrap_or_default();
+        notes.note(lesson.slug(), &Progress { is_task_done: true, ..progress })?;
     }
     Ok(is_all)
+}
+
+fn practise(dir: &Path, slug: Option<&str>, look: Option<Look>) -> io::Result<bool> {
+    let mut notes = Notes::read(dir)?;
+    let lesson = Lesson::of(&slug_of(&notes, slug)?).map_err(io::Error::other)?;
+    let mut input = Typed::open()?;
+    let is_all = practice::practise(&lesson, look, &mut input, &mut paper())?;
+    note_task(&mut notes, &lesson, is_all)
 }
 
 fn record(path: &Path) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! scripts written for etcd run unchanged.
 
 mod bench;
+mod book;
 mod boot;
 mod chrome;
 mod client;
@@ -74,6 +75,8 @@ enum Command {
     Utl(utl::Args),
     /// Learn by questions about a run: predict, look, and have the answer graded by the trace
     Lesson(lesson::Args),
+    /// Read the book in a browser: serve it on this machine
+    Book(book::Args),
     /// Put load on a cluster, with the flags of etcd's benchmark tool
     #[command(disable_help_flag = true)]
     Bench(Words),
@@ -121,6 +124,7 @@ fn command(cli: Cli) -> ExitCode {
         Some(Command::Boot(args)) => boot::run(&args),
         Some(Command::Utl(args)) => utl::run(&args),
         Some(Command::Lesson(args)) => lesson::run(&args),
+        Some(Command::Book(args)) => book::run(&args),
         Some(Command::Bench(args)) => own_flags(Raw::Bench, args.words),
     }
 }

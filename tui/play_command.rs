@@ -149,14 +149,33 @@ pub(crate) fn beside(
     hands: Hands,
     look: Look,
 ) -> io::Result<Left> {
+    // The first run of a data directory has a question of its own.
+    let note = Some(base.join(FIRST_QUESTION)).filter(|note| !note.exists());
+    of_members((base, place), members, (hands, note), look)
+}
+
+/// Plays the members of this directory, which end with this process in any case, and asks no
+/// question.
+pub(crate) fn practice(
+    (base, place): (&Path, &crate::Cluster),
+    members: &[up::Member],
+    look: Look,
+) -> io::Result<Left> {
+    of_members((base, place), members, (Hands::Other, None), look)
+}
+
+fn of_members(
+    (base, place): (&Path, &crate::Cluster),
+    members: &[up::Member],
+    (hands, note): (Hands, Option<PathBuf>),
+    look: Look,
+) -> io::Result<Left> {
     let members = members.iter();
     let named = members
         .flat_map(|member| member.client_urls.iter().map(|url| (url.clone(), member.name.clone())));
     let (endpoints, names): (Vec<String>, Vec<String>) = named.unzip();
     let logs = LogFiles::of(base, &names);
     let control = Some((Control(base.to_owned()), hands, names));
-    // The first run of a data directory has a question of its own.
-    let note = Some(base.join(FIRST_QUESTION)).filter(|note| !note.exists());
     live(&endpoints, (control, Some(place), note), None, (Some(logs), look))
 }
 

@@ -53,7 +53,7 @@ use self::{
 pub(crate) use self::{
     control::{AskError, ask},
     plan::{StartError, base},
-    supervisor::Outcome,
+    supervisor::{Outcome, Signals},
 };
 use crate::lines::{Flush, Lines};
 

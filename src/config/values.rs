@@ -117,6 +117,12 @@ pub(super) fn duration_ns(text: &str) -> Result<i64, ValueError> {
     Ok(if negative { -ns } else { ns })
 }
 
+/// A duration in Go's form that is not below zero: `500ms`, `1m30s`. `None` for anything else.
+pub fn positive_duration(text: &str) -> Option<Duration> {
+    let ns = duration_ns(text).ok()?;
+    u64::try_from(ns).ok().map(Duration::from_nanos)
+}
+
 /// A checked duration; a negative one counts as zero.
 pub(super) fn duration(text: &str) -> Duration {
     Duration::from_nanos(u64::try_from(duration_ns(text).unwrap_or(0)).unwrap_or(0))

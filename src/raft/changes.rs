@@ -14,6 +14,8 @@ use raft::{
 use super::{log::LogStorage, status::role_number};
 use crate::mark;
 
+mod vote;
+
 /// The numbers as they were after the last input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Changes {
@@ -252,29 +254,6 @@ impl Expected {
         mark!(ReadIndexConfirmed, round_in(&self.context), index = index, acks = acks + 1);
     }
 
-    fn note_vote(&self, raft: &Raft<LogStorage>) {
-        let answer = raft.msgs.iter().skip(self.sent).find(|answer| {
-            answer.to == self.from
-                && matches!(
-                    answer.get_msg_type(),
-                    MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse
-                )
-        });
-        // No answer: the member has had a message of a leader lately and ignores the candidate.
-        mark!(
-            ElectionVote,
-            0,
-            candidate = self.from,
-            granted = answer.is_some_and(|answer| !answer.reject),
-            pre = self.kind == MessageType::MsgRequestPreVote,
-            term = self.term,
-            last_term = self.candidate_log.0,
-            last = self.candidate_log.1,
-            own_last_term = raft.raft_log.last_term(),
-            own_last = raft.raft_log.last_index()
-        );
-    }
-
     /// The deciding vote ends the count, and raft-rs may already have begun the next. So this vote
     /// is added to the counts from before.
     fn note_tally(&self, raft: &Raft<LogStorage>) {
@@ -314,3 +293,6 @@ fn votes_to_count(raft: &Raft<LogStorage>, message: &Message) -> Option<(usize, 
 fn matched(raft: &Raft<LogStorage>, peer: u64) -> u64 {
     raft.prs().get(peer).map_or(0, |progress| progress.matched)
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,8 +41,9 @@ use super::{
     deferred::DeferredMessages,
     first_election,
     inbox::{Input, Inputs},
+    leader,
     log::LogStorage,
-    proposals::{self, Proposal, Proposals, Reason},
+    proposals::{self, Forwarded, Proposal, Proposals, Reason},
     rafthttp,
     reads::{self, ParkedReads},
     sound::{self, Fault},
@@ -120,7 +121,7 @@ pub(crate) struct Node {
     outputs: Outputs,
     status: Arc<Status>,
     timing: Timing,
-    /// When the raft thread took the last message from the leader.
+    /// When the raft thread took the last message by which the leader holds off an election.
     leader_heard: Option<Instant>,
     /// Until when ticks may be skipped.
     advance_until: Instant,
@@ -269,32 +270,39 @@ impl Node {
         if round != 0 {
             mark!(RaftInbox, round, waited = self.arrivals.waited_ns(), from = from);
         }
+        let (kind, term) = (message.get_msg_type(), message.term);
+        let is_proposal = kind == MessageType::MsgPropose;
+        let forwarded = |reason| Forwarded { peer: from, sent_term: message.log_term, reason };
         if let Some(fault) = sound::fault(&message, &self.raw.raft) {
+            if is_proposal {
+                let forwarded = forwarded(Some(fault.reason()));
+                proposals::note_refused(&proposals::ids(&message), forwarded, &self.raw.raft);
+            }
             return self.complain(from, fault);
         }
-        let is_proposal = message.get_msg_type() == MessageType::MsgPropose;
-        match message.get_msg_type() {
+        let forwarded = forwarded(None);
+        match kind {
             MessageType::MsgPropose if proposals::is_stale(&message, &self.raw.raft) => {
-                let sent = (from, message.log_term);
-                return proposals::note_refused(&proposals::ids(&message), sent, &self.raw.raft);
+                let ids = proposals::ids(&message);
+                return proposals::note_refused(&ids, forwarded, &self.raw.raft);
             }
             MessageType::MsgReadIndex => return self.reads.ask(message, &mut self.raw),
             _ => {}
-        }
-        if from == self.raw.raft.leader_id {
-            self.leader_heard = Some(self.turn_began);
         }
         let brings = !message.entries.is_empty();
         let expected = Expected::before(&self.raw.raft, &message);
         let asked = PendingReads::before(&self.raw.raft, message.term);
         let is_refused = is_proposal && !proposals::can_append(&self.raw.raft);
-        let forwarded = is_refused.then(|| (proposals::ids(&message), message.log_term));
+        let refused = is_refused.then(|| proposals::ids(&message));
         if let Err(error) = self.raw.step(message) {
             // A stray message, for example from a removed member, is no error of this member.
             tracing::debug!(%error, from, "raft refused a message");
-            if let Some((ids, term)) = forwarded {
-                proposals::note_refused(&ids, (from, term), &self.raw.raft);
+            if let Some(ids) = refused {
+                proposals::note_refused(&ids, forwarded, &self.raw.raft);
             }
+        }
+        if leader::is_heard(kind, (from, term), &self.raw.raft) {
+            self.leader_heard = Some(self.turn_began);
         }
         if brings {
             self.arrivals.brought(self.raw.raft.raft_log.last_index());
@@ -328,27 +336,13 @@ impl Node {
         self.inbox.proposals_done(proposals::data_len(&proposal));
     }
 
-    /// Transfers the leadership to this voter (etcd: `MoveLeader`), or to the one with the highest
-    /// match index of those that are active (etcd: `transferLeadership`, `longestConnected`), if
-    /// this member leads and transfers to nobody yet. Raft gives a transfer up after an election
-    /// timeout.
+    /// Begins a transfer of the leadership, in place of one to another member that is under way.
+    /// Raft gives a transfer up after an election timeout.
     fn hand_over_leadership(&mut self, to: Option<u64>) {
         let raft = &self.raw.raft;
-        if raft.state != StateRole::Leader || raft.lead_transferee.is_some() {
-            return;
-        }
-        let active = &self.outputs.active;
-        let voters = raft.prs().conf().voters().ids();
-        let others: Vec<u64> = voters.iter().filter(|id| *id != raft.id).collect();
-        let matched = |id| raft.prs().get(id).map_or(0, |progress| progress.matched);
-        let heard = others.iter().filter_map(|id| Some((*id, active.since(*id)?)));
-        let best = heard.max_by_key(|(id, since)| (matched(*id), std::cmp::Reverse(*since)));
-        let to = match to {
-            Some(to) => others.contains(&to).then_some(to),
-            None => best.map(|(id, _)| id),
-        };
-        let Some(to) = to else { return };
-        let (matched, last) = (matched(to), raft.raft_log.last_index());
+        let Some(to) = leader::transferee(raft, &self.outputs.active, to) else { return };
+        let matched = raft.prs().get(to).map_or(0, |progress| progress.matched);
+        let last = raft.raft_log.last_index();
         mark!(ElectionTransfer, 0, term = raft.term, to = to, matched = matched, last = last);
         self.raw.transfer_leader(to);
     }

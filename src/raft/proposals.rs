@@ -223,12 +223,24 @@ pub(crate) fn ids(message: &Message) -> Vec<u64> {
     ids.filter(|id| trace::kept(*id)).collect()
 }
 
-/// Records that proposals of another member were not appended: the sender, and the term in which it
-/// sent them.
-pub(crate) fn note_refused(ids: &[u64], (peer, sent_term): (u64, u64), raft: &Raft<LogStorage>) {
+/// Where a forwarded proposal comes from, and why it was refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forwarded {
+    /// The sender.
+    pub(crate) peer: u64,
+    /// The term in which the sender has sent it.
+    pub(crate) sent_term: u64,
+    /// What is wrong with it; `None` if only this member's role or term is.
+    pub(crate) reason: Option<trace::Reason>,
+}
+
+/// Records that proposals of another member were not appended.
+pub(crate) fn note_refused(ids: &[u64], forwarded: Forwarded, raft: &Raft<LogStorage>) {
     let (term, leader) = (raft.term, raft.leader_id);
+    let Forwarded { peer, sent_term, reason } = forwarded;
     for id in ids {
-        mark!(RaftRefuse, *id, peer = peer, sent_term = sent_term, term = term, leader = leader);
+        mark!(RaftRefuse, *id, reason = reason; peer = peer, sent_term = sent_term, term = term,
+            leader = leader);
     }
 }
 

@@ -27,7 +27,7 @@
 //! * A newer stream replaces the older one of the same kind, because the peer reads the one that it
 //!   opened last.
 //! * Nothing that a peer sends can make this member panic or use memory beyond the limits in
-//!   `wire`: a malformed frame closes its connection.
+//!   `wire` and `bodies`: a malformed frame closes its connection.
 //! * The bytes are etcd's, so a cluster may mix both; `glass` says what headers carry in addition.
 //!
 //! Left out, and why
@@ -43,6 +43,7 @@
 //! server/etcdserver/api/rafthttp)
 
 mod active;
+mod bodies;
 mod channel;
 mod dial;
 mod drops;

@@ -13,11 +13,18 @@ use raft::{
 };
 
 use super::log::LogStorage;
-use crate::pb;
+use crate::{
+    pb::{self, RequestFault},
+    trace::Reason,
+};
 
 /// How far a term may be above this member's. A term rises by one with each election, so no member
 /// has missed 2^32 of them.
 const TERM_LEAD_MAX: u64 = 1 << 32;
+
+/// The most bytes of entries in a forwarded proposal: the highest `--max-request-bytes` of this
+/// version, and above every limit that is usual in etcd. The inbox has room for one of that size.
+const FORWARDED_BYTES_MAX: usize = 64 << 20;
 
 /// Why a message is not given to raft-rs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +38,28 @@ pub(crate) enum Fault {
     },
     /// A snapshot, which this member cannot take yet.
     Snapshot,
+    /// It proposes a request that this member, which leads, could not apply itself.
+    Unsupported {
+        /// The number of the request's field in `InternalRaftRequest`.
+        kind: u64,
+        /// What etcd calls it.
+        name: &'static str,
+    },
+    /// It proposes entries of this many bytes.
+    TooLarge(usize),
     /// A message that no correct member sends; the text says why.
     Senseless(&'static str),
+}
+
+impl Fault {
+    /// The fault as the record of a refused proposal has it.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Unsupported { .. } => Reason::Unsupported,
+            Self::TooLarge(_) => Reason::RequestTooLarge,
+            Self::TailLost { .. } | Self::Snapshot | Self::Senseless(_) => Reason::Undecodable,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -45,6 +72,15 @@ impl fmt::Display for Fault {
                  cluster and add it again with an empty data directory"
             ),
             Self::Snapshot => f.write_str("this member cannot take a snapshot yet"),
+            Self::Unsupported { kind, name } => write!(
+                f,
+                "it proposes {name} (kind {kind}), which this version cannot carry out; once in \
+                 the log, it would end every member of this version"
+            ),
+            Self::TooLarge(bytes) => write!(
+                f,
+                "it proposes {bytes} bytes, which is more than the limit of {FORWARDED_BYTES_MAX}"
+            ),
             Self::Senseless(what) => f.write_str(what),
         }
     }
@@ -65,17 +101,7 @@ pub(crate) fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault>
         return wrong("it has a change of membership that changes nothing");
     }
     match message.get_msg_type() {
-        MessageType::MsgPropose if message.entries.is_empty() => wrong("it proposes nothing"),
-        // Once it is in the log, it ends every member that comes to it.
-        MessageType::MsgPropose if message.entries.iter().any(is_joint_change) => {
-            wrong("it proposes a change of membership in a form that no member carries out")
-        }
-        // A follower only passes it on.
-        MessageType::MsgPropose
-            if raft.state == StateRole::Leader && !message.entries.iter().all(is_applicable) =>
-        {
-            wrong("it proposes what no member can apply")
-        }
+        MessageType::MsgPropose => proposal_fault(message, raft),
         MessageType::MsgReadIndex | MessageType::MsgReadIndexResp if message.entries.len() != 1 => {
             wrong("a read has one context")
         }
@@ -140,13 +166,41 @@ fn follow_on(message: &Message) -> bool {
     term <= message.term
 }
 
-/// Whether apply can make something of an entry. A request of a kind that this member does not
-/// carry out counts: other members may.
-fn is_applicable(entry: &Entry) -> bool {
+/// The fault of a forwarded proposal, if it has one.
+fn proposal_fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
+    let entries = message.get_entries();
+    if entries.is_empty() {
+        return Some(Fault::Senseless("it proposes nothing"));
+    }
+    // Once it is in the log, it ends every member that comes to it.
+    if entries.iter().any(is_joint_change) {
+        let what = "it proposes a change of membership in a form that no member carries out";
+        return Some(Fault::Senseless(what));
+    }
+    let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+    if FORWARDED_BYTES_MAX < bytes {
+        return Some(Fault::TooLarge(bytes));
+    }
+    // A follower only passes it on: another leader may be able to apply it.
+    if raft.state != StateRole::Leader {
+        return None;
+    }
+    entries.iter().find_map(entry_fault)
+}
+
+/// Why apply could make nothing of an entry.
+fn entry_fault(entry: &Entry) -> Option<Fault> {
+    let malformed = Fault::Senseless("it proposes what no member can apply");
     match entry.get_entry_type() {
-        EntryType::EntryNormal => pb::is_request(&entry.data),
-        EntryType::EntryConfChange => pb::raftpb::ConfChange::decode(entry.data.as_ref()).is_ok(),
-        EntryType::EntryConfChangeV2 => false,
+        EntryType::EntryNormal => pb::request_fault(&entry.data).map(|fault| match fault {
+            RequestFault::Malformed => malformed,
+            RequestFault::Unsupported { kind, name } => Fault::Unsupported { kind, name },
+        }),
+        EntryType::EntryConfChange => {
+            let change = pb::raftpb::ConfChange::decode(entry.data.as_ref());
+            change.is_err().then_some(malformed)
+        }
+        EntryType::EntryConfChangeV2 => Some(malformed),
     }
 }
 
@@ -388,12 +442,72 @@ mod tests {
             assert!(checked(&mut raft, both.clone()).is_some(), "{both:?}");
         }
         assert_eq!(raft.raft_log.last_index(), 4);
-        // A kind that is not known here may be known to others; and raft's own are empty.
-        let unknown = vec![0x82, 0x7d, 0];
-        for data in [put.encode_to_vec(), unknown, vec![]] {
+        // Raft's own are empty.
+        for data in [put.encode_to_vec(), vec![]] {
             assert_eq!(checked(&mut raft, proposal(normal, data)), None);
         }
-        assert_eq!(raft.raft_log.last_index(), 7);
+        assert_eq!(raft.raft_log.last_index(), 6);
+    }
+
+    /// A forwarded proposal.
+    fn proposes(data: Vec<Vec<u8>>) -> Message {
+        let mut message = Message { term: 0, ..message(MessageType::MsgPropose) };
+        let entry = |data: Vec<u8>| Entry { data: data.into(), ..Entry::default() };
+        message.set_entries(data.into_iter().map(entry).collect::<Vec<_>>().into());
+        message
+    }
+
+    /// Goal: one forwarded request does not end all members of this version. Method: each kind that
+    /// etcd has and this version lacks, alone and behind a put, and one of a later etcd; a leader
+    /// refuses them, and a follower passes them on, because its leader may be an etcd.
+    #[test]
+    fn a_leader_takes_no_proposal_of_a_kind_that_it_cannot_carry_out() {
+        let (mut leader, _dir) = follower();
+        leader.become_candidate();
+        leader.become_leader();
+        let put = vec![0x22, 0];
+        for kind in [1000, 1100, 1101, 1103, 1104, 1105, 1200, 1201, 1203, 1204, 2000] {
+            let mut data = Vec::new();
+            prost::encoding::encode_varint(kind << 3 | 2, &mut data);
+            data.push(0);
+            for entries in [vec![data.clone()], vec![put.clone(), data.clone()]] {
+                let fault = checked(&mut leader, proposes(entries)).unwrap();
+                assert!(matches!(fault, Fault::Unsupported { kind: found, .. } if found == kind));
+                assert_eq!(fault.reason(), Reason::Unsupported);
+                assert!(fault.to_string().contains(&format!("(kind {kind})")), "{fault}");
+            }
+            let (mut follower, _dir) = follower();
+            assert_eq!(checked(&mut follower, proposes(vec![data])), None);
+        }
+        assert_eq!(leader.raft_log.last_index(), 4, "the leader's own first entry is the last");
+        // A question about auth is left out by apply, and does no harm.
+        assert_eq!(checked(&mut leader, proposes(vec![put, vec![0xaa, 0x3f, 0]])), None);
+    }
+
+    /// Goal: a proposal from the peer port has a bound, which leaves room for etcd's larger limits
+    /// and for the highest of this version.
+    #[test]
+    fn a_forwarded_proposal_has_a_limit_in_bytes() {
+        let (mut raft, _dir) = follower();
+        raft.become_candidate();
+        raft.become_leader();
+        let put = |len: usize| {
+            use crate::pb::etcdserverpb::{InternalRaftRequest, PutRequest};
+            let put = |len| PutRequest { value: vec![0; len].into(), ..PutRequest::default() };
+            let of = |len| InternalRaftRequest { put: Some(put(len)), ..Default::default() };
+            let data = of(len - (of(len).encoded_len() - len)).encode_to_vec();
+            assert_eq!(data.len(), len);
+            data
+        };
+        let half = FORWARDED_BYTES_MAX / 2;
+        for refused in [vec![put(2 * half + 1)], vec![put(half), put(half), put(100)]] {
+            let fault = checked(&mut raft, proposes(refused)).unwrap();
+            assert!(matches!(fault, Fault::TooLarge(_)), "{fault}");
+            assert_eq!(fault.reason(), Reason::RequestTooLarge);
+        }
+        assert_eq!(raft.raft_log.last_index(), 4);
+        assert_eq!(checked(&mut raft, proposes(vec![put(2 * half)])), None);
+        assert_eq!(raft.raft_log.last_index(), 5);
     }
 
     #[test]

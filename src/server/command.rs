@@ -14,7 +14,9 @@
 //! In a cluster with etcd members the log may contain a command that this version cannot apply, for
 //! example one that turns auth on. A member that skipped it would continue to serve in a state of
 //! its own; in the example it would admit every client. So this member ends before it applies the
-//! entry, with a message that names it, and does so at each start (etcd panics).
+//! entry, with a message that names it, and does so at each start (etcd panics). As the leader it
+//! does not append such a command when another member forwards it (`raft/sound.rs`, with the list
+//! of kinds in `pb.rs`).
 //!
 //! Kinds that only read are skipped, and kinds that have no effect while auth is off. One kind is
 //! skipped that etcd does persist: `DowngradeInfoSet` (1302), which records in the key `downgrade`
@@ -77,30 +79,6 @@ pub(super) enum EntryError {
     Unsupported { index: u64, kind: u64, name: &'static str },
     #[error("entry {index} of the log does not decode: {source}")]
     Damaged { index: u64, source: prost::DecodeError },
-}
-
-/// The fields of `InternalRaftRequest` that carry the request's id, in its older form and in its
-/// newer one.
-const HEADERS: [u64; 2] = [1, 100];
-
-/// The kinds that are skipped (see the module's text): auth disable, authenticate, auth status,
-/// user get and list, role get and list, downgrade info, and a test of downgrades.
-const SKIPPED: [u64; 9] = [1011, 1012, 1013, 1102, 1106, 1107, 1202, 1302, 9900];
-
-fn name(kind: u64) -> &'static str {
-    match kind {
-        1000 => "AuthEnable",
-        1100 => "AuthUserAdd",
-        1101 => "AuthUserDelete",
-        1103 => "AuthUserChangePassword",
-        1104 => "AuthUserGrantRole",
-        1105 => "AuthUserRevokeRole",
-        1200 => "AuthRoleAdd",
-        1201 => "AuthRoleDelete",
-        1203 => "AuthRoleGrantPermission",
-        1204 => "AuthRoleRevokePermission",
-        _ => "a request of a newer etcd",
-    }
 }
 
 impl Command {
@@ -180,10 +158,8 @@ pub(super) fn decode(entry: &Entry) -> Result<(u64, Command), EntryError> {
         let request = Request::decode(entry.data.clone()).map_err(damaged)?;
         return Ok((request.id(), of_v2(&request)));
     };
-    // The generated code drops fields that it does not know, so the kind is read from the bytes.
-    let kind = pb::fields(&entry.data).find(|field| !HEADERS.contains(field));
-    let Some(kind) = kind else { return Ok(nothing) };
-    if SKIPPED.contains(&kind) {
+    let Some(kind) = pb::request_kind(&entry.data) else { return Ok(nothing) };
+    if pb::KINDS_SKIPPED.contains(&kind) {
         tracing::info!(index = entry.index, kind, "an entry that changes nothing was left out");
         return Ok(nothing);
     }
@@ -209,7 +185,10 @@ pub(super) fn decode(entry: &Entry) -> Result<(u64, Command), EntryError> {
         11 => request.lease_checkpoint.map(Command::LeaseCheckpoint),
         1300 => request.cluster_version_set.map(|set| Command::SetVersion(set.ver)),
         1301 => request.cluster_member_attr_set.map(set_attributes),
-        kind => return Err(EntryError::Unsupported { index: entry.index, kind, name: name(kind) }),
+        kind => {
+            let (index, name) = (entry.index, pb::kind_name(kind));
+            return Err(EntryError::Unsupported { index, kind, name });
+        }
     };
     // The field is set, because its number was found in the bytes.
     Ok((id, command.unwrap_or(Command::Nothing)))
@@ -322,6 +301,27 @@ mod tests {
         prost::encoding::encode_varint(2000 << 3 | 2, &mut later);
         later.push(0);
         assert!(refusal(&entry(later)).contains("a request of a newer etcd (kind 2000)"));
+    }
+
+    /// A leader refuses by `pb::request_fault` what apply would refuse here.
+    #[test]
+    fn a_leader_refuses_exactly_the_kinds_that_apply_refuses() {
+        for kind in 1..10_000_u64 {
+            let mut data = Vec::new();
+            // The id is a number, all others are messages.
+            let wire_type = if kind == 1 { 0 } else { 2 };
+            prost::encoding::encode_varint(kind << 3 | wire_type, &mut data);
+            data.push(0);
+            let entry = entry(data);
+            let refused = pb::request_fault(&entry.data);
+            match decode(&entry) {
+                Ok(_) => assert_eq!(refused, None, "{kind}"),
+                Err(EntryError::Unsupported { kind, name, .. }) => {
+                    assert_eq!(refused, Some(pb::RequestFault::Unsupported { kind, name }));
+                }
+                Err(error) => panic!("{kind}: {error}"),
+            }
+        }
     }
 
     #[test]

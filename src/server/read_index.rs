@@ -4,7 +4,7 @@
 //!   reads that arrive while a round is in progress share the next one
 //!     read ─┐
 //!     read ─┼─▶ round n ──ReadIndex──▶ raft ──heartbeats──▶ quorum ──▶ index ──▶ all continue
-//!     read ─┘      │ 500 ms: ask again, under a new id
+//!     read ─┘      │ 500 ms, or a leader appears: ask again, under a new id
 //! ```
 //!
 //! One coordinator runs the rounds, one at a time. Every attempt has its own id: if an id is used
@@ -57,6 +57,14 @@ struct Confirmed {
     /// The id of the attempt that was answered.
     attempt: u64,
     index: u64,
+}
+
+/// How an attempt ended that has not failed.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Answered(ReadRound),
+    /// The next attempt begins, for this reason.
+    AskAgain(Reason),
 }
 
 type Waiter = oneshot::Sender<Ended>;
@@ -228,7 +236,7 @@ impl Coordinator {
             }
             let mut span = span.begun();
             match self.attempt(&asked, &mut leadership, start.1).await {
-                Ok(Some(answer)) => {
+                Ok(Outcome::Answered(answer)) => {
                     set!(span, ReadIndexRound, index = answer.index, term = answer.term);
                     set!(span, ReadIndexRound, woken = trace::waited_ns(answer.since));
                     if answer.round != id {
@@ -236,7 +244,7 @@ impl Coordinator {
                     }
                     return Ok(Confirmed { attempt: answer.round, index: answer.index });
                 }
-                Ok(None) if !self.gave_up(start.0) => span.fail(Reason::NoAnswer),
+                Ok(Outcome::AskAgain(why)) if !self.gave_up(start.0) => span.fail(why),
                 failed => {
                     let error = failed.err().unwrap_or(Error::Timeout);
                     span.fail(error.reason());
@@ -246,14 +254,13 @@ impl Coordinator {
         }
     }
 
-    /// Asks raft under the newest of these ids, and waits for an answer to any of them. `None` when
-    /// it is time to ask again.
+    /// Asks raft under the newest of these ids, and waits for an answer to any of them.
     async fn attempt(
         &mut self,
         asked: &[u64],
         leadership: &mut watch::Receiver<Leadership>,
         before: Leadership,
-    ) -> Result<Option<ReadRound>, Error> {
+    ) -> Result<Outcome, Error> {
         let round = *asked.last().expect("an id was made for this attempt");
         let question = Input::ReadIndex { round, since: trace::handed_over() };
         self.inbox.offer(question).map_err(refused)?;
@@ -263,16 +270,19 @@ impl Coordinator {
                 // The leader may have changed since raft handed the answer over; then it is void.
                 let now = *leadership.borrow();
                 let is_good = now.term == answer.term && now.leader != 0;
-                if is_good { Ok(Some(answer)) } else { Err(Error::LeaderChanged) }
+                if is_good { Ok(Outcome::Answered(answer)) } else { Err(Error::LeaderChanged) }
             }
             changed = leadership.changed() => {
                 changed.map_err(|_| Error::Stopped)?;
                 let now = *leadership.borrow_and_update();
                 // To learn of a leader is no change; to lose or replace one is.
                 let is_lost = before.leader != 0 && before != now;
-                if is_lost { Err(Error::LeaderChanged) } else { Ok(None) }
+                match is_lost {
+                    true => Err(Error::LeaderChanged),
+                    false => Ok(Outcome::AskAgain(Reason::LeadershipChanged)),
+                }
             }
-            () = tokio::time::sleep(RETRY) => Ok(None),
+            () = tokio::time::sleep(RETRY) => Ok(Outcome::AskAgain(Reason::NoAnswer)),
         }
     }
 
@@ -292,4 +302,39 @@ async fn answer_to(
         }
     }
     Err(Error::Stopped)
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::StateRole;
+
+    use super::*;
+    use crate::raft::inbox::inbox;
+
+    /// Goal: an attempt says why the member asks again: nobody has answered in time, or the member
+    /// has learned of a leader. Method: a member without a leader, once left alone and once told of
+    /// one.
+    #[tokio::test]
+    async fn an_attempt_says_why_the_member_asks_again() {
+        let status = Arc::new(Status::new(0));
+        let ids = RequestIds::of_tests();
+        let reads = Arc::new(ReadIndex::new(Arc::clone(&status), ids, Duration::from_secs(7)));
+        let (inbox, _inputs) = inbox();
+        let (_answers, answers) = tokio::sync::mpsc::unbounded_channel();
+        let mut coordinator = Coordinator { reads, inbox, answers };
+        let mut leadership = status.leadership();
+        let none = *leadership.borrow_and_update();
+
+        let ended = coordinator.attempt(&[1], &mut leadership, none).await;
+        assert!(matches!(ended, Ok(Outcome::AskAgain(Reason::NoAnswer))), "{ended:?}");
+
+        let led = Leadership { term: 3, leader: 8 };
+        status.set_leadership(StateRole::Follower, led, 8);
+        let ended = coordinator.attempt(&[1, 2], &mut leadership, none).await;
+        assert!(matches!(ended, Ok(Outcome::AskAgain(Reason::LeadershipChanged))), "{ended:?}");
+
+        status.set_leadership(StateRole::Follower, Leadership { term: 4, leader: 0 }, 8);
+        let ended = coordinator.attempt(&[1, 2, 3], &mut leadership, led).await;
+        assert!(matches!(ended, Err(Error::LeaderChanged)), "{ended:?}");
+    }
 }

@@ -136,6 +136,24 @@ pub fn cut_during(recording: &Recording, order: &Order, time: (i128, i128)) -> V
     found
 }
 
+/// Positions of the events with which links were cut or healed from `from` to `to`, both on the
+/// common axis in nanoseconds, in playback order.
+pub fn changed_during(
+    recording: &Recording,
+    order: &Order,
+    (from, to): (i128, i128),
+) -> impl Iterator<Item = usize> {
+    let rows = order.rows.iter().copied();
+    rows.filter(move |at| {
+        let event = &recording.events[*at];
+        let has_changed = || {
+            let [old, new] = fields!(event, RaftLink: cut_old, cut_new);
+            old != new
+        };
+        event.stage == Stage::RaftLink && (from..=to).contains(&order.times[*at]) && has_changed()
+    })
+}
+
 /// The id at the other end of the link that this event is about; 0 if it is about none.
 pub fn peer(event: &Event) -> u64 {
     said(event).map_or(0, |(peer, _)| peer)

@@ -49,12 +49,13 @@ mod stories;
 pub mod thinned;
 pub mod through;
 pub mod typed;
+pub mod unbegun;
 pub mod usual;
 mod wait;
 mod work;
 mod writes;
 
-pub use requests::{Flow, Summary, method_of, requests};
+pub use requests::{Flow, Outcome, Summary, method_of, requests};
 pub use stories::Stories;
 
 use ranges::Ranges;
@@ -113,7 +114,7 @@ pub struct Step {
     pub relation: Relation,
 }
 
-/// A step that must have happened, or may yet, but is not in the recording.
+/// A step that must have happened, may yet, or never will, and is not in the recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// The member, by position.
@@ -123,6 +124,9 @@ pub struct Missing {
     /// Position of the member's newest record that proves that it had not happened by then: so far
     /// nothing is missing.
     pub not_by: Option<usize>,
+    /// Whether it never happened: `not_by` is the last record of the process that was to take it,
+    /// and the member has started again since.
+    pub is_never: bool,
 }
 
 /// Everything known of one request.
@@ -138,7 +142,8 @@ pub struct Story {
     pub is_lost: bool,
     /// Its steps in playback order.
     pub steps: Vec<Step>,
-    /// Steps that must have happened but were not captured, and those that had not happened yet.
+    /// Steps that must have happened but were not captured, and those that had not happened yet or
+    /// never did.
     pub missing: Vec<Missing>,
     /// Members, by raft's id, that took part in it but sent no records: all their steps are
     /// unknown.

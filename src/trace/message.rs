@@ -49,3 +49,8 @@ pub const READ_INDEX_RESP: u64 = 16;
 pub const PRE_VOTE: u64 = 17;
 /// The answer to that.
 pub const PRE_VOTE_RESP: u64 = 18;
+
+/// Whether only a leader sends messages of this type.
+pub const fn is_of_leader(kind: u64) -> bool {
+    matches!(kind, APP | SNAP | HEARTBEAT | TIMEOUT_NOW | READ_INDEX_RESP)
+}

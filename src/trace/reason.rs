@@ -1,5 +1,5 @@
-//! Why a step failed: a reason for each error with which a request can end, and for a read round's
-//! attempt that got no answer.
+//! Why a step failed: a reason for each error with which a request can end, for each cause for
+//! which a read round asks again, and for a vote that was refused.
 //!
 //! A record has a byte for it. Recordings carry the text, so that a later version may add or
 //! reorder reasons. `server::Error` says which reason belongs to which error.
@@ -74,6 +74,14 @@ reasons! {
     BadLeaderTransferee = "bad leader transferee";
     TimeoutLeaderTransfer = "request timed out, leader transfer took too long";
     NotCopied = "the database file could not be copied";
+    VoteOldTerm = "the candidate's term is older than the member's own";
+    VoteOldLog = "the candidate's log is older than the member's own";
+    VoteLeads = "the member leads";
+    VoteLeaderHeard = "the member has heard of a leader within the election timeout";
+    VoteGiven = "the member has voted for another in this term";
+    VoteFollows = "the member follows a leader in this term";
+    LeadershipChanged = "the term or the leader changed; the member asks again";
+    Unsupported = "this version cannot carry the request out";
 }
 
 impl Reason {

@@ -244,8 +244,18 @@ impl Drop for Span {
 
 /// Writes a record of something that takes no time. Use `mark!`, which checks the fields.
 pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
+    write_mark(stage, id, End { flags, link, fields }, None);
+}
+
+/// The same with a reason, of something that was refused as the rules demand: it has not failed.
+pub fn mark_because(stage: Stage, id: u64, reason: Option<Reason>, fields: &[u64; 8]) {
+    write_mark(stage, id, End { flags: 0, link: 0, fields }, reason);
+}
+
+fn write_mark(stage: Stage, id: u64, end: End<'_>, reason: Option<Reason>) {
+    let End { flags, link, fields } = end;
     if bridge::is_on() {
-        bridge::mark(stage, id, End { flags, link, fields });
+        bridge::mark(stage, id, end);
     }
     if !ring::is_capturing() {
         return;
@@ -259,7 +269,7 @@ pub fn mark(stage: Stage, id: u64, link: u64, flags: u8, fields: &[u64; 8]) {
         raw: raw_clock::now(),
         clock_delta: 0,
         raw_delta: 0,
-        reason: None,
+        reason,
         id,
         link,
         fields,
@@ -340,12 +350,17 @@ macro_rules! past {
 }
 
 /// `mark!(RaftEntry, id, term = 2, index = 7)` records something that takes no time.
-/// `mark!(RaftSend, id, link = l, flags = f; peer = 2)` adds a link and flags.
+/// `mark!(RaftSend, id, link = l, flags = f; peer = 2)` adds a link and flags, and
+/// `mark!(ElectionVote, id, reason = r; term = 4)` a reason.
 #[macro_export]
 macro_rules! mark {
     ($stage:ident, $id:expr, link = $link:expr, flags = $flags:expr; $($field:ident = $value:expr),* $(,)?) => {{
         let fields = $crate::numbers!($stage $(, $field = $value)*);
         $crate::trace::mark($crate::trace::Stage::$stage, $id, $link, $flags, &fields);
+    }};
+    ($stage:ident, $id:expr, reason = $reason:expr; $($field:ident = $value:expr),* $(,)?) => {{
+        let fields = $crate::numbers!($stage $(, $field = $value)*);
+        $crate::trace::mark_because($crate::trace::Stage::$stage, $id, $reason, &fields);
     }};
     ($stage:ident, $id:expr $(, $field:ident = $value:expr)* $(,)?) => {
         $crate::mark!($stage, $id, link = 0, flags = 0; $($field = $value),*)

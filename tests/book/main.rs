@@ -19,11 +19,17 @@ use std::{
 };
 
 mod chromium;
+mod commands;
+mod contents;
 mod figures;
+mod form;
 mod html;
 mod includes;
+mod keys;
+mod myths;
 mod names;
 mod outputs;
+mod served;
 mod site;
 mod stages;
 mod stepper;
@@ -44,6 +50,11 @@ impl Text {
         let text = fs::read_to_string(path);
         let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Text { path: path.display().to_string(), text }
+    }
+
+    /// Reads a file if it is Markdown.
+    fn read_page(path: PathBuf) -> Option<Text> {
+        path.extension().is_some_and(|end| end == "md").then(|| Text::read(path))
     }
 
     fn at(&self, line: usize, what: impl std::fmt::Display) -> String {

@@ -8,9 +8,11 @@ use std::{
 };
 
 use mdbook_driver::MDBook;
+use tempfile::TempDir;
 
 use super::{
-    expect_nothing, files_below,
+    contents, expect_nothing, files_below,
+    form::heavy,
     html::{links, tags},
     is_elsewhere,
 };
@@ -19,13 +21,15 @@ use super::{
 struct Site {
     files: BTreeMap<String, String>,
     ids: BTreeMap<String, BTreeSet<String>>,
+    /// Pages that are not written yet, but that links may lead to.
+    to_come: BTreeSet<String>,
 }
 
 impl Site {
-    fn new(files: BTreeMap<String, String>) -> Site {
+    fn new(files: BTreeMap<String, String>, to_come: BTreeSet<String>) -> Site {
         let pages = files.iter().filter(|(path, _)| path.ends_with(".html"));
         let ids = pages.map(|(path, html)| (path.clone(), ids(html))).collect();
-        Site { files, ids }
+        Site { files, ids, to_come }
     }
 
     fn pages(&self) -> impl Iterator<Item = (&String, &String)> {
@@ -39,17 +43,22 @@ fn ids(html: &str) -> BTreeSet<String> {
 }
 
 /// Builds the book as `mdbook build` does, but into a directory of its own.
-fn build() -> Site {
+pub(crate) fn built() -> TempDir {
     let out = tempfile::tempdir().unwrap();
     let mut book = MDBook::load("book").expect("book.toml and SUMMARY.md can be read");
     book.config.build.build_dir = out.path().to_owned();
     book.build().expect("the book builds");
+    out
+}
+
+fn build() -> Site {
+    let out = built();
     let mut files = BTreeMap::new();
     for path in files_below(out.path()) {
         let name = path.strip_prefix(out.path()).unwrap().display().to_string();
         files.insert(name, String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned());
     }
-    Site::new(files)
+    Site::new(files, contents::to_come())
 }
 
 /// Includes and other directives that mdBook has left in the pages.
@@ -84,6 +93,9 @@ fn broken(site: &Site, page: &str, link: &str) -> Option<&'static str> {
         true => Some(page.to_owned()),
         false => normal(&Path::new(page).with_file_name("").join(path)),
     };
+    if target.as_ref().is_some_and(|target| site.to_come.contains(target)) {
+        return None;
+    }
     let Some(target) = target.filter(|target| site.files.contains_key(target)) else {
         return Some("there is no such page");
     };
@@ -92,7 +104,7 @@ fn broken(site: &Site, page: &str, link: &str) -> Option<&'static str> {
 }
 
 /// The path without `.` and `..`; `None` if it leaves the root.
-fn normal(path: &Path) -> Option<String> {
+pub(crate) fn normal(path: &Path) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.components() {
         match part {
@@ -128,6 +140,8 @@ fn the_book_builds_and_nothing_in_it_leads_nowhere() {
     for page in ["index.html", "five-minutes.html", "stages.html"] {
         assert!(pages.contains(&page), "no {page}: {pages:?}");
     }
+    let weights = site.pages().map(|(page, html)| (page.clone(), html.len())).collect();
+    expect_nothing("heavy pages", &heavy(&weights));
     expect_nothing("left unfilled", &left_unfilled(&site));
     expect_nothing("links", &broken_links(&site));
     expect_nothing("loaded from elsewhere", &loads_from_elsewhere(&site));
@@ -135,12 +149,12 @@ fn the_book_builds_and_nothing_in_it_leads_nowhere() {
 
 fn site(files: &[(&str, &str)]) -> Site {
     let own = |(path, text): &(&str, &str)| ((*path).to_owned(), (*text).to_owned());
-    Site::new(files.iter().map(own).collect())
+    Site::new(files.iter().map(own).collect(), ["later.html".to_owned()].into())
 }
 
 #[test]
 fn a_link_that_leads_nowhere_is_found() {
-    let page = r##"<h1 id="top"></h1><a href="#top"><a href="#gone"><a href="b.html#x">
+    let page = r##"<h1 id="top"></h1><a href="#top"><a href="#gone"><a href="b.html#x"><a href="later.html#y">
         <img src="../out.png"><a href="d/c.html"><a href="https://example.org/gone">"##;
     let site =
         site(&[("a.html", page), ("b.html", "<p id=x></p>"), ("d/c.html", "{{#include x}}")]);

@@ -66,6 +66,31 @@ async fn a_leader_is_moved_to_the_voter_that_was_asked_for() {
     }
 }
 
+/// Goal: a transfer to a voter that does not answer is no obstacle to one to a voter that does.
+/// Method: pause a follower, move the leader to it, and in the middle of that to the other one.
+#[tokio::test]
+async fn a_leader_is_moved_to_the_voter_that_was_asked_for_last() {
+    for kind in [Some(Kind::subject()), programs::reference()].into_iter().flatten() {
+        let cluster = Cluster::start(&kind, 3).await;
+        let leader = cluster.leader().await;
+        let (silent, other) = ((leader + 1) % 3, (leader + 2) % 3);
+        let (to_silent, to_other) = (id_of(&cluster, silent).await, id_of(&cluster, other).await);
+        cluster.pause(silent);
+        // The leader waits for a follower that lacks an entry, and asks it to campaign only then.
+        cluster.client(leader).put("missing", "").await.unwrap();
+        let first = move_leader(&cluster, leader, to_silent);
+        let second = async {
+            // The first is under way, and is given up only after an election timeout.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            move_leader(&cluster, leader, to_other).await
+        };
+        let (_, told) = tokio::join!(first, second);
+        assert_eq!(told, "ok", "{kind:?}");
+        cluster.resume(silent);
+        cluster.client(other).put("after", "").await.unwrap();
+    }
+}
+
 /// Goal: a voter that does not answer does not become the leader, the call says so, and the old
 /// one still leads. Method: a paused follower.
 #[tokio::test]

@@ -251,7 +251,7 @@ async fn a_put_that_took_effect_after_its_caller_gave_up_says_so(scene: &Scene) 
         assert!(0 < after_ns, "{after_ns}");
         // For the part in which a follower has recorded that it stood still, that is the cause.
         let path = path_of(&told);
-        let causes = [Wait::NotInTime(Awaited::Quorum), Wait::Step(Stage::ProcessStalled)];
+        let causes = [Wait::InVain(Awaited::Quorum), Wait::Step(Stage::ProcessStalled)];
         let in_vain = path.iter().filter(|piece| causes.contains(&piece.wait));
         let ns: u64 = in_vain.map(|piece| piece.ns).sum();
         assert!(SOON.as_nanos() / 2 < ns.into(), "{path:#?}\n{}", told.text());

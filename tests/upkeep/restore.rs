@@ -169,6 +169,9 @@ async fn a_file_that_is_not_what_was_saved_is_refused() {
     refused(&["--bump-revision", "5"], &path, "--mark-compacted");
     let most = ["--bump-revision", "9223372036854775807", "--mark-compacted"];
     refused(&most, &path, "cannot be raised");
+    // The writes that follow need revisions too.
+    let nearly = ["--bump-revision", "4611686018427387904", "--mark-compacted"];
+    refused(&nearly, &path, "cannot be raised");
     refused(&["--name", "other"], &path, "other");
     refused(&[], "/nowhere/saved", "/nowhere/saved");
     fs::create_dir_all(to.join("something")).unwrap();

@@ -18,7 +18,8 @@ const SEND: &[Screen] = &STORIES;
 /// The rows of these keys.
 pub(super) const ROWS: &[Binding] = &[
     row(&[Digit], "0-9", ("answer with this number", "answer"), QUIZ, Action::Answer(0))
-        .with_digit(Action::Answer),
+        .with_digit(Action::Answer)
+        .when(is_counting),
     row(
         &[Code(KeyCode::Enter)],
         "Enter",
@@ -41,28 +42,40 @@ pub(super) const ROWS: &[Binding] = &[
         ("skip, and the next step", "skip"),
         QUIZ,
         Action::Step(Grain::Story, Forward),
-    ),
+    )
+    .when(may_pass),
     row(
         &[Code(KeyCode::Left), Char('h')],
         "← h",
         ("skip, and the step before", ""),
         QUIZ,
         Action::Step(Grain::Story, Back),
-    ),
+    )
+    .when(may_pass),
+    row(
+        &[Code(KeyCode::Left), Char('h')],
+        "← h",
+        ("back; the question waits", ""),
+        QUIZ,
+        Action::Step(Grain::Story, Back),
+    )
+    .when(is_lesson),
     row(
         &[Char(']')],
         "]",
         ("skip, and a finer step", ""),
         QUIZ,
         Action::Step(Grain::Stage, Forward),
-    ),
+    )
+    .when(may_pass),
     row(
         &[Char('.')],
         ".",
         ("skip, and the next record", ""),
         QUIZ,
         Action::Step(Grain::Raw, Forward),
-    ),
+    )
+    .when(may_pass),
     row(
         &[Char('P')],
         "P",
@@ -70,17 +83,27 @@ pub(super) const ROWS: &[Binding] = &[
         &[Screen::Steps, Screen::Quiz],
         Action::Predict,
     )
-    .when(has_steps),
+    .when(may_predict),
     row(
         &[Code(KeyCode::Esc), Char('q')],
         "Esc q",
         ("skip the question", "skip"),
         QUIZ,
         Action::Skip,
-    ),
+    )
+    .when(may_pass),
     row(&[Char('i')], "i", ("a hint of the lesson", "hint"), QUIZ, Action::Hint).when(is_lesson),
-    row(&[Char('c')], "c", ("tell the answer, in a lesson", ""), QUIZ, Action::Tell)
+    row(&[Char('s')], "s", ("skip the question", "skip"), QUIZ, Action::Skip).when(is_lesson),
+    row(&[Char('c')], "c", ("tell the answer, in a lesson", "tell me"), QUIZ, Action::Tell)
         .when(is_lesson),
+    row(
+        &[Char('Q')],
+        "Q",
+        ("leave the lesson for now", "leave"),
+        &[Screen::Steps, Screen::Quiz],
+        Action::Quit,
+    )
+    .when(is_lesson),
     row(
         &[Char('i')],
         "i",
@@ -147,13 +170,33 @@ fn has_waiting(state: &State) -> Now {
 
 /// Whether the questions are those of a lesson.
 fn is_lesson(state: &State) -> Now {
-    only_if(state.quiz.course.is_some(), "only the questions of a lesson have hints")
+    only_if(state.quiz.course.is_some(), "this key is for lessons")
+}
+
+/// Whether a step key skips the question.
+fn may_pass(state: &State) -> Now {
+    let why = "answer first: i is a hint, s skips, c tells the answer, Q leaves the lesson";
+    only_if(state.quiz.course.is_none(), why)
+}
+
+/// Whether questions may be turned on and off.
+fn may_predict(state: &State) -> Now {
+    has_steps(state)?;
+    only_if(state.quiz.course.is_none(), "the lesson asks its own questions")
 }
 
 /// Whether the open question is answered with a step.
 fn is_picking(state: &State) -> Now {
+    only_if(is_pick(state), "this question is answered with a number")
+}
+
+/// Whether the open question is answered with a number.
+fn is_counting(state: &State) -> Now {
+    only_if(!is_pick(state), "this question is answered with a step: ↑ and ↓ choose it, then Enter")
+}
+
+fn is_pick(state: &State) -> bool {
     use crate::state::quiz::Kind;
     let asked = state.steps.as_ref().and_then(|steps| state.quiz.asked(steps));
-    let is_picking = asked.is_some_and(|asked| asked.question.kind == Kind::Pick);
-    only_if(is_picking, "this question is answered with a number")
+    asked.is_some_and(|asked| asked.question.kind == Kind::Pick)
 }

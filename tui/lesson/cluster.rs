@@ -32,6 +32,8 @@ pub(super) struct Cluster {
     _dir: Dir,
     /// The members' client URLs, in the order of their names.
     pub(super) endpoints: Vec<String>,
+    /// The Procfile, by which the player and `glass run` find the members.
+    pub(super) place: crate::Cluster,
 }
 
 /// A directory that is removed when this is dropped.
@@ -56,10 +58,15 @@ impl Cluster {
         let path = dir.0.join("Procfile");
         fs::write(&path, procfile(&ports, flags))?;
         let options =
-            Options { procfile: path, data_dir: None, fresh: false, output: Output::Files };
+            Options { procfile: path.clone(), data_dir: None, fresh: false, output: Output::Files };
         let up = up::start(&options).map_err(io::Error::other)?;
         let endpoints = ports.iter().map(|(client, _)| scratch::url(*client)).collect();
-        Ok(Cluster { up, _dir: dir, endpoints })
+        let place = crate::Cluster { procfile: path, data_dir: None };
+        Ok(Cluster { up, _dir: dir, endpoints, place })
+    }
+
+    pub(super) fn members(&self) -> &[up::Member] {
+        self.up.members()
     }
 
     /// Does something to a member, or to the link between two.

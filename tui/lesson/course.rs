@@ -167,8 +167,13 @@ impl Lesson {
 
     fn read(files: &Files) -> Result<Lesson, String> {
         let written: Written = toml::from_str(files.toml).map_err(|error| error.to_string())?;
-        let asks = written.ask.into_iter().map(ask).collect::<Result<_, _>>()?;
-        let checks = written.check.into_iter().map(check).collect::<Result<_, _>>()?;
+        let of = |what: &str, number: i32, why| format!("{what} {number}: {why}");
+        let asks = written.ask.into_iter().zip(1..);
+        let asks = asks.map(|(one, number)| ask(one).map_err(|why| of("question", number, why)));
+        let asks = asks.collect::<Result<_, _>>()?;
+        let checks = written.check.into_iter().zip(1..);
+        let checks = checks.map(|(one, number)| check(one).map_err(|why| of("task", number, why)));
+        let checks = checks.collect::<Result<_, _>>()?;
         let Written { title, minutes, needs, goal, book, .. } = written;
         Ok(Lesson { files: *files, title, minutes, needs, goal, book, asks, checks })
     }
@@ -231,6 +236,41 @@ mod tests {
             assert!(lesson.needs.iter().all(|need| earlier.contains(&&**need)), "{slug}");
             assert!(lesson.hint(0, HINTS + 1).is_none() && lesson.hint(0, 0).is_none());
         }
+    }
+
+    /// Goal: the page of the book lists the lessons as they are. The failure prints the rows that
+    /// the page has to end in.
+    #[test]
+    fn the_page_of_the_book_has_a_row_for_each_lesson() {
+        let row = |files: &Files| {
+            let Lesson { goal, book, minutes, .. } = Lesson::of(files.slug).unwrap();
+            let (first, rest) = goal.split_at(1);
+            let goal = first.to_lowercase() + rest;
+            format!("| `{}` ([chapter]({book})) | {minutes} | {goal} |\n", files.slug)
+        };
+        let rows: String = LESSONS.iter().map(row).collect();
+        let page = std::fs::read_to_string("book/src/lessons.md").unwrap();
+        assert!(page.ends_with(&rows), "book/src/lessons.md has to end in\n\n{rows}");
+    }
+
+    #[test]
+    fn a_broken_lesson_says_what_is_wrong_and_where() {
+        let said = |old: &str, new: &str| {
+            let whole = LESSONS[0].toml;
+            assert!(whole.contains(old), "{old}");
+            let toml = String::leak(whole.replacen(old, new, 1));
+            Lesson::read(&Files { toml, ..LESSONS[0] }).unwrap_err()
+        };
+        let wrong = said("minutes = 10", "minutes = \"ten\"");
+        assert!(wrong.contains("line 2") && wrong.contains("minutes"), "{wrong}");
+        let wrong = said("goal = ", "gaol = ");
+        assert!(wrong.contains("unknown field `gaol`"), "{wrong}");
+        let wrong = said("at = \"raft.entry\"", "at = \"raft.entree\"");
+        assert_eq!("question 2: no stage raft.entree", wrong);
+        let wrong = said("code() == 0", "code( == 0");
+        assert!(wrong.starts_with("task 1: "), "{wrong}");
+        let wrong = said("[[check]]", "[[check]");
+        assert!(wrong.contains("TOML parse error"), "{wrong}");
     }
 
     #[test]

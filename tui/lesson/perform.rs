@@ -11,8 +11,8 @@
 //! So no request is sent but those of the scenario, and the recording has nothing else in it.
 //!
 //! Invariants: an act that does not come to its end within [`ACT_TIME`] fails, and so does a
-//! scenario that takes longer than [`WHOLE_TIME`]. A request that fails although no line expects
-//! that ends the scenario.
+//! scenario that takes longer than [`WHOLE_TIME`]; a signal to end fails it at once. A request that
+//! fails although no line expects that ends the scenario.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +29,7 @@ use glass_etcd::{
 use super::{
     cluster::Cluster,
     labels,
+    links::Links,
     scenario::{Act, Deed, Scenario, Until, Who, Wrong, member_name},
 };
 use crate::{
@@ -38,7 +39,7 @@ use crate::{
         console::{Answer, Errand},
         watermarks::{Water, Watermarks},
     },
-    up::api::Action,
+    up::{Signals, api::Action},
 };
 
 /// How long one act may take.
@@ -96,12 +97,14 @@ struct Performance<'a> {
     client: Client,
     /// The watermarks of each member, by its name, and how many events they are from.
     marks: BTreeMap<String, Watermarks>,
+    links: Links,
     learned: usize,
     roles: Roles,
     running: BTreeSet<String>,
     cut: BTreeSet<[String; 2]>,
     sent: Vec<Sent>,
     ends: Instant,
+    signals: Signals,
 }
 
 /// Performs all acts. Must be called inside a runtime.
@@ -133,12 +136,14 @@ impl<'a> Performance<'a> {
             live,
             client: Client::new(),
             marks: BTreeMap::new(),
+            links: Links::default(),
             learned: 0,
             roles: Roles::default(),
             running: (1..=scenario.members).map(member_name).collect(),
             cut: BTreeSet::new(),
             sent: Vec::new(),
             ends: clock::now() + WHOLE_TIME,
+            signals: Signals::new()?,
         })
     }
 
@@ -187,10 +192,12 @@ impl<'a> Performance<'a> {
                 self.cluster.act(*action, name, Some(peer)).await?;
                 ends.sort();
                 match action {
-                    Action::Cut => _ = self.cut.insert(ends),
+                    Action::Cut => _ = self.cut.insert(ends.clone()),
                     _ => _ = self.cut.remove(&ends),
                 }
-                Ok(())
+                // A member does it when it has read the line that says so.
+                let is_cut = *action == Action::Cut;
+                self.until(|performance| performance.has_link(&ends, is_cut)).await
             }
         }
     }
@@ -252,6 +259,8 @@ impl<'a> Performance<'a> {
                 _ = self.live.next() => self.learn(),
                 answer = self.client.next() => self.take(&answer),
                 () = tokio::time::sleep(CHECK_EVERY) => {}
+                // The members end at the same signal, so no act would come to its end any more.
+                () = self.signals.next() => return Err("interrupted".to_owned()),
             }
         }
         Ok(())
@@ -264,6 +273,7 @@ impl<'a> Performance<'a> {
             let Some(member) = recording.members.get(usize::from(event.member)) else { continue };
             let marks = self.marks.entry(member.name.clone()).or_default();
             marks.learn(event, wall_ns(recording, event));
+            self.links.learn(member.member_id, event);
         }
         self.learned = recording.events.len();
     }
@@ -309,6 +319,17 @@ impl<'a> Performance<'a> {
         let mut others: Vec<String> = names.filter(|name| name != leader).collect();
         others.sort_by_key(|name| !self.running.contains(name));
         Roles { leader: leader.to_owned(), others }
+    }
+
+    /// Whether both ends of a link say that it is cut, or that it is not.
+    fn has_link(&self, ends: &[String; 2], is_cut: bool) -> bool {
+        let members = &self.live.recording().members;
+        let end = |name: &String| {
+            let member = members.iter().find(|member| member.name == *name)?;
+            Some((member.member_id, self.running.contains(name)))
+        };
+        let [Some(a), Some(b)] = ends.each_ref().map(end) else { return false };
+        self.links.is_so([a, b], is_cut)
     }
 
     /// Whether all running members have applied all that any of them knows to be committed.

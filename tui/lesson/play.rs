@@ -14,9 +14,12 @@ use super::{
 };
 use crate::{
     play,
-    state::quiz::{
-        self, Question,
-        lesson::{Came, Course, Planned},
+    state::{
+        State,
+        quiz::{
+            self, Question,
+            lesson::{Came, Course, Planned},
+        },
     },
     view::Look,
 };
@@ -28,19 +31,29 @@ pub(super) const NUMBER_MAX: usize = 9;
 pub(super) async fn play(session: Session, look: Look) -> io::Result<(Lesson, Progress)> {
     let Session { lesson, run, mut progress, mut notes } = session;
     let wrong = |why| io::Error::other(format!("{}: {why}", lesson.slug()));
-    let planned = planned(&lesson, &run, progress.answers.len()).map_err(wrong)?;
     let (sender, came) = mpsc::channel();
-    let course = Course::new(planned, lesson.asks.len(), sender);
+    let state = begun(run, &lesson, progress.answers.len(), sender).map_err(wrong)?;
     let slug = lesson.slug();
     let noting = thread::Builder::new()
         .name("progress".to_owned())
         .spawn(move || noted(&mut progress, &mut notes, slug, &came).map(|()| progress))?;
-    let mut state = run.state;
-    state.begin(course);
     // The state goes with the player, and with it the sender that the thread waits for.
     play::run(state, None, None, (None, look)).await?;
     let progress = noting.join().map_err(|_| io::Error::other("the progress was not noted"))??;
     Ok((lesson, progress))
+}
+
+/// The player at the first of the questions that are left.
+pub(super) fn begun(
+    run: Run,
+    lesson: &Lesson,
+    answered: usize,
+    sender: mpsc::Sender<Came>,
+) -> Result<State, String> {
+    let planned = planned(lesson, &run, answered)?;
+    let mut state = run.state;
+    state.begin(Course::new(planned, lesson.asks.len(), sender));
+    Ok(state)
 }
 
 fn noted(

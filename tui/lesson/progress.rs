@@ -6,6 +6,7 @@
 //! answers = ["right", "skipped"]
 //! hints = 1
 //! run = "own"
+//! task = "done"
 //! ```
 //!
 //! Progress is kept by slug, never by number or path, so new lessons and another order change
@@ -41,6 +42,8 @@ pub(crate) struct Progress {
     pub(crate) hints: usize,
     /// Whether the questions are about a run of the learner's own.
     pub(crate) is_own_run: bool,
+    /// Whether the tasks were done on live members, or in a recording.
+    pub(crate) is_task_done: bool,
 }
 
 /// See the module's text.
@@ -69,8 +72,11 @@ impl Notes {
             Err(error) => return Err(io::Error::other(format!("{}: {error}", path.display()))),
         };
         let table = text.parse::<Table>();
-        let table =
-            table.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+        let table = table.map_err(|error| {
+            let how = "mend it, or move it away to begin anew";
+            let why = error.message();
+            io::Error::other(format!("{} is no TOML: {why}; {how}", path.display()))
+        })?;
         Ok(Notes { path, table })
     }
 
@@ -92,11 +98,22 @@ impl Notes {
             answers: words.map_while(came).collect(),
             hints: usize::try_from(hints).unwrap_or(0),
             is_own_run: table.get("run").and_then(Value::as_str) == Some("own"),
+            is_task_done: table.get("task").and_then(Value::as_str) == Some("done"),
         })
     }
 
     /// Notes how far a lesson is, and that it is the current one.
+    ///
+    /// # Errors
+    /// Also if answers are there that only a later version knows: they would be forgotten.
     pub(crate) fn note(&mut self, slug: &str, progress: &Progress) -> io::Result<()> {
+        if let Some(strange) = self.strange_answer(slug) {
+            let path = self.path.display();
+            return Err(io::Error::other(format!(
+                "{path}: {slug} has the answer {strange}, which a later version wrote; `glass \
+                 lesson reset {slug}` begins anew"
+            )));
+        }
         let answers = progress.answers.iter().map(|came| Value::from(word(*came)));
         let mut table = Table::new();
         table.insert("answers".to_owned(), Value::Array(answers.collect()));
@@ -104,9 +121,21 @@ impl Notes {
         table.insert("hints".to_owned(), Value::Integer(hints));
         let run = if progress.is_own_run { "own" } else { "shipped" };
         table.insert("run".to_owned(), Value::from(run));
+        if progress.is_task_done {
+            table.insert("task".to_owned(), Value::from("done"));
+        }
         self.table.insert(slug.to_owned(), Value::Table(table));
         self.table.insert("current".to_owned(), Value::from(slug));
         self.write()
+    }
+
+    /// What came of a question of a lesson in a word that this version does not know.
+    fn strange_answer(&self, slug: &str) -> Option<String> {
+        let words = self.table.get(slug)?.as_table()?.get("answers")?.as_array()?.iter();
+        let is_known = |value: &&Value| {
+            value.as_str().is_some_and(|word| WORDS.iter().any(|(_, known)| *known == word))
+        };
+        words.into_iter().find(|value| !is_known(value)).map(Value::to_string)
     }
 
     /// Forgets a lesson.
@@ -138,10 +167,12 @@ mod tests {
         let mut notes = Notes::read(dir.path()).unwrap();
         assert_eq!((None, None), (notes.of("a"), notes.current()));
         let answers = vec![Came::Right, Came::Wrong, Came::Skipped, Came::Told];
-        let progress = Progress { answers, hints: 2, is_own_run: true };
+        let progress = Progress { answers, hints: 2, is_own_run: true, is_task_done: true };
         notes.note("a", &progress).unwrap();
         let read = Notes::read(dir.path()).unwrap();
         assert_eq!((Some(progress), Some("a")), (read.of("a"), read.current()));
+        let refused = notes.note("of-a-later-version", &Progress::default()).unwrap_err();
+        assert!(refused.to_string().contains("dreamt"), "{refused}");
         notes.reset("a").unwrap();
         assert_eq!(None, Notes::read(dir.path()).unwrap().of("a"));
         assert!(fs::read_to_string(&file).unwrap().contains("stars = 3"));

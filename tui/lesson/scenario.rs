@@ -24,6 +24,8 @@
 
 use std::{fmt, time::Duration};
 
+use glass_etcd::config::positive_duration;
+
 use crate::{
     state::console::request::{self, Request},
     up::api::Action,
@@ -245,12 +247,7 @@ fn check_label(label: &str) -> Result<(), String> {
 /// `300ms` or `2s`.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time: 300ms or 2s, at most 10s");
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('s').ok_or_else(wrong)?, 1000),
-    };
-    let ms: u64 = number.parse().map_err(|_| wrong())?;
-    let time = Duration::from_millis(ms.saturating_mul(unit));
+    let time = positive_duration(text).ok_or_else(wrong)?;
     if SLEEP_MAX < time { Err(wrong()) } else { Ok(time) }
 }
 

@@ -16,7 +16,6 @@ use glass_etcd::story::{
 use super::{
     asked::Asked,
     course::{Check, Lesson},
-    perform,
     progress::{Came, Notes, Progress},
     run::Run,
     scenario::Scenario,
@@ -43,17 +42,26 @@ impl Session {
         progress.answers.truncate(lesson.asks.len());
         let own = own_run(dir, slug);
         let recording = match progress.is_own_run {
-            true => read_file(&own)?,
+            true => read_file(&own).map_err(|error| of_own_run(slug, &error.to_string()))?,
             false => shipped(&lesson)?,
         };
         Ok(Session { lesson, run: Run::of(recording), progress, notes })
+    }
+
+    /// Whether questions are left.
+    pub(crate) fn is_open(&self) -> bool {
+        self.progress.answers.len() < self.lesson.asks.len()
     }
 
     /// The next question; `None` if all are answered.
     pub(crate) fn question(&self) -> io::Result<Option<Asked<'_>>> {
         let ask = self.lesson.asks.get(self.progress.answers.len());
         let asked = ask.map(|ask| Asked::of(ask, &self.run)).transpose();
-        asked.map_err(|why| io::Error::other(format!("{}: {why}", self.lesson.slug())))
+        let slug = self.lesson.slug();
+        asked.map_err(|why| match self.progress.is_own_run {
+            true => of_own_run(slug, &format!("{slug}: {why}")),
+            false => io::Error::other(format!("{slug}: {why}")),
+        })
     }
 
     /// Notes what came of the question.
@@ -79,6 +87,12 @@ impl Session {
     }
 }
 
+/// An error of the learner's own run, with the way out.
+fn of_own_run(slug: &str, why: &str) -> io::Error {
+    let how = format!("`glass lesson reset {slug}` goes back to the run that is shipped");
+    io::Error::other(format!("{why}; {how}"))
+}
+
 /// Where a learner's own run of a lesson is kept.
 pub(crate) fn own_run(dir: &Path, slug: &str) -> PathBuf {
     dir.join("lessons").join(format!("{slug}.ndjson"))
@@ -97,20 +111,31 @@ fn read_file(path: &Path) -> io::Result<Recording> {
     Ok(read.map_err(|error| of_file(error.to_string()))?.recording)
 }
 
-/// Performs a lesson's scenario, and keeps the recording as the learner's own.
-pub(crate) async fn run_own(dir: &Path, slug: &str) -> io::Result<()> {
-    let lesson = Lesson::of(slug).map_err(io::Error::other)?;
-    let scenario = scenario(&lesson).map_err(io::Error::other)?;
-    let performed = perform::perform(&scenario).await.map_err(io::Error::other)?;
+/// Keeps the learner's own run of a lesson, which begins anew with it.
+pub(crate) fn keep_run(dir: &Path, slug: &str, recording: &Recording) -> io::Result<()> {
     let path = own_run(dir, slug);
     let of_file = |error| io::Error::other(format!("{}: {error}", path.display()));
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(of_file)?;
     }
-    let file = File::create(&path).map_err(of_file)?;
-    recording::write(BufWriter::new(file), &performed.recording)?;
+    // Under another name first: a full disk leaves the run that was there before.
+    let new = path.with_extension(format!("new-{}", std::process::id()));
+    let write = || recording::write(BufWriter::new(File::create(&new)?), recording);
+    write().and_then(|()| fs::rename(&new, &path)).map_err(|error| {
+        let _ = fs::remove_file(&new);
+        of_file(error)
+    })?;
     let mut notes = Notes::read(dir)?;
-    notes.note(slug, &Progress { is_own_run: true, ..Progress::default() })
+    let is_task_done = notes.of(slug).is_some_and(|progress| progress.is_task_done);
+    notes.note(slug, &Progress { is_own_run: true, is_task_done, ..Progress::default() })
+}
+
+/// Removes the learner's own run of a lesson.
+pub(super) fn forget_run(dir: &Path, slug: &str) -> io::Result<()> {
+    match fs::remove_file(own_run(dir, slug)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The scenario of a lesson.

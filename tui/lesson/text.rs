@@ -17,8 +17,66 @@ use crate::{
     view::plain::step_line,
 };
 
-/// Width of a line, in columns.
-const WIDTH: usize = 100;
+/// The greatest width of a line, in columns.
+const WIDTH_MAX: usize = 100;
+/// The least one: a narrower window breaks lines itself.
+const WIDTH_MIN: usize = 20;
+
+/// Where a lesson is written to, and how wide its lines may be.
+pub(super) struct Paper<W> {
+    to: W,
+    width: usize,
+}
+
+impl<W: Write> Paper<W> {
+    /// Lines of at most this many columns.
+    pub(super) fn new(to: W, columns: usize) -> Paper<W> {
+        Paper { to, width: columns.clamp(WIDTH_MIN, WIDTH_MAX) }
+    }
+
+    /// A page of a lesson: headings, items, and paragraphs with one sentence a line.
+    pub(super) fn page(&mut self, text: &str) -> io::Result<()> {
+        let mut paragraph = String::new();
+        for line in text.trim().lines().map(str::trim) {
+            if line.is_empty() || line.starts_with("* ") || paragraph.starts_with('#') {
+                self.paragraph(&paragraph)?;
+                paragraph.clear();
+            }
+            match (line, paragraph.is_empty()) {
+                ("", _) => writeln!(self.to)?,
+                (_, true) => paragraph.push_str(line),
+                (_, false) => paragraph.extend([" ", line]),
+            }
+        }
+        self.paragraph(&paragraph)
+    }
+
+    /// Wraps a paragraph; the lines of an item stand below each other.
+    fn paragraph(&mut self, text: &str) -> io::Result<()> {
+        let indent = if text.starts_with("* ") { "  " } else { "" };
+        for (line, number) in wrap(text, self.width - indent.len()).iter().zip(0..) {
+            let indent = if number == 0 { "" } else { indent };
+            writeln!(self.to, "{indent}{line}")?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn said(&mut self, text: &str) -> io::Result<()> {
+        wrap(&clean(text.trim()), self.width)
+            .iter()
+            .try_for_each(|line| writeln!(self.to, "{line}"))
+    }
+}
+
+impl<W: Write> Write for Paper<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
 
 /// What is said when questions are left.
 pub(super) const LATER: &str = "The rest is left for later: glass lesson start";
@@ -34,7 +92,7 @@ pub(super) fn list(out: &mut impl Write, notes: &Notes) -> io::Result<()> {
         let progress = notes.of(files.slug);
         let done = done(&lesson, progress.as_ref());
         let Lesson { title, .. } = &lesson;
-        writeln!(out, "{:22} {:>3} min  {done:24} {title}", files.slug, lesson.minutes)?;
+        writeln!(out, "{:18} {:>2} min  {done:22} {title}", files.slug, lesson.minutes)?;
         minutes += lesson.minutes;
     }
     writeln!(out, "{} lessons, {minutes} minutes; `glass lesson start` continues", LESSONS.len())
@@ -44,39 +102,37 @@ pub(super) fn list(out: &mut impl Write, notes: &Notes) -> io::Result<()> {
 pub(crate) fn done(lesson: &Lesson, progress: Option<&Progress>) -> String {
     let Some(progress) = progress else { return "not begun".to_owned() };
     let (answered, of) = (progress.answers.len().min(lesson.asks.len()), lesson.asks.len());
-    match answered == of {
-        true => {
-            let right = progress.answers.iter().filter(|came| **came == Came::Right).count();
-            format!("done, {right} of {of} right")
-        }
-        false => format!("{answered} of {of} answered"),
+    let right = progress.answers.iter().filter(|came| **came == Came::Right).count();
+    match (answered == of, progress.is_task_done) {
+        (true, true) => format!("all done, {right} of {of} right"),
+        (true, false) => format!("done, {right} of {of} right"),
+        (false, true) => format!("{answered} of {of}, task done"),
+        (false, false) => format!("{answered} of {of} answered"),
     }
 }
 
 /// The first page of a lesson.
-pub(super) fn intro(out: &mut impl Write, lesson: &Lesson) -> io::Result<()> {
-    writeln!(out, "# {} ({} minutes)", lesson.title, lesson.minutes)?;
-    writeln!(out, "\nGoal: {}", lesson.goal)?;
+pub(super) fn intro(out: &mut Paper<impl Write>, lesson: &Lesson) -> io::Result<()> {
+    writeln!(out, "# {} ({} minutes)\n", lesson.title, lesson.minutes)?;
+    out.said(&format!("Goal: {}", lesson.goal))?;
     if !lesson.needs.is_empty() {
         writeln!(out, "Needs: {}", lesson.needs.join(", "))?;
     }
-    writeln!(out, "Book: {}", lesson.book)?;
-    writeln!(out, "\n{}", lesson.files.text.trim())
+    writeln!(out, "Book: book/src/{}\n", lesson.book)?;
+    out.page(lesson.files.text)
 }
 
 /// The last page.
-pub(super) fn outro(out: &mut impl Write, lesson: &Lesson) -> io::Result<()> {
-    writeln!(out, "\n{}", lesson.files.after.trim())?;
+pub(super) fn outro(out: &mut Paper<impl Write>, lesson: &Lesson) -> io::Result<()> {
+    writeln!(out)?;
+    out.page(lesson.files.after)?;
+    let slug = lesson.slug();
     if !lesson.checks.is_empty() {
-        let slug = lesson.slug();
-        writeln!(
-            out,
-            "\nTo do on a cluster of your own; `glass lesson check {slug}` looks at it:"
-        )?;
+        let how = format!("`glass lesson try {slug}` starts one, and looks at what you did:");
+        writeln!(out)?;
+        out.said(&format!("To do on a cluster of your own; {how}"))?;
     }
-    for check in &lesson.checks {
-        writeln!(out, "* {}", check.task)?;
-    }
+    lesson.checks.iter().try_for_each(|check| out.page(&format!("* {}", check.task)))?;
     match lesson.next() {
         Some(next) => writeln!(out, "\nNext: glass lesson start {next}"),
         None => writeln!(out, "\nThis was the last lesson."),
@@ -86,7 +142,7 @@ pub(super) fn outro(out: &mut impl Write, lesson: &Lesson) -> io::Result<()> {
 /// The question, after the steps up to it; without those that were shown last, as `shown` says: a
 /// story, and the position of a step in it.
 pub(super) fn question(
-    out: &mut impl Write,
+    out: &mut Paper<impl Write>,
     session: &Session,
     asked: &Asked<'_>,
     shown: Option<(Subject, usize)>,
@@ -96,7 +152,7 @@ pub(super) fn question(
     rows(out, &asked.scope, shown.map(|(_, place)| place), asked.at)?;
     let (number, of) = (session.progress.answers.len() + 1, session.lesson.asks.len());
     writeln!(out, "\nQuestion {number} of {of}")?;
-    said(out, &asked.prompt)?;
+    out.said(&asked.prompt)?;
     if let Kind::Choice(texts) = &asked.kind {
         for (text, number) in texts.iter().zip(1..) {
             writeln!(out, "  {number}  {}", clean(text))?;
@@ -136,15 +192,15 @@ fn rows(
 }
 
 /// What came of an answer: whether it was right, why, and the step that decides.
-pub(super) fn graded(out: &mut impl Write, asked: &Asked<'_>, came: Came) -> io::Result<()> {
+pub(super) fn graded(out: &mut Paper<impl Write>, asked: &Asked<'_>, came: Came) -> io::Result<()> {
     let word = match came {
         Came::Right => "Right:",
         Came::Wrong => "No. The answer is:",
         Came::Skipped => return writeln!(out, "Skipped."),
         Came::Told => "The answer is:",
     };
-    said(out, &format!("{word} {}.", asked.answer()))?;
-    said(out, &asked.why)?;
+    out.said(&format!("{word} {}.", asked.answer()))?;
+    out.said(&asked.why)?;
     if came != Came::Right {
         let (scope, place) = &asked.decides;
         writeln!(out, "The step that decides:")?;
@@ -154,16 +210,17 @@ pub(super) fn graded(out: &mut impl Write, asked: &Asked<'_>, came: Came) -> io:
     Ok(())
 }
 
-fn said(out: &mut impl Write, text: &str) -> io::Result<()> {
-    wrap(&clean(text.trim()), WIDTH).iter().try_for_each(|line| writeln!(out, "{line}"))
-}
-
 /// Asks one question after the other, and reads a line for each, until the input ends.
 pub(super) fn talk(
     session: &mut Session,
     input: &mut impl BufRead,
-    out: &mut impl Write,
+    out: &mut Paper<impl Write>,
 ) -> io::Result<()> {
+    if !session.is_open() {
+        let how = format!("`glass lesson reset {}` begins it anew", session.lesson.slug());
+        writeln!(out)?;
+        out.said(&format!("All questions are answered; {how}."))?;
+    }
     let (mut is_new, mut shown) = (true, None);
     while let Some(asked) = session.question()? {
         if is_new {
@@ -212,9 +269,9 @@ pub(super) fn came(asked: &Asked<'_>, typed: &str) -> Result<Came, String> {
 }
 
 /// Shows the next hint.
-pub(super) fn hint(out: &mut impl Write, session: &mut Session) -> io::Result<()> {
+pub(super) fn hint(out: &mut Paper<impl Write>, session: &mut Session) -> io::Result<()> {
     match session.hint()? {
-        Some(hint) => writeln!(out, "Hint {}: {hint}", session.progress.hints),
+        Some(hint) => out.said(&format!("Hint {}: {hint}", session.progress.hints)),
         None => writeln!(out, "There are no more hints; `choose` tells the answer."),
     }
 }
@@ -228,9 +285,9 @@ mod tests {
     /// What is printed when these lines are typed.
     fn typed(dir: &Path, lines: &str) -> String {
         let mut session = Session::open(dir, "put-one-member").unwrap();
-        let mut out = Vec::new();
+        let mut out = Paper::new(Vec::new(), WIDTH_MAX);
         talk(&mut session, &mut lines.as_bytes(), &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        String::from_utf8(out.to).unwrap()
     }
 
     #[test]

@@ -31,6 +31,12 @@ pub(crate) fn sentence(members: &[MemberInfo], afterwards: Afterwards) -> String
              effect."
                 .to_owned()
         }
+        Afterwards::NeverProposed(member) => {
+            let name = members.get(usize::from(member)).map_or("a member", |member| &member.name);
+            format!(
+                "The write has no effect: {name} dropped its proposal, which never came to a leader."
+            )
+        }
         Afterwards::Unknown => {
             "Whether the write took effect after the caller gave up is not known: nobody was seen \
              applying it."
@@ -81,5 +87,7 @@ mod tests {
         let [refused, replaced, unknown] = others.map(|known| sentence(&[], known));
         assert!(refused.contains("refused") && replaced.contains("took the place"), "{replaced}");
         assert!(unknown.contains("is not known"), "{unknown}");
+        let dropped = sentence(std::slice::from_ref(&member), Afterwards::NeverProposed(0));
+        assert!(dropped.contains("no effect: etcd-02 dropped its proposal"), "{dropped}");
     }
 }

@@ -28,6 +28,8 @@ use super::axis::clipped;
 
 /// Silence in nanoseconds after which a member counts as silent.
 pub(crate) const SILENT_NS: u64 = 300_000_000;
+/// The time between two keyframes of a member that runs, as long as all of them are kept.
+const FRAME_GAP_NS: u64 = 100_000_000;
 /// The same where records are thin.
 const SILENT_IF_THIN_NS: u64 = 1_500_000_000;
 
@@ -62,6 +64,7 @@ pub(crate) struct Signs {
 struct Boot {
     began: u64,
     first: u64,
+    last: u64,
     ready: Option<u64>,
     stops: Option<u64>,
 }
@@ -80,7 +83,7 @@ impl Signs {
             let at = clipped(*time);
             let boot =
                 signs.boots.entry(event.boot).or_insert(Boot { first: at, ..Boot::default() });
-            boot.first = boot.first.min(at);
+            (boot.first, boot.last) = (boot.first.min(at), boot.last.max(at));
             match event.stage {
                 _ if event.kind == Kind::Begin => {}
                 Stage::MemberReady => boot.ready = Some(at),
@@ -112,8 +115,11 @@ impl Signs {
         let stall = self.stalls.iter().find(|(from, to)| *from <= at && at < *to);
         let stops = self.boot(at).and_then(|boot| boot.stops);
         let has_ended = stops.is_some_and(|stops| stops <= at);
+        // Of a start that another one followed, the last record is known: it ended soon after.
+        let is_over = next.is_some() && self.boot(at).is_some_and(|boot| boot.last <= heard);
         match (ago, stall) {
             (_, Some((from, _))) => Heard::Paused(at - from),
+            (FRAME_GAP_NS.., _) if is_over => Heard::Down(ago),
             (0..=SILENT_NS, _) => Heard::Fresh,
             _ if next.is_some() || has_ended => Heard::Down(ago),
             (0..=SILENT_IF_THIN_NS, _) if self.is_thin(at) => Heard::Fresh,
@@ -192,6 +198,8 @@ mod tests {
         let later = [(5_300, 2, Stage::Keyframe, 0), (5_500, 2, Stage::MemberReady, 0)];
         let restarted = signs(&[frames.as_slice(), &later].concat());
         assert_eq!(restarted.heard(at(900), Some(at(300))), Heard::Down(600 * MS));
+        assert_eq!(restarted.heard(at(350), Some(at(300))), Heard::Fresh);
+        assert_eq!(restarted.heard(at(450), Some(at(300))), Heard::Down(150 * MS), "no keyframe");
         assert_eq!(restarted.heard(at(5_100), Some(at(300))), Heard::Starting(100 * MS));
         assert_eq!(restarted.heard(at(5_400), Some(at(5_300))), Heard::Fresh, "it votes already");
         assert_eq!(restarted.starts_for(at(5_400)), Some(400 * MS));

@@ -51,6 +51,13 @@ impl Axis {
         Some(own[happened.checked_sub(1)?].1)
     }
 
+    /// Whether this is the last moment of its start of the member.
+    pub(crate) fn is_last(&self, place: u8, cut: Moment) -> bool {
+        let own = self.members.get(usize::from(place)).map_or(&[][..], Vec::as_slice);
+        let next = own.get(own.partition_point(|(_, moment)| *moment <= cut));
+        next.is_none_or(|(_, (boot, _))| *boot != cut.0)
+    }
+
     /// When the last of the member's events up to this moment happened.
     pub(crate) fn heard_ns(&self, place: u8, cut: Moment) -> Option<u64> {
         let own = self.members.get(usize::from(place))?;

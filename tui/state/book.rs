@@ -1,8 +1,11 @@
-//! What the book says of a step: the section of its chapter that speaks of it most.
+//! What the book says of a step: the section of the book that explains it.
 //!
-//! The chapters are part of the program. A stage names its chapter by the number in the table of
-//! contents; where that chapter does not speak of the step, the page says so and gives what the
-//! table of all stages says.
+//! The book is part of the program ([`files`]). A stage names its page, and the section of it where
+//! several stages share a page with different sections; otherwise it is the section that speaks of
+//! the step most. Where the page does not speak of the step, or is not written yet, the reader gets
+//! the first chapter that does, and otherwise what the table of all stages says.
+//!
+//! Pages that are not written yet stand in `SUMMARY.md` as comments, so they have a number already.
 
 use glass_etcd::trace::Stage;
 
@@ -10,111 +13,139 @@ use super::{
     markdown,
     page::{Line, Page, Role},
 };
-
-const SUMMARY: &str = include_str!("../../book/src/SUMMARY.md");
-
-/// The chapters that stages name, and the table of all stages.
-const PAGES: &[(&str, &str)] = &[
-    ("five-minutes.md", include_str!("../../book/src/five-minutes.md")),
-    ("trace.md", include_str!("../../book/src/trace.md")),
-    ("viewers.md", include_str!("../../book/src/viewers.md")),
-    (TABLE, include_str!("../../book/src/stages.md")),
-];
+use crate::book::{LISTEN, files};
 
 /// The table of all stages.
 const TABLE: &str = "stages.md";
 
-/// Texts that the chapters include.
-const INCLUDED: &[(&str, &str)] = &[
-    ("figures/put.txt", include_str!("../../book/src/figures/put.txt")),
-    ("figures/get.txt", include_str!("../../book/src/figures/get.txt")),
-    ("figures/put-on-two.txt", include_str!("../../book/src/figures/put-on-two.txt")),
-];
+/// The command that serves the book where [`address`] says.
+const SERVE: &str = "glass book";
 
-/// Where mdBook serves the book by default, and the command that does so.
-const SERVED: &str = "http://localhost:3000";
-const SERVE: &str = "mdbook serve book";
+/// A section: the line of its heading, and the heading.
+type Section = (usize, &'static str);
+
+/// The number of the page that explains the stage, as the table of contents has it.
+pub(crate) fn number(stage: Stage) -> &'static str {
+    number_of(file_of(stage)).unwrap_or_default()
+}
 
 /// The page about a step, in lines of this width.
 pub(crate) fn page(stage: Stage, width: usize) -> Page {
-    let number = stage.book_section();
-    let chapter = chapter(number);
-    let section = chapter.and_then(|(file, text)| Some((file, section(text, stage)?)));
-    let Some((file, (at, heading))) = section else {
-        return of_table(stage, width);
-    };
-    let text = text_of(file).unwrap_or_default();
+    let Some((file, (at, heading))) = found(stage) else { return of_table(stage, width) };
+    let text = files::page(file).unwrap_or_default();
     let before = markdown::lines(&filled(&first_lines(text, at)), width).len();
     let mut lines = markdown::lines(&filled(text), width);
     let is_heading = |line: &&mut Line| line.role == Role::Heading;
     lines.iter_mut().skip(before).take(1).filter(is_heading).for_each(|line| {
         line.role = Role::Marked;
     });
+    let number = number_of(file).unwrap_or_default();
+    let own = heading.strip_prefix(number).unwrap_or(heading).trim();
     Page {
-        title: format!("BOOK {number}: {heading}"),
+        title: format!("BOOK {number}: {own}"),
         address: address(file, heading),
         lines,
         at: before,
     }
 }
 
-/// What the table of all stages says, because no chapter speaks of the step.
+/// The page that explains the stage, and its section: the one that the stage names, or the first
+/// chapter that speaks of it.
+fn found(stage: Stage) -> Option<(&'static str, Section)> {
+    let (file, anchor) = named(stage);
+    let of = |file, anchor| Some((file, section(files::page(file)?, stage, anchor)?));
+    let own = if is_written(file) { of(file, anchor) } else { None };
+    own.or_else(|| chapters().find_map(|file| of(file, None)))
+}
+
+/// The pages with numbers that are written, in the order of the table of contents.
+fn chapters() -> impl Iterator<Item = &'static str> {
+    let lines = files::page("SUMMARY.md").unwrap_or_default().lines();
+    let links = lines.filter_map(|line| line.strip_prefix("- [")?.strip_suffix(')'));
+    links.filter_map(|link| Some(link.rsplit_once("](")?.1))
+}
+
+/// What the table of all stages says, because no page speaks of the step.
 fn of_table(stage: Stage, width: usize) -> Page {
     let row = format!("| `{}` |", stage.name());
-    let table = text_of(TABLE).unwrap_or_default();
+    let table = files::page(TABLE).unwrap_or_default();
     let row = table.lines().find(|line| line.starts_with(&row)).unwrap_or_default();
     let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
     let said = cells.join("\n\n").replace("<br>", "\n\n");
-    let mut lines = vec![Line::new(
-        Role::Remark,
-        "No chapter speaks of this step yet. The table of all steps:",
-    )];
+    let why = match is_written(file_of(stage)) {
+        true => format!("Page {} does not name this step. ", number(stage)),
+        false => format!("Page {} is not written yet. ", number(stage)),
+    };
+    let mut lines = vec![Line::new(Role::Remark, format!("{why}The table of all steps:"))];
     lines.push(Line::new(Role::Plain, ""));
     lines.extend(markdown::lines(&said, width));
     Page { title: format!("BOOK A: {}", stage.name()), address: address(TABLE, ""), lines, at: 0 }
 }
 
+/// Where the section is when the book is served.
 fn address(file: &str, heading: &str) -> String {
     let html = file.replace(".md", ".html");
     let anchor = match markdown::anchor(heading) {
         none if none.is_empty() => none,
         anchor => format!("#{anchor}"),
     };
-    format!("{SERVED}/{html}{anchor}   by {SERVE}")
+    format!("http://{LISTEN}/{html}{anchor}   by {SERVE}")
 }
 
-/// The file and the text of the chapter with this number.
-fn chapter(number: &str) -> Option<(&'static str, &'static str)> {
-    let begin = format!("[{number} ");
-    let line = SUMMARY.lines().find(|line| line.contains(&begin))?;
-    let (_, link) = line.split_once("](")?;
-    let file = link.trim_end().trim_end_matches(')');
-    PAGES.iter().find(|(name, _)| *name == file).copied()
+/// The file of the page that a stage names, and the section in it.
+fn named(stage: Stage) -> (&'static str, Option<&'static str>) {
+    match stage.book_section().split_once('#') {
+        Some((file, anchor)) => (file, Some(anchor)),
+        None => (stage.book_section(), None),
+    }
 }
 
-fn text_of(file: &str) -> Option<&'static str> {
-    PAGES.iter().chain(INCLUDED).find(|(name, _)| *name == file).map(|(_, text)| *text)
+fn file_of(stage: Stage) -> &'static str {
+    named(stage).0
 }
 
-/// The section that speaks of the step most often, outside of tables: its line and its heading.
-fn section(text: &'static str, stage: Stage) -> Option<(usize, &'static str)> {
+/// The line of the table of contents with this page.
+fn line_of(file: &str) -> Option<&'static str> {
+    let link = format!("]({file})");
+    files::page("SUMMARY.md")?.lines().find(|line| line.contains(&link))
+}
+
+fn is_written(file: &str) -> bool {
+    line_of(file).is_some_and(|line| !line.starts_with("<!--"))
+}
+
+/// The number before the title of a page.
+fn number_of(file: &str) -> Option<&'static str> {
+    let (_, title) = line_of(file)?.split_once('[')?;
+    title.split_whitespace().next()
+}
+
+/// Sections that say nothing of their own about a step.
+const ASIDE: [&str; 3] = ["Questions", "Go map", "Further"];
+
+/// The section with this anchor, or the one that speaks of the stage most: in words, or if none
+/// does, in what it shows of a trace.
+fn section(text: &'static str, stage: Stage, anchor: Option<&str>) -> Option<Section> {
     let name = format!("`{}`", stage.name());
-    let mut sections: Vec<(usize, &str, usize)> = Vec::new();
+    let mut sections: Vec<(Section, (usize, usize))> = Vec::new();
     let mut is_code = false;
     for (at, line) in text.lines().enumerate() {
         is_code ^= line.starts_with("```");
-        match markdown::heading(line).filter(|_| !is_code) {
-            Some(heading) => sections.push((at, heading, 0)),
-            None if line.starts_with('|') => {}
-            None => {
-                let spoken = line.matches(&name).count();
-                sections.last_mut().into_iter().for_each(|(.., count)| *count += spoken);
-            }
+        if let Some(heading) = markdown::heading(line).filter(|_| !is_code) {
+            sections.push(((at, heading), (0, 0)));
+        } else if let Some((_, (spoken, shown))) = sections.last_mut() {
+            *spoken += line.matches(&name).count();
+            let line = included(line).unwrap_or_else(|| line.to_owned());
+            *shown += line.split_whitespace().filter(|word| *word == stage.name()).count();
         }
     }
-    let most = sections.iter().map(|(.., count)| *count).max().filter(|most| *most != 0)?;
-    let first = sections.into_iter().find(|(.., count)| *count == most);
-    first.map(|(at, heading, _)| (at, heading))
+    sections.retain(|((_, heading), _)| !ASIDE.contains(heading));
+    if let Some(anchor) = anchor {
+        let found = sections.iter().find(|((_, heading), _)| markdown::anchor(heading) == anchor);
+        return found.map(|(section, _)| *section);
+    }
+    let most = sections.iter().map(|(_, count)| *count).max().filter(|most| *most != (0, 0))?;
+    sections.into_iter().find(|(_, count)| *count == most).map(|(section, _)| section)
 }
 
 fn first_lines(text: &str, count: usize) -> String {
@@ -131,49 +162,99 @@ fn filled(text: &str) -> String {
     text.lines().map(fill).collect()
 }
 
-/// The part of a file that this line includes.
+/// The part of a file that this line includes. A file that is included as a whole is left out: it
+/// is a figure for a browser.
 fn included(line: &str) -> Option<String> {
     let names = line.trim().strip_prefix("{{#include ")?.strip_suffix("}}")?;
     let (file, anchor) = names.split_once(':')?;
-    let text = text_of(file)?;
-    let (_, part) = text.split_once(&format!("ANCHOR: {anchor}\n"))?;
-    let (part, _) = part.split_once("ANCHOR_END")?;
-    Some(part.to_owned())
+    let text = files::text(&files::beside_pages(file))?;
+    let is = |line: &&str, mark: &str| {
+        line.split_once(mark)
+            .is_some_and(|(_, name)| name.split_whitespace().next() == Some(anchor))
+    };
+    let inside = text.lines().skip_while(|line| !is(line, "ANCHOR:")).skip(1);
+    let inside = inside.take_while(|line| !is(line, "ANCHOR_END:"));
+    let inside = inside.filter(|line| !line.contains("ANCHOR"));
+    Some(inside.map(|line| format!("{line}\n")).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_step_has_the_section_that_speaks_of_it() {
-        let page = page(Stage::WalFsync, 76);
-        assert_eq!("BOOK 0.1: The disks", page.title);
-        assert!(page.address.contains("/five-minutes.html#the-disks "), "{}", page.address);
-        assert_eq!(
-            (Role::Marked, "The disks"),
-            (page.lines[page.at].role, &*page.lines[page.at].text)
-        );
-        let shown: Vec<&str> = page.lines.iter().skip(page.at).map(|line| &*line.text).collect();
-        let shown = shown[..14].join("\n");
-        assert!(shown.contains("    8  +") && shown.contains("wal.fsync"), "the figure: {shown}");
+    /// Not every page names each of its stages, and some are not written: then the table does.
+    fn is_of_table(page: &Page) -> bool {
+        page.title.starts_with("BOOK A:")
     }
 
     #[test]
-    fn a_step_without_a_section_has_its_row_of_the_table() {
-        let page = page(Stage::RaftPark, 60);
-        assert!(page.lines[0].text.starts_with("No chapter"), "{page:?}");
+    fn a_step_has_the_section_that_speaks_of_it() {
+        let page = page(Stage::WatchQueue, 76);
+        assert!(page.title.starts_with("BOOK 4.2: "), "{}", page.title);
+        let marked = &page.lines[page.at];
+        assert_eq!(
+            (Role::Marked, page.title.trim_start_matches("BOOK 4.2: ")),
+            (marked.role, &*marked.text)
+        );
+        let anchor = markdown::anchor(&marked.text);
+        assert!(page.address.contains(&format!("/watch.html#{anchor} ")), "{}", page.address);
+        let section = page.lines.iter().skip(page.at + 1);
+        let section: Vec<&str> =
+            section.take_while(|line| line.role != Role::Heading).map(|line| &*line.text).collect();
+        assert!(section.join(" ").contains("watch.queue"), "{section:?}");
+    }
+
+    #[test]
+    fn a_step_has_the_section_that_its_stage_names() {
+        let page = page(Stage::SocketQueue, 76);
+        assert_eq!("BOOK E: At the socket", page.title);
+        assert!(page.address.contains("/trace.html#at-the-socket "), "{}", page.address);
+    }
+
+    #[test]
+    fn what_a_page_includes_is_in_it() {
+        let text =
+            filled("a\n{{#include figures/put.txt:disks}}\n{{#include figures/put.html}}\nb\n");
+        assert!(text.starts_with("a\n    8  +") && text.contains("wal.fsync"), "{text}");
+        assert!(text.ends_with("\nb\n") && !text.contains("ANCHOR"), "{text}");
+        let readme = filled("{{#include ../../README.md:not-here-yet}}");
+        assert!(10 < readme.len() && !readme.contains("{{#"), "{readme}");
+    }
+
+    #[test]
+    fn a_step_that_no_page_names_has_its_row_of_the_table() {
+        let page = of_table(Stage::RaftPark, 60);
+        let begin = format!("Page {} ", number(Stage::RaftPark));
+        assert!(page.lines[0].text.starts_with(&begin), "{page:?}");
         let shown: Vec<&str> = page.lines.iter().map(|line| &*line.text).collect();
         assert!(shown.join(" ").contains("keeps the proposal until there is one"), "{shown:?}");
     }
 
-    /// Goal: no step names a chapter that the program does not have, and no page is wider than
-    /// asked for, but for code.
+    /// Goal: what a step needs to be understood is where it says.
+    #[test]
+    fn the_page_that_a_stage_names_speaks_of_it() {
+        let is_written = |stage: &&Stage| is_written(file_of(**stage));
+        let speaks = |stage: &Stage| {
+            let (file, anchor) = named(*stage);
+            found(*stage).is_some_and(|(found, _)| found == file)
+                && files::page(file).is_some_and(|text| section(text, *stage, anchor).is_some())
+        };
+        let silent = Stage::ALL.iter().filter(is_written).filter(|stage| !speaks(stage));
+        let silent: Vec<(&str, &str)> =
+            silent.map(|one| (one.name(), one.book_section())).collect();
+        assert!(silent.is_empty(), "pages that do not name their stages: {silent:?}");
+    }
+
+    /// Goal: no step names a page or a section that the book does not have, and no page is wider
+    /// than asked for, but for code.
     #[test]
     fn every_stage_has_a_page() {
         for stage in Stage::ALL {
-            assert!(chapter(stage.book_section()).is_some(), "{}", stage.name());
+            let (file, anchor) = named(*stage);
+            assert!(!number(*stage).is_empty(), "{}: {file}", stage.name());
             let page = page(*stage, 60);
+            let is_missing = anchor.is_some() && is_written(file) && is_of_table(&page);
+            assert!(!is_missing, "{}: no section {anchor:?} in {file}", stage.name());
             let wide = |line: &&Line| line.role != Role::Code && 60 < line.text.chars().count();
             let is_word = |line: &&Line| !line.text.trim().contains(' ');
             let wide: Vec<&Line> = page.lines.iter().filter(wide).filter(|l| !is_word(l)).collect();

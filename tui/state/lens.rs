@@ -304,7 +304,6 @@ fn is_answer(steps: &Steps, step: &Step) -> bool {
 
 fn cost(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     let Some(step) = steps.steps.get(steps.look) else { return Vec::new() };
-    let own = || steps.steps.iter().filter(|step| step.is_own);
     let took = match step.moment {
         Moment::Begin => "this step begins".to_owned(),
         Moment::Done => format!("this step {}", words::duration(step.event.took_ns)),
@@ -312,8 +311,10 @@ fn cost(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     let far = words::duration(step.wall_ns.abs_diff(steps.zero_ns));
     let side = if step.wall_ns < steps.zero_ns { "before it began" } else { "after it began" };
     let mut line = vec![took, format!("{far} {side}")];
-    if let Some(whole) = own().find(|step| is_answer(steps, step)) {
-        line.push(format!("whole request {}", words::duration(whole.event.took_ns)));
+    let whole = Whole::of(steps);
+    if let Some(whole) = &whole {
+        let what = if whole.has_edges { ", from its first byte to its last" } else { "" };
+        line.push(format!("whole request {}{what}", words::duration(whole.took_ns)));
     }
     if let Some(waited) = step.on_path.filter(|waited| *waited != 0) {
         line.push(format!("the request waited {} up to here", words::duration(waited)));
@@ -326,14 +327,52 @@ fn cost(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
         Stage::ReadIndexRound,
         Stage::CpuWait,
     ];
-    let mut dear: Vec<&Step> = own()
-        .filter(|step| step.moment == Moment::Done && !waits.contains(&step.event.stage))
-        .filter(|step| step.event.took_ns != 0)
-        .collect();
+    let dear = steps
+        .steps
+        .iter()
+        .filter(|step| step.is_own && step.moment == Moment::Done && step.event.took_ns != 0)
+        .filter(|step| !waits.contains(&step.event.stage));
+    // What ended after the answer is no part of the whole, and may be longer.
+    let until = whole.map_or(u64::MAX, |whole| whole.until);
+    let (mut dear, later): (Vec<&Step>, Vec<&Step>) = dear.partition(|step| step.wall_ns <= until);
     dear.sort_by_key(|step| std::cmp::Reverse(step.event.took_ns));
     let dear = dear.iter().take(4).map(|step| {
         let took = words::duration(step.event.took_ns);
         format!("{} {} {took}", step.event.stage.name(), lanes[step.lane].name)
     });
-    vec![line, ["longest:".to_owned()].into_iter().chain(dear).collect()]
+    let later = (!later.is_empty()).then(|| format!("{} more ended after the answer", later.len()));
+    vec![line, ["longest:".to_owned()].into_iter().chain(dear).chain(later).collect()]
+}
+
+/// The whole of a request that was answered.
+struct Whole {
+    /// From its first byte to the last byte of its answer, as far as these were captured, in
+    /// nanoseconds: as the list of requests counts.
+    took_ns: u64,
+    /// Whether anything before its rpc or after it was captured.
+    has_edges: bool,
+    /// When it ended, in nanoseconds since 1970, with the members' clocks aligned.
+    until: u64,
+}
+
+impl Whole {
+    fn of(steps: &Steps) -> Option<Whole> {
+        let own = || steps.steps.iter().filter(|step| step.is_own);
+        let rpc = own().find(|step| is_answer(steps, step))?;
+        let edges = || {
+            let is_edge =
+                |step: &&Step| step.event.stage.is_at_edge() && step.event.id == rpc.event.id;
+            own().filter(is_edge).filter(|step| step.moment == Moment::Done)
+        };
+        let (after, before): (Vec<&Step>, Vec<&Step>) =
+            edges().partition(|step| step.event.stage == Stage::AnswerFlush);
+        let first = before.iter().map(|step| step.event.at_ns).min();
+        let before_ns = first.map_or(0, |first| rpc.event.at_ns.saturating_sub(first));
+        let after_ns: u64 = after.iter().fold(0, |ns, step| step.event.took_ns.saturating_add(ns));
+        Some(Whole {
+            took_ns: rpc.event.took_ns.saturating_add(before_ns).saturating_add(after_ns),
+            has_edges: edges().next().is_some(),
+            until: after.iter().map(|step| step.wall_ns).max().unwrap_or(rpc.wall_ns),
+        })
+    }
 }

@@ -6,7 +6,7 @@
 //!   is:read …    it is of this kind
 //! ```
 
-use std::time::Duration;
+use glass_etcd::config::positive_duration;
 
 use super::story::{Read, RequestSummary, Subject};
 
@@ -91,21 +91,9 @@ impl Only {
 
 /// A duration such as `10ms`, in nanoseconds.
 fn duration(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "ns" => 1e-9,
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        _ => return Err(format!("{text:?} is no duration such as 10ms")),
-    };
-    let number: f64 =
-        number.parse().map_err(|_| format!("{text:?} is no duration such as 10ms"))?;
-    let known = Duration::try_from_secs_f64(number * seconds);
-    let known = known.map_err(|_| format!("{text:?} is too long"))?;
-    u64::try_from(known.as_nanos()).map_err(|_| format!("{text:?} is too long"))
+    let wrong = || format!("{text:?} is no duration such as 10ms");
+    let known = positive_duration(text).ok_or_else(wrong)?;
+    u64::try_from(known.as_nanos()).map_err(|_| wrong())
 }
 
 #[cfg(test)]

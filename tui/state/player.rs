@@ -507,7 +507,11 @@ impl State {
             | Action::Link
             | Action::Boot
             | Action::LeaveRunning
-            | Action::Confirm => return self.update_room(action),
+            | Action::Confirm => {
+                let goes_on = self.update_room(action);
+                self.hold();
+                return goes_on;
+            }
             Action::Console(key) => self.update_console(key),
             Action::Predict
             | Action::Answer(_)
@@ -526,6 +530,7 @@ impl State {
             Action::Back if self.is_above_steps() => self.back(),
             _ => self.update_steps(action),
         }
+        self.hold();
         true
     }
 

@@ -13,10 +13,11 @@
 //!
 //! There are three kinds of answers: a choice, a number, and a step that is picked.
 //!
-//! A lesson brings its own questions ([`lesson`]), and then no others are asked.
+//! A lesson brings its own questions ([`lesson`]), and then no others are asked. They are noted, so
+//! no step key skips them by accident.
 //!
 //! Invariants: each question is asked once in a session, so stepping back and forth does not repeat
-//! it; a step key always skips.
+//! it; a step key skips a question, except in a lesson.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -91,8 +92,8 @@ pub(crate) struct Asked {
     pub(crate) question: Question,
     /// The step that it is about.
     at: Key,
-    /// Whether the answer was right, once it was given.
-    pub(crate) is_right: Option<bool>,
+    /// What came of it, once it is answered.
+    pub(crate) came: Option<Came>,
 }
 
 /// What has been answered so far.
@@ -149,11 +150,28 @@ impl Quiz {
         self.course.as_ref().filter(|_| self.is_on)?.story()
     }
 
+    /// The position of the step of the lesson's next question, if this is its story.
+    pub(crate) fn next_place(&self, steps: &Steps) -> Option<usize> {
+        let course = self.course.as_ref().filter(|_| self.is_on)?;
+        course.story().filter(|story| *story == steps.subject)?;
+        let is_it = |step: &Step| course.question(&key(steps.subject, step)).is_some();
+        steps.steps.iter().position(is_it)
+    }
+
     /// Whether the lesson's next question is about the step at the cursor.
     pub(crate) fn has_more(&self, steps: &Steps) -> bool {
-        let here = steps.steps.get(steps.now).map(|step| key(steps.subject, step));
-        let course = self.course.as_ref().filter(|_| self.is_on);
-        course.zip(here).is_some_and(|(course, here)| course.question(&here).is_some())
+        self.next_place(steps) == Some(steps.now)
+    }
+
+    /// Whether a question of the lesson is still to come in this story, so that what came of it is
+    /// not told yet.
+    pub(crate) fn is_ahead(&self, subject: Subject) -> bool {
+        self.is_on && self.course.as_ref().is_some_and(|course| course.has(subject))
+    }
+
+    /// Whether all questions of the lesson have been dealt with.
+    pub(crate) fn is_over(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.story().is_none())
     }
 
     /// Shows one hint more of the lesson. Returns whether there was one.
@@ -163,8 +181,8 @@ impl Quiz {
 
     /// Gives the right answer away. Returns the step that decides.
     pub(crate) fn tell(&mut self) -> Option<usize> {
-        let asked = self.asked.as_mut().filter(|asked| asked.is_right.is_none())?;
-        asked.is_right = Some(true);
+        let asked = self.asked.as_mut().filter(|asked| asked.came.is_none())?;
+        asked.came = Some(Came::Told);
         self.score.skipped += 1;
         let decides = asked.question.decides;
         self.close(Came::Told);
@@ -193,7 +211,7 @@ impl Quiz {
 
     /// Whether a question about the step at the cursor waits for its answer.
     pub(crate) fn is_open(&self, steps: &Steps) -> bool {
-        self.asked(steps).is_some_and(|asked| asked.is_right.is_none())
+        self.asked(steps).is_some_and(|asked| asked.came.is_none())
     }
 
     /// Whether what comes after the cursor is hidden.
@@ -201,10 +219,19 @@ impl Quiz {
         self.is_on || self.is_open(steps)
     }
 
-    /// A step key was pressed: an open question is skipped, an answered one is done.
+    /// A step key was pressed: an open question is skipped, unless it is one of a lesson; an
+    /// answered one is done.
     pub(crate) fn pass(&mut self) {
+        let is_answered = self.asked.as_ref().is_some_and(|asked| asked.came.is_some());
+        if self.course.is_none() || is_answered {
+            self.skip();
+        }
+    }
+
+    /// An open question is skipped, an answered one is done.
+    pub(crate) fn skip(&mut self) {
         let asked = self.asked.take();
-        let is_open = asked.is_some_and(|asked| asked.is_right.is_none());
+        let is_open = asked.is_some_and(|asked| asked.came.is_none());
         self.score.skipped += usize::from(is_open);
         if is_open {
             self.close(Came::Skipped);
@@ -220,9 +247,10 @@ impl Quiz {
         let Some(step) = steps.steps.get(steps.now) else { return };
         if let Some(course) = &mut self.course {
             let at = key(steps.subject, step);
-            if let Some(question) = course.question(&at) {
+            let is_asked = self.asked.as_ref().is_some_and(|asked| asked.at == at);
+            if let Some(question) = course.question(&at).filter(|_| !is_asked) {
                 course.open();
-                self.asked = Some(Asked { question, at, is_right: None });
+                self.asked = Some(Asked { question, at, came: None });
             }
             return;
         }
@@ -230,7 +258,7 @@ impl Quiz {
         let Some(question) = found else { return };
         let at = key(steps.subject, step);
         if self.known.insert(at.clone()) {
-            self.asked = Some(Asked { question, at, is_right: None });
+            self.asked = Some(Asked { question, at, came: None });
             if is_first {
                 self.note = self.first.take();
             }
@@ -239,13 +267,14 @@ impl Quiz {
 
     /// Gives an answer. Returns the step that decides, if the answer was wrong.
     pub(crate) fn give(&mut self, given: usize) -> Option<usize> {
-        let asked = self.asked.as_mut().filter(|asked| asked.is_right.is_none())?;
+        let asked = self.asked.as_mut().filter(|asked| asked.came.is_none())?;
         let is_right = given == asked.question.right;
-        asked.is_right = Some(is_right);
+        let came = if is_right { Came::Right } else { Came::Wrong };
+        asked.came = Some(came);
         self.score.right += usize::from(is_right);
         self.score.wrong += usize::from(!is_right);
         let decides = asked.question.decides;
-        self.close(if is_right { Came::Right } else { Came::Wrong });
+        self.close(came);
         (!is_right).then_some(decides)
     }
 

@@ -23,6 +23,7 @@ mod edge;
 mod election;
 mod inside;
 mod links;
+mod vote;
 
 /// What there is to know about a step beside its record.
 #[derive(Clone, Copy)]
@@ -49,7 +50,7 @@ pub(crate) fn sentence(event: &Event, around: Around<'_>) -> String {
         Stage::RaftEntry => election::opened(event),
         Stage::ElectionTimeout => Some(election::timed_out(event)),
         Stage::ElectionCampaign => Some(election::campaigned(event)),
-        Stage::ElectionVote => Some(vote(event, around)),
+        Stage::ElectionVote => Some(vote::vote(event, around)),
         Stage::ElectionTally => Some(tally(event, around)),
         Stage::WalFsync => fsync(event, around),
         Stage::RaftLink | Stage::RaftDrop => links::sentence(event, around),
@@ -263,49 +264,6 @@ fn waited_for_apply(event: &Event, around: Around<'_>) -> String {
          {applied}. The read {until} for apply.",
         around.own
     )
-}
-
-/// Why a vote was given or refused, by the rules of raft in the order in which it asks them.
-fn vote(event: &Event, around: Around<'_>) -> String {
-    let [candidate, granted, pre, term] =
-        fields!(event, ElectionVote: candidate, granted, pre, term);
-    let [last_term, last, own_last_term, own_last] =
-        fields!(event, ElectionVote: last_term, last, own_last_term, own_last);
-    let (own, candidate) = (around.own, name_of(around.lanes, candidate));
-    let logs = format!(
-        "the candidate's log ends with entry {last} of term {last_term}, {own}'s own with entry \
-         {own_last} of term {own_last_term}"
-    );
-    let (would, votes) =
-        if pre != 0 { ("would vote", "would not vote") } else { ("votes", "does not vote") };
-    if granted != 0 {
-        return format!("{own} {would} for {candidate} in term {term}: {logs}.");
-    }
-    let own_term = around.before.get(Water::Term);
-    let own_vote = around.before.get(Water::Vote);
-    let reason = if (last_term, last) < (own_last_term, own_last) {
-        format!("{logs}, which is newer")
-    } else if own_term.is_some_and(|own_term| term < own_term) {
-        format!("{own} is in a later term already")
-    } else if pre == 0
-        && own_term == Some(term)
-        && let Some(other) = own_vote.filter(|vote| *vote != 0)
-    {
-        format!("it has given its vote in this term to {}", name_of(around.lanes, other))
-    } else if let Some(leader) = around.before.get(Water::Leader).filter(|leader| *leader != 0) {
-        let leader = name_of(around.lanes, leader);
-        if own_term == Some(term) {
-            format!("it follows {leader} in this term")
-        } else {
-            format!(
-                "it received a message from the leader {leader} within the last election timeout, \
-                 so it ignores candidates"
-            )
-        }
-    } else {
-        "the record does not say why".to_owned()
-    };
-    format!("{own} {votes} for {candidate} in term {term}: {reason}.")
 }
 
 fn tally(event: &Event, around: Around<'_>) -> String {

@@ -21,6 +21,7 @@ use glass_etcd::{
 };
 
 use super::{
+    alive::SILENT_NS,
     axis::Axis,
     book,
     history::History,
@@ -471,7 +472,16 @@ impl Steps {
         let Some(place) = lane.place else { return Kept::Unknown };
         let Some(cut) = self.cut(place) else { return Kept::Unknown };
         let marks = |moment| self.marks_at(place, moment);
-        log.kept((place, cut), marks, self.knows(log, lane) == Some(true))
+        let kept = log.kept((place, cut), marks, self.knows(log, lane) == Some(true));
+        // What its disk has done since its last record, nobody knows.
+        if kept.is_safe() || !self.is_past_last(place, cut) { kept } else { Kept::Unknown }
+    }
+
+    /// Whether the cursor is far behind the last record of a start that had come to this moment.
+    fn is_past_last(&self, place: u8, cut: watermarks::Moment) -> bool {
+        let heard = self.axis.heard_ns(place, cut).unwrap_or(0);
+        let silent = self.now_wall_ns().saturating_sub(heard);
+        SILENT_NS < silent && self.axis.is_last(place, cut)
     }
 
     /// Whether the member of a lane knows at the cursor that the entry is committed, if that is

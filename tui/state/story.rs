@@ -158,7 +158,7 @@ pub(crate) struct Step {
     pub(crate) wall_ns: u64,
 }
 
-/// Steps that must have happened on a member, or will, and that have no record.
+/// Steps that must have happened on a member, or may yet, or never did, and that have no record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unknown {
     /// Position of the member's column.
@@ -167,8 +167,19 @@ pub(crate) struct Unknown {
     pub(crate) place: Option<u8>,
     /// The missing steps; empty if the member sent no records at all.
     pub(crate) stages: Vec<Stage>,
-    /// Whether its records prove that they had not happened: nothing is missing so far.
-    pub(crate) is_not_yet: bool,
+    /// What its records prove of them.
+    pub(crate) known: Known,
+}
+
+/// What a member's records prove of steps that have no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Known {
+    /// Nothing, or that they have happened.
+    Uncaptured,
+    /// They had not happened by its newest record: nothing is missing so far.
+    NotYet,
+    /// They never happened: the process that was to take them has ended.
+    Never,
 }
 
 /// A story, ready for display.
@@ -289,7 +300,10 @@ fn subject_number(subject: Subject) -> u64 {
 /// One summary for each election, step-down and start.
 fn of_cluster((recording, order): (&Recording, &Order), found: &Found) -> Vec<RequestSummary> {
     let happens = |event: &Event| {
-        matches!(event.stage, Stage::RaftRole | Stage::ElectionCampaign | Stage::MemberStart)
+        matches!(
+            event.stage,
+            Stage::RaftRole | Stage::ElectionCampaign | Stage::ElectionVote | Stage::MemberStart
+        )
     };
     if !recording.events.iter().any(happens) {
         return Vec::new();
@@ -313,7 +327,7 @@ fn summary_of_incident(
     let wall_ns = wall_at(incident.first).saturating_sub(ran_ns);
     let story = stories.incident(incident.address);
     // A step-down takes no time.
-    let end = incident.end.filter(|end| *end != incident.first);
+    let end = incident.end.filter(|end| *end != incident.first && incident.is_begun);
     RequestSummary {
         subject: Subject::Cluster(incident.address),
         member: incident.member,
@@ -458,21 +472,25 @@ fn waits(path: &[Segment]) -> HashMap<usize, u64> {
 
 /// The missing steps of a request, by lane, and those that had not happened yet.
 fn unknown(story: &query::Story, lanes: &[Lane]) -> Vec<Unknown> {
-    let mut stages: BTreeMap<(usize, bool), Vec<Stage>> = BTreeMap::new();
+    let mut stages: BTreeMap<(usize, Known), Vec<Stage>> = BTreeMap::new();
     for missing in &story.missing {
         if let Some(lane) = lanes::lane_of_place(lanes, missing.member) {
-            let is_not_yet = missing.not_by.is_some();
-            stages.entry((lane, is_not_yet)).or_default().push(missing.stage);
+            let known = match missing.not_by {
+                Some(_) if missing.is_never => Known::Never,
+                Some(_) => Known::NotYet,
+                None => Known::Uncaptured,
+            };
+            stages.entry((lane, known)).or_default().push(missing.stage);
         }
     }
     for member_id in &story.unheard {
         if let Some(lane) = lanes::lane_of_id(lanes, *member_id) {
-            stages.entry((lane, false)).or_default();
+            stages.entry((lane, Known::Uncaptured)).or_default();
         }
     }
-    let unknown = |((lane, is_not_yet), stages): ((usize, bool), _)| {
+    let unknown = |((lane, known), stages): ((usize, Known), _)| {
         let place = lanes[lane].place;
-        Unknown { lane, place, stages, is_not_yet }
+        Unknown { lane, place, stages, known }
     };
     stages.into_iter().map(unknown).collect()
 }

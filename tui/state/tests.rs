@@ -16,7 +16,7 @@ use super::{
     player::Heard,
     scenes::{self, GET, IDS, PUT, Scene},
     steps::{Direction, Lens, Steps},
-    story::{Moment, Subject, Unknown},
+    story::{Known, Moment, Subject, Unknown},
     watermarks::{Water, Watermarks},
     words,
 };
@@ -280,8 +280,13 @@ fn missing_steps_and_members_without_records_are_named_as_unknown() {
     scene.recording.events.retain(|event| !is_sync(event));
     let steps = story_of(&scene, Subject::Request(PUT));
     let expected = [
-        Unknown { lane: 1, place: Some(1), stages: vec![Stage::WalFsync], is_not_yet: false },
-        Unknown { lane: 2, place: None, stages: Vec::new(), is_not_yet: false },
+        Unknown {
+            lane: 1,
+            place: Some(1),
+            stages: vec![Stage::WalFsync],
+            known: Known::Uncaptured,
+        },
+        Unknown { lane: 2, place: None, stages: Vec::new(), known: Known::Uncaptured },
     ];
     assert_eq!(steps.unknown, expected);
     assert_eq!(story_of(&scenes::put(), Subject::Request(PUT)).unknown, []);

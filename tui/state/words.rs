@@ -151,6 +151,7 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
         Unit::WatchEnd => pick(WATCH_ENDS, number, "unknown").to_owned(),
         Unit::Pool => pick(POOLS, number, "unknown").to_owned(),
         Unit::Signed => number.cast_signed().to_string(),
+        Unit::Id if number == 0 => "none".to_owned(),
         Unit::Id => format!("{number:016x}"),
     }
 }

@@ -26,11 +26,12 @@ use glass_etcd::{
 
 use crate::{
     state::{
-        State,
+        State, lens,
         player::{Action, Head, Heard},
-        steps::{Direction, Steps},
+        steps::{Direction, Lens, Steps},
         story::{RequestSummary, Step, Subject},
         watermarks::Water,
+        words::duration,
     },
     trace::{Gathered, through, write_list, write_story},
     view::{
@@ -73,6 +74,17 @@ impl Run {
     /// What the player says of it above its steps.
     fn headline(&self, key: &str) -> String {
         subject(&self.state, &Steps::open(&self.recording, self.put(key).subject))
+    }
+
+    /// What `glass trace show` prints of the get of this key.
+    fn show_get(&self, key: &str) -> String {
+        let is_it = |row: &&RequestSummary| {
+            let named = row.key.as_ref().map(glass_etcd::story::KeyText::display);
+            row.method == "KV/Range" && named.as_deref() == Some(key)
+        };
+        let row = self.state.list.rows.iter().find(is_it);
+        let Subject::Request(id) = row.unwrap().subject else { panic!("a request") };
+        show(&self.recording, id)
     }
 
     /// What `glass trace list` prints, without the election with which the cluster began.
@@ -285,12 +297,44 @@ fn without_a_quorum_it_is_said_who_is_left() {
         panic!("a request")
     };
     let show = show(&run.recording, get);
-    assert!(show.contains("  not in time: a majority that follows the leader\n"), "{show}");
+    assert!(show.contains("  in vain: a majority that follows the leader\n"), "{show}");
     assert!(show.contains("the call ended before a confirmation reached it"), "{show}");
     assert!(!show.contains("  not captured"), "{show}");
     let list = run.list();
     assert!(list.contains(" stepped down "), "{list}");
     assert!(!list.contains(" won "), "{list}");
+    // What the disks of the two have done since their last records, nobody knows.
+    let mut steps = Steps::open(&run.recording, run.put("told/alone").subject);
+    steps.jump(Direction::Forward);
+    steps.lens = Lens::Durable;
+    let lines = lens::lines(&run.recording, &steps, (&run.state.lanes, &[]));
+    let said = lines.concat().join(" ");
+    assert!(said.contains("m0 ✔") && said.contains("m1 ? unknown m2 ? unknown"), "{said}");
+}
+
+/// All links of `etcd-02` were cut, and a get and a put were sent to it. The others went on with
+/// their leader.
+#[test]
+fn a_member_that_was_cut_off_is_said_to_have_given_up_its_leader() {
+    let run = Run::of("cut_off.ndjson");
+    let get = run.show_get("a");
+    let gave_up = "etcd-02 gave up its leader, etcd-01, of which it had not heard for ";
+    let ended = format!("\nmeanwhile in the cluster\n  the request ended as {gave_up}");
+    assert!(get.contains("[Unavailable: leader changed]") && get.contains(&ended), "{get}");
+    assert!(get.contains("  in vain: a majority that follows the leader\n"), "{get}");
+    // Its wait had failed: it waited for nothing after that.
+    assert!(get.contains("  end of read_index.wait to end of rpc\n"), "{get}");
+    assert!(!get.contains("no leader") && !get.contains("in vain: apply"), "{get}");
+    // Its own member dropped the only proposal, so it is known that it had no effect.
+    let put = run.show("b");
+    let vain = "\nafterwards\n  The write has no effect: etcd-02 dropped its proposal";
+    assert!(put.contains(vain), "{put}");
+    // Soon after the end of the call the member might still have proposed it again.
+    let mut early = run.recording.clone();
+    early.events.retain(|event| event.at_ns < 11_500_000_000);
+    let Subject::Request(id) = run.put("b").subject else { panic!("a request") };
+    assert!(show(&early, id).contains("is not known: nobody was seen applying it"));
+    assert!(put.contains(&format!("\nmeanwhile in the cluster\n  {gave_up}")), "{put}");
 }
 
 /// `m2` was killed and started again, while two puts went on without it.
@@ -322,13 +366,47 @@ fn an_entry_that_nobody_else_had_is_told_as_lost() {
     assert!(show.contains("replaced before it was committed"), "{show}");
     assert!(show.contains("  the request ended with the process of m0: its last record is at +"));
     assert!(!show.contains("no leader for "), "it ended with its leader: {show}");
-    assert!(show.contains("\n  the rpc had not ended\n"), "{show}");
+    assert!(show.contains("\n  the rpc never ended: its process did first\n"), "{show}");
+    for never in [
+        "\nquorum\n  never: another entry replaced this one before it was committed\n",
+        "\nstored\n  never: the entry was never applied\n",
+        "\ndelivered to\n  no watcher: the entry was never applied\n",
+    ] {
+        assert!(show.contains(never), "{show}");
+    }
+    assert!(!show.contains("not captured") && !show.contains("not yet"), "{show}");
+    let steps = Steps::open(&run.recording, run.put("told/lost").subject);
+    assert!(steps.through.alive.is_empty(), "it was never without a leader");
+    let [rpc] = &steps.unknown[..] else { panic!("{:?}", steps.unknown) };
+    assert_eq!("· m0 never: rpc", crate::view::steps::unknown(&steps, rpc, &run.state));
     assert_eq!("not finished", result(run.put("told/lost")), "m0 has started again since");
     let instead = run.headline("told/instead");
     assert!(instead.contains(" ok") && !instead.contains("lost"), "{instead}");
     let subject = run.put("told/lost").subject;
     let heads = run.heads_at_the_end(subject);
     assert!(heads.iter().all(|(_, role, is_heard)| *role != "LEADER" || *is_heard), "{heads:?}");
+}
+
+/// Goal: the whole of a request is what the list says, so no step of it is longer. Method: all
+/// requests of a cluster of which a member stood still.
+#[test]
+fn the_cost_of_a_request_is_counted_from_its_first_byte_to_its_last() {
+    let run = Run::of("follower_stopped.ndjson");
+    let mut seen = 0;
+    for row in run.state.list.rows.iter() {
+        let Some(took_ns) = row.took_ns else { continue };
+        let mut steps = Steps::open(&run.recording, row.subject);
+        steps.jump(Direction::Forward);
+        steps.lens = Lens::Cost;
+        let lines = lens::lines(&run.recording, &steps, (&run.state.lanes, &[]));
+        let Some(whole) = lines[0].iter().find(|one| one.starts_with("whole request ")) else {
+            continue;
+        };
+        seen += 1;
+        let expected = format!("whole request {}", duration(took_ns));
+        assert!(whole.starts_with(&expected), "{expected}: {whole}");
+    }
+    assert!(3 < seen, "{seen}");
 }
 
 /// Three leaders were killed one after the other, each with a put on its way to it.

@@ -249,7 +249,7 @@ impl<'a> Teller<'a> {
                 Some(ns) => format!("took {}", words::millis(i128::from(ns))),
                 None => "duration unknown".to_owned(),
             },
-            words::code(request.code),
+            words::outcome(request.outcome()).to_owned(),
         ]
     }
 

@@ -11,6 +11,7 @@ use glass_etcd::{
     story::{
         MemberInfo,
         query::{
+            Outcome,
             diff::{
                 Causes, Completed, Consistency, Diff, Difference, Facts, Found, Pair, Part, Side,
                 Taken, What,
@@ -22,7 +23,7 @@ use glass_etcd::{
 };
 use serde_json::{Value, json};
 
-use super::{ahead, explain, through, words};
+use super::{ahead, explain, plain, through, words};
 use crate::state::ahead::{Titles, work};
 
 /// Names of the two requests, in order.
@@ -33,8 +34,10 @@ pub(super) fn plain(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()
     let diff = Diff::of(sides[0], sides[1]);
     writeln!(out, "{}", summary(&diff))?;
     writeln!(out, "{}", cost(sides, &diff))?;
-    for (name, (side, facts)) in NAMES.iter().zip(sides.iter().zip(&diff.facts)) {
-        writeln!(out, "{name}  {}", headline(side, facts))?;
+    for (name, side) in NAMES.iter().zip(&sides) {
+        // What `show` says of it.
+        let facts = plain::facts(side.recording, side.order, side.story).join("  ");
+        writeln!(out, "{name}  {}  {facts}", side.story.title)?;
     }
     facts(out, sides, &diff)?;
     steps(out, &diff)?;
@@ -49,15 +52,6 @@ pub(super) fn plain(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()
     unknown(out, sides)
 }
 
-fn headline(side: &Side<'_>, facts: &Facts) -> String {
-    let asked = facts.asked.map_or("unknown", |place| words::name(place, &side.recording.members));
-    let took = facts.took_ns.map_or("duration unknown".to_owned(), |ns| {
-        format!("took {}", words::millis(i128::from(ns)))
-    });
-    let (title, code) = (&side.story.title, words::code(facts.code));
-    format!("{title}  request {:016x}  served by {asked}  {took}  {code}", side.story.id)
-}
-
 /// A sentence on the most important difference.
 fn summary(diff: &Diff) -> String {
     let told = diff.differences.iter().find_map(|difference| sentence(*difference, &diff.facts));
@@ -65,8 +59,8 @@ fn summary(diff: &Diff) -> String {
         let is_single = |pair: &&Pair| pair.taken.iter().any(Option::is_none);
         match diff.pairs.iter().filter(is_single).count() {
             0 => "A and B took the same steps.".to_owned(),
-            1 => "A and B took the same path; 1 step is in only one of them.".to_owned(),
-            count => format!("A and B took the same path; {count} steps are in only one of them."),
+            1 => "1 step is in only one of them.".to_owned(),
+            count => format!("{count} steps are in only one of them."),
         }
     })
 }
@@ -78,11 +72,9 @@ fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
     match difference {
         Difference::Method => Some(format!("A is {}, B is {}.", a.method?, b.method?)),
         Difference::Result => {
-            let ended = |facts: &Facts| match facts.code {
-                Some(0) => "succeeded".to_owned(),
-                code => format!("ended with {}", words::code(code)),
-            };
-            Some(format!("A {}, B {}.", ended(a), ended(b)))
+            // The half sentences may have commas of their own.
+            let and = if a.is_replaced || b.is_replaced { ";" } else { "," };
+            Some(format!("A {}{and} B {}.", ended(a), ended(b)))
         }
         Difference::Consistency => {
             let (yes, no) = which(a.consistency == Some(Consistency::Linearizable));
@@ -130,6 +122,20 @@ fn sentence(difference: Difference, facts: &[Facts; 2]) -> Option<String> {
     }
 }
 
+/// How a request ended, and that its entry was replaced, if it was.
+fn ended(facts: &Facts) -> String {
+    let how = match facts.outcome {
+        Some(Outcome::Code(0)) => "succeeded".to_owned(),
+        Some(Outcome::Code(code)) => format!("ended with {}", words::code(code)),
+        Some(Outcome::Refused(why)) => format!("was refused: {why}"),
+        Some(Outcome::Open) => "has not ended yet".to_owned(),
+        Some(Outcome::NotFinished) => "did not finish".to_owned(),
+        None => "ended in a way that was not captured".to_owned(),
+    };
+    let fate = if facts.is_replaced { ", and another entry replaced its own" } else { "" };
+    format!("{how}{fate}")
+}
+
 fn round<'a>(a: &Facts, b: &Facts, which: impl Fn(bool) -> (&'a str, &'a str)) -> Option<String> {
     if a.attempts != b.attempts {
         let (more, less) = which(b.attempts < a.attempts);
@@ -146,7 +152,8 @@ fn round<'a>(a: &Facts, b: &Facts, which: impl Fn(bool) -> (&'a str, &'a str)) -
 /// A sentence on the difference of the durations, and its main cause.
 fn cost(sides: [Side<'_>; 2], diff: &Diff) -> String {
     let [Some(a), Some(b)] = [diff.facts[0].took_ns, diff.facts[1].took_ns] else {
-        return "The difference between their durations is unknown.".to_owned();
+        let which = endless(&diff.facts);
+        return format!("The difference between their durations is unknown: {which}.");
     };
     let by = i128::from(b) - i128::from(a);
     if by == 0 {
@@ -166,6 +173,21 @@ fn cost(sides: [Side<'_>; 2], diff: &Diff) -> String {
         }
         None => format!("{longer}."),
     }
+}
+
+/// Which of them have no duration, and why.
+fn endless(facts: &[Facts; 2]) -> String {
+    let why = |(name, facts): (&str, &Facts)| {
+        let why = match (facts.took_ns, facts.outcome) {
+            (Some(_), _) => return None,
+            (None, Some(Outcome::Open)) => "has not ended yet",
+            (None, Some(Outcome::NotFinished)) => "did not finish",
+            (None, _) => "has an end that was not captured",
+        };
+        Some(format!("{name} {why}"))
+    };
+    let all: Vec<String> = NAMES.into_iter().zip(facts).filter_map(why).collect();
+    all.join(", ")
 }
 
 /// Why a request waited like this, as far as it is known: what became of the leader, or what it
@@ -207,23 +229,34 @@ fn fact_rows(facts: &Facts, members: &[MemberInfo]) -> Vec<(&'static str, Option
     let number = |number: Option<u64>| number.map(|number| number.to_string());
     vec![
         ("method", facts.method.map(str::to_owned)),
-        ("member asked", facts.asked.map(|at| words::name(at, members).to_owned())),
+        ("member asked", asked(facts, members)),
         ("its role", facts.is_leader.map(|is| if is { "leader" } else { "follower" }.to_owned())),
         (
             "consistency",
             facts.consistency.map(|consistency| consistency_name(consistency).to_owned()),
         ),
-        ("result", facts.code.map(|code| words::code(Some(code)))),
+        ("result", facts.outcome.map(|outcome| words::outcome(Some(outcome)).to_owned())),
         ("revision", number(facts.revision)),
         ("keys", number(facts.keys)),
         ("values were in", facts.found.map(found)),
-        ("entry", facts.entry.map(|(term, index)| format!("{term}/{index}"))),
+        ("entry", facts.entry.map(|entry| entry_text(entry, facts.is_replaced))),
         ("leader's fsync", shared(facts.fsynced, "entry", "entries")),
         ("quorum completed by", facts.completed_by.map(|by| completed_name(by).to_owned())),
         ("read round", shared(facts.reads, "read", "reads")),
         ("asked the quorum", facts.attempts.map(explain::times)),
         ("delivered to", facts.watchers.map(|count| words::count(count, "watcher", "watchers"))),
     ]
+}
+
+/// The name of the member that served a request.
+fn asked(facts: &Facts, members: &[MemberInfo]) -> Option<String> {
+    let known = facts.asked.map(|at| words::name(at, members).to_owned());
+    known.or_else(|| Some(words::member(facts.server?, members)))
+}
+
+fn entry_text((term, index): (u64, u64), is_replaced: bool) -> String {
+    let fate = if is_replaced { ", replaced" } else { "" };
+    format!("{term}/{index}{fate}")
 }
 
 fn consistency_name(consistency: Consistency) -> &'static str {
@@ -308,7 +341,7 @@ fn part(part: Part) -> &'static str {
 fn waited(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
     writeln!(out, "\nwaited for (the differences add up to that of the durations)")?;
     let Some(list) = &diff.waited else {
-        return writeln!(out, "  the end of one rpc was not captured");
+        return writeln!(out, "  {}", endless(&diff.facts));
     };
     writeln!(out, "  {:>12}  {:>12}  {:>13}  WAITED FOR", "A", "B", "B - A")?;
     for waited in list {
@@ -348,9 +381,15 @@ fn unknown(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
         for missing in &side.story.missing {
             let member = words::name(missing.member, &side.recording.members);
             let stage = missing.stage.name();
-            match missing.not_by {
-                Some(_) => writeln!(out, "not yet in {name}: {stage} of {member}")?,
-                None => {
+            match (missing.not_by, missing.is_never) {
+                (_, true) => {
+                    writeln!(
+                        out,
+                        "never in {name}: {stage} of {member}, whose process ended first"
+                    )?;
+                }
+                (Some(_), _) => writeln!(out, "not yet in {name}: {stage} of {member}")?,
+                (None, _) => {
                     writeln!(out, "unknown in {name}: {stage} of {member} was not captured")?;
                 }
             }
@@ -410,16 +449,18 @@ fn side_json(side: &Side<'_>, facts: &Facts, causes: &Causes) -> Value {
         "id": format!("{:016x}", side.story.id),
         "title": side.story.title,
         "method": facts.method,
-        "asked": facts.asked.map(|at| words::name(at, members)),
+        "asked": asked(facts, members),
         "is_leader": facts.is_leader,
         "consistency": facts.consistency.map(consistency_name),
         "code": facts.code,
+        "outcome": facts.outcome.map(|outcome| words::outcome(Some(outcome))),
         "took_ns": facts.took_ns,
         "revision": facts.revision,
         "keys": facts.keys,
         "found": found,
         "term": facts.entry.map(|(term, _)| term),
         "index": facts.entry.map(|(_, index)| index),
+        "replaced": facts.is_replaced,
         "fsynced": facts.fsynced,
         "completed_by": facts.completed_by.map(completed_name),
         "reads": facts.reads,

@@ -80,11 +80,11 @@ fn time(
     let recording = side.recording;
     writeln!(out, "\nwhere the time went (~ depends on how the members' clocks were set)")?;
     let Some(path) = path else {
-        let has_not_ended = not_yet(side.story, Stage::Rpc, None).is_some();
-        let known = if has_not_ended {
-            "the rpc had not ended"
-        } else {
-            "the end of the rpc was not captured"
+        let rpc = side.story.missing.iter().find(|missing| missing.stage == Stage::Rpc);
+        let known = match rpc {
+            Some(rpc) if rpc.is_never => "the rpc never ended: its process did first",
+            Some(rpc) if rpc.not_by.is_some() => "the rpc had not ended",
+            _ => "the end of the rpc was not captured",
         };
         return writeln!(out, "  {known}");
     };
@@ -245,6 +245,9 @@ fn not_yet(story: &Story, stage: Stage, member: Option<u8>) -> Option<usize> {
 fn quorum(out: &mut impl Write, side: Side<'_>, graph: &Graph) -> io::Result<()> {
     let Side { recording, order, story } = side;
     writeln!(out, "\nquorum")?;
+    if story.is_lost {
+        return writeln!(out, "  never: another entry replaced this one before it was committed");
+    }
     let Some(leader) = graph.quorum.leader else {
         return writeln!(out, "  not captured");
     };
@@ -319,6 +322,9 @@ fn heard(
             "  watcher {watcher} of {name}: caught up over revisions {first} to {last}; it is unknown whether this event was among them",
         )?;
     }
+    if story.is_lost && graph.heard.is_empty() {
+        return writeln!(out, "  no watcher: the entry was never applied");
+    }
     if graph.heard.is_empty() && story.maybe_told.is_empty() {
         writeln!(out, "  no watcher, as far as captured")?;
     }
@@ -355,8 +361,10 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
     let missing: Vec<Value> = (story.missing.iter())
         .map(|missing| {
             let mut line = json!({"member": missing.member, "stage": missing.stage.name()});
-            if missing.not_by.is_some() {
-                line["not_yet"] = Value::Bool(true);
+            match missing.not_by {
+                Some(_) if missing.is_never => line["never"] = Value::Bool(true),
+                Some(_) => line["not_yet"] = Value::Bool(true),
+                None => (),
             }
             line
         })
@@ -379,6 +387,7 @@ pub(super) fn json_line(gathered: &Gathered, order: &Order, story: &Story) -> Va
         "dropped": recording.dropped,
         "missing": missing,
         "brief": story.brief,
+        "replaced": story.is_lost,
         "unheard": unheard,
         "silent": silent,
         "gaps": gaps_json(recording, story),

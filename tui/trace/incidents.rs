@@ -21,15 +21,17 @@ use glass_etcd::{
 use serde_json::{Value, json};
 
 use super::{Error, gather::Gathered, plain, through, words};
+use crate::state::text;
 
 /// When it began, on the common axis.
 fn began(incident: &Incident, recording: &Recording, order: &Order) -> i128 {
     plain::start_of(&recording.events[incident.first], order.times[incident.first])
 }
 
-/// From its first event to the one that ended it, in nanoseconds. A step-down takes no time.
+/// From its first event to the one that ended it, in nanoseconds. A step-down takes no time, and
+/// how long an election took is not known if its beginning is not.
 fn took(incident: &Incident, recording: &Recording, order: &Order) -> Option<i128> {
-    let end = incident.end.filter(|end| *end != incident.first)?;
+    let end = incident.end.filter(|end| *end != incident.first && incident.is_begun)?;
     Some(order.times[end] - began(incident, recording, order))
 }
 
@@ -48,7 +50,7 @@ fn row(recording: &Recording, order: &Order, incident: &Incident) -> String {
         "{:<16}  {:<15}  {}  {:>12}  {:<12}  {}",
         incident.address.text(&recording.members),
         words::time_of_day(began(incident, recording, order)),
-        plain::member_column(incident.member, recording),
+        text::padded(&words::member(incident.by, &recording.members), 10),
         took,
         result(incident, &recording.members),
         what(incident.address),
@@ -82,7 +84,7 @@ pub(super) fn json(recording: &Recording, order: &Order, incident: &Incident) ->
     let took = took(incident, recording, order);
     json!({
         "id": incident.address.text(&recording.members),
-        "member": words::name(incident.member, &recording.members),
+        "member": words::member(incident.by, &recording.members),
         "method": what(incident.address),
         "result": result(incident, &recording.members),
         "took_ns": took.and_then(|ns| u64::try_from(ns).ok()),
@@ -107,6 +109,7 @@ pub(super) fn show(gathered: &Gathered, text: &str, is_json: bool) -> Result<(),
     let (members, dropped) = (recording.members.clone(), recording.dropped.clone());
     recording::write(&mut out, &Recording { members, events, dropped })?;
     let mut line = json(recording, &order, &incident);
+    line["reasons"] = json!(reasons(gathered, &order, &incident));
     line["dropped"] = json!(recording.dropped);
     Ok(writeln!(out, "{line}")?)
 }
@@ -161,7 +164,8 @@ fn reasons(gathered: &Gathered, order: &Order, incident: &Incident) -> Vec<Strin
                     "the last message that {name} received of {old}, as far as captured: later ones may be lost"
                 )
             };
-            let unknown = election.unknown.iter().map(line);
+            let begun = (!incident.is_begun).then(|| unbegun(members, election));
+            let unknown = begun.into_iter().chain(election.unknown.iter().map(line));
             unknown.chain(election.unsure.iter().map(unsure)).collect()
         }
         Address::StepDown { term } => {
@@ -171,6 +175,13 @@ fn reasons(gathered: &Gathered, order: &Order, incident: &Incident) -> Vec<Strin
         }
         Address::Start { .. } => Vec::new(),
     }
+}
+
+/// What is missing of an election that begins with the question of a member without records.
+fn unbegun(members: &[MemberInfo], election: &Election) -> String {
+    let first = election.candidates.first().map(|id| words::member(*id, members));
+    let whose = first.map_or_else(String::new, |name| format!(": records of {name} are missing"));
+    format!("the beginning of the election was not captured{whose}")
 }
 
 /// Why a leader stepped down; with the message of a later term, if that was captured.

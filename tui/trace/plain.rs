@@ -7,7 +7,13 @@ use glass_etcd::{
     story::{
         Event, Recording,
         order::Order,
-        query::{Story, Summary, callers, find::Found, requests, usual::Usuals},
+        query::{
+            Outcome, Story, Summary, callers,
+            find::Found,
+            requests,
+            unbegun::{Unbegun, server_of},
+            usual::Usuals,
+        },
     },
     trace::{Kind, Stage},
 };
@@ -56,6 +62,11 @@ pub(crate) fn list(
         let of = words::count(unknown as u64, "request", "requests");
         writeln!(out, "of {of} the key was not captured: kept late, as they failed or were slow")?;
     }
+    let unbegun = requests.iter().filter(|one| found.has(one) && !one.has_rpc).count();
+    if unbegun != 0 {
+        let of = words::count(unbegun as u64, "request", "requests");
+        writeln!(out, "of {of} the beginning was not captured: it was earlier than listed")?;
+    }
     if let Some(clocks) = wall_clocks(recording, order) {
         writeln!(out, "{clocks}")?;
     }
@@ -80,6 +91,14 @@ fn wall_clocks(recording: &Recording, order: &Order) -> Option<String> {
         .then(|| format!("times of day are by the wall clock of {name}; {}", far.join(", ")))
 }
 
+/// The name of the member that serves a request: its id tells, also if it sent no records.
+fn server(request: &Summary, recording: &Recording) -> String {
+    match server_of(recording, request.id).filter(|_| request.member == u8::MAX) {
+        Some(member_id) => words::member(member_id, &recording.members),
+        None => words::name(request.member, &recording.members).to_owned(),
+    }
+}
+
 /// A member's name, as wide as its column.
 pub(super) fn member_column(place: u8, recording: &Recording) -> String {
     text::padded(words::name(place, &recording.members), 10)
@@ -93,16 +112,6 @@ pub(crate) fn took(request: &Summary, recording: &Recording, order: &Order) -> O
     let of_member = |at: &&usize| recording.events[**at].member == request.member;
     let newest = order.rows.iter().filter(of_member).map(|at| order.times[*at]).max()?;
     request.is_open.then(|| newest - began(request, recording, order))
-}
-
-/// The outcome of a request.
-fn result(request: &Summary) -> String {
-    match request.refused {
-        _ if request.is_open => "open".to_owned(),
-        _ if !request.has_rpc => "not captured".to_owned(),
-        Some(why) => why.to_owned(),
-        None => words::code(request.code),
-    }
 }
 
 /// Writes a header, a line for each request that is meant, and the other rows.
@@ -133,9 +142,9 @@ fn rows(
             "{:016x}  {:<15}  {}  {:>12}  {:<12}  {}{key}{flow}{trace}",
             request.id,
             words::time_of_day(began),
-            member_column(request.member, recording),
+            text::padded(&server(&request, recording), 10),
             took.unwrap_or_else(|| "…".to_owned()),
-            result(&request),
+            words::outcome(request.outcome()),
             request.method,
         )?;
     }
@@ -164,7 +173,7 @@ pub(super) fn of_trace(
 pub(super) fn list_json(request: &Summary, recording: &Recording) -> Value {
     json!({
         "id": format!("{:016x}", request.id),
-        "member": words::name(request.member, &recording.members),
+        "member": server(request, recording),
         "method": request.method,
         "key": request.key.as_ref().map(|key| key.display()),
         "code": request.code,
@@ -235,9 +244,10 @@ pub(super) fn story(
     }
     for missing in &story.missing {
         let name = member_column(missing.member, recording);
-        let (when, what) = match missing.not_by {
-            Some(at) => ("not yet", by_then(recording, order, at, zero)),
-            None => ("unknown", "not captured".to_owned()),
+        let (when, what) = match (missing.not_by, missing.is_never) {
+            (Some(at), true) => ("never", ended_first(recording, order, at, zero)),
+            (Some(at), false) => ("not yet", by_then(recording, order, at, zero)),
+            (None, _) => ("unknown", "not captured".to_owned()),
         };
         writeln!(out, "{when:>14}  {name}  {:<STAGE$}  {what}", missing.stage.name())?;
     }
@@ -254,6 +264,13 @@ fn by_then(recording: &Recording, order: &Order, at: usize, zero: i128) -> Strin
     let name = words::name(recording.events[at].member, &recording.members);
     let offset = words::millis(order.times[at] - zero);
     format!("had not happened by +{offset}, as a record of {name} says").replace("+-", "-")
+}
+
+/// That the process with this last record has ended before the step.
+fn ended_first(recording: &Recording, order: &Order, at: usize, zero: i128) -> String {
+    let name = words::name(recording.events[at].member, &recording.members);
+    let offset = words::millis(order.times[at] - zero);
+    format!("the process of {name} ended first; its last record is at +{offset}").replace("+-", "-")
 }
 
 /// Writes the members of which nothing is known.
@@ -279,22 +296,36 @@ fn header(
     story: &Story,
 ) -> io::Result<()> {
     writeln!(out, "{}", story.title)?;
+    writeln!(out, "{}", facts(recording, order, story).join("  "))?;
+    let since = match Unbegun::of(recording, story) {
+        Some(_) => "the first step that was captured",
+        None => "the request began",
+    };
+    writeln!(out, "each line: time since {since}, member, step, how long it took, fields")
+}
+
+/// Who served a request, how long it took, and how it ended, as far as is known.
+pub(super) fn facts(recording: &Recording, order: &Order, story: &Story) -> Vec<String> {
     let request = requests(recording).into_iter().find(|request| request.id == story.id);
     let mut facts = vec![format!("request {:016x}", story.id)];
     match request {
         Some(request) => {
-            facts.push(format!("served by {}", words::name(request.member, &recording.members)));
+            facts.push(format!("served by {}", server(&request, recording)));
             if let Some(ends) = callers::connections(recording).get(&request.id) {
                 facts.push(format!("called from {}", ends.from()));
             }
-            facts.push(match request.took_ns {
-                Some(ns) => format!("took {}", words::millis(i128::from(ns))),
-                None => match took(&request, recording, order) {
-                    Some(ns) => format!("open for {} so far", words::millis(ns)),
-                    None => "duration unknown".to_owned(),
-                },
+            let outcome = request.outcome_in(story);
+            let is_open = outcome == Some(Outcome::Open);
+            let open_for = took(&request, recording, order).filter(|_| is_open);
+            facts.push(match (request.took_ns, open_for) {
+                (Some(ns), _) => format!("took {}", words::millis(i128::from(ns))),
+                (None, Some(ns)) => format!("open for {} so far", words::millis(ns)),
+                (None, None) => "duration unknown".to_owned(),
             });
-            facts.push(result(&request));
+            facts.push(match outcome {
+                None if request.has_rpc => "end not captured".to_owned(),
+                outcome => words::outcome(outcome).to_owned(),
+            });
         }
         None => facts.push("served by unknown".to_owned()),
     }
@@ -305,8 +336,7 @@ fn header(
         let fate = if story.is_lost { ", replaced before it was committed" } else { "" };
         facts.push(format!("entry {term}/{index}{fate}"));
     }
-    writeln!(out, "{}", facts.join("  "))?;
-    writeln!(out, "each line: time since the request began, member, step, how long it took, fields")
+    facts
 }
 
 /// The stream of which a request was a message, as far as its story says.

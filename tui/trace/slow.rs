@@ -5,12 +5,15 @@ use std::{
     time::Duration,
 };
 
-use glass_etcd::story::{
-    Recording,
-    order::Order,
-    query::{
-        find::Found,
-        slow::{Blocker, Cause, Causes, Window},
+use glass_etcd::{
+    config::positive_duration,
+    story::{
+        Recording,
+        order::Order,
+        query::{
+            find::Found,
+            slow::{Blocker, Cause, Causes, Window},
+        },
     },
 };
 use serde_json::json;
@@ -23,23 +26,7 @@ pub(super) fn parse_last(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));
     }
-    let (mut rest, mut sum) = (text, Duration::ZERO);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let unit_ms: u64 = match &rest[..end] {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(wrong()),
-        };
-        rest = &rest[end..];
-        let part = number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)?;
-        sum = sum.checked_add(part).ok_or_else(wrong)?;
-    }
+    let sum = positive_duration(text).ok_or_else(wrong)?;
     if sum.is_zero() { Err(wrong()) } else { Ok(sum) }
 }
 

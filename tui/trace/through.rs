@@ -2,7 +2,8 @@
 //!
 //! The first line is one sentence, on what delayed the request; then come the leaders that were
 //! lost, the members that started or stood still, and the messages that were dropped, whether the
-//! request waited for them or not. Times are those since the request began.
+//! request waited for them or not. Times are those since the request began or, if that was not
+//! captured, since its first step that was.
 
 use std::io::{self, Write};
 
@@ -10,8 +11,9 @@ use glass_etcd::{
     story::{
         MemberInfo, Recording,
         query::{
-            cluster::Because,
-            through::{Fate, StoodStill, Through, Without},
+            cluster::{Because, StepDown, Unled},
+            through::{EndedBy, Fate, StoodStill, Through, Without},
+            unbegun::{Unbegun, Why},
         },
     },
     trace::message::MESSAGES,
@@ -57,11 +59,12 @@ pub(crate) fn lines(recording: &Recording, through: &Through, delaying: &Through
         let shown = through.without.iter().filter_map(|without| without.gap.shown);
         shown.into_iter().any(|known| known == event)
     };
-    for one in through.step_downs.iter().filter(|one| !is_told(one.event)) {
-        let name = words::name(one.member, members);
-        let why = because(members, one.because);
-        lines.push(format!("{name} stopped leading term {}: {why}", one.term));
-    }
+    // The summary has told of the loss with which the request ended.
+    let is_end = |event: usize| delaying.ended_by.is_some_and(|by| by.event() == event);
+    let step_downs = through.step_downs.iter().filter(|one| !is_told(one.event));
+    lines.extend(step_downs.filter(|one| !is_end(one.event)).map(|one| step_down(members, one)));
+    let unled = through.unled.iter().filter(|one| !is_end(one.event));
+    lines.extend(unled.map(|one| self::unled(members, one)));
     let first = lines.first().cloned();
     let stalls = through.stalls.iter().map(|one| stall(members, one));
     lines.extend(stalls.filter(|line| Some(line) != first.as_ref()));
@@ -107,8 +110,52 @@ pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<Strin
         let at = words::millis(ended.at - through.from);
         format!("the request ended with the process of {name}, whose last record is at +{at}")
     });
-    let all: Vec<String> = delayed.into_iter().chain(ended).collect();
+    let by = through.ended_by.and_then(|by| match by {
+        EndedBy::Unled(one) => Some(format!("the request ended as {}", unled(members, &one))),
+        EndedBy::SteppedDown(one) => {
+            let is_told = through.without.last().is_some_and(|last| {
+                last.gap.term == one.term && matches!(last.fate, Fate::SteppedDown(_))
+            });
+            (!is_told).then(|| format!("the request ended as {}", step_down(members, &one)))
+        }
+    });
+    let unbegun = through.unbegun.map(|one| unbegun(members, one));
+    let all: Vec<String> = unbegun.into_iter().chain(delayed).chain(by).chain(ended).collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// Which leader a member ceased to follow, and why.
+fn unled(members: &[MemberInfo], one: &Unled) -> String {
+    let [name, leader] = [words::name(one.member, members), &words::member(one.leader, members)];
+    let lost = format!("{name} gave up its leader, {leader}");
+    match one.silent_ns {
+        Some(ns) => {
+            let silent = words::millis(i128::from(ns));
+            format!("{lost}, of which it had not heard for {silent}, an election timeout")
+        }
+        None if one.term < one.term_new => format!("{lost}, for term {}", one.term_new),
+        None => lost,
+    }
+}
+
+/// Which member ceased to lead, and why.
+fn step_down(members: &[MemberInfo], one: &StepDown) -> String {
+    let (name, why) = (words::name(one.member, members), because(members, one.because));
+    format!("{name} stopped leading term {}: {why}", one.term)
+}
+
+/// Why the beginning of the request is missing.
+fn unbegun(members: &[MemberInfo], Unbegun { server, why }: Unbegun) -> String {
+    let name = words::member(server, members);
+    let why = match why {
+        _ if server == 0 => "the member that served it is not known".to_owned(),
+        Why::Ended(next) => {
+            format!("the process of {name} that served it ended, and start {next} of it followed")
+        }
+        Why::Silent => format!("{name}, which served it, sent no records"),
+        Why::Lost => format!("the records that {name}, which served it, made then are missing"),
+    };
+    format!("the beginning of the request was not captured: {why}")
 }
 
 /// What became of the leader, and who led next or how long nobody did.
@@ -179,7 +226,7 @@ fn fate(members: &[MemberInfo], without: &Without) -> Option<String> {
 }
 
 /// Why a leader does not lead any more.
-pub(super) fn because(members: &[MemberInfo], because: Because) -> String {
+pub(crate) fn because(members: &[MemberInfo], because: Because) -> String {
     match because {
         Because::LaterTerm(term) => format!("a message of term {term} reached it"),
         Because::HandedOver(to) => format!("it handed over to {}", words::member(to, members)),
@@ -255,6 +302,13 @@ pub(super) fn json(recording: &Recording, (through, delaying): (&Through, &Throu
     let alive: Vec<String> = through.alive.iter().map(|id| words::member(*id, members)).collect();
     json!({
         "summary": summary(members, delaying),
+        "unbegun": through.unbegun.map(|one| json!({
+            "member": words::member(one.server, members),
+            "start": match one.why {
+                Why::Ended(next) => Some(next),
+                Why::Silent | Why::Lost => None,
+            },
+        })),
         "ended": through.ended.map(|ended| json!({
             "member": words::name(ended.member, members),
             "last_ns": offset(ended.at),

@@ -107,12 +107,14 @@ fn sentence(recording: &Recording, piece: Piece) -> String {
         Wait::Network(..) => format!("{} on {member}", piece.segment.wait),
         Wait::SilentLeader => "the leader's silence".to_owned(),
         Wait::NoLeader => "the time without a leader".to_owned(),
-        Wait::NotInTime(what) => format!("the wait for {what}, which did not come in time"),
+        Wait::InVain(what) => {
+            format!("the wait for {what}, which had not come when the request ended")
+        }
         Wait::Unknown(from, to) => format!("what was not captured, {from} to {to}"),
     };
     let usual = match (piece.usual, piece.segment.wait) {
         (Some(usual), _) => format!(", which is normally {}", millis(usual.p50_ns)),
-        (None, Wait::SilentLeader | Wait::NoLeader | Wait::NotInTime(_) | Wait::Unknown(..)) => {
+        (None, Wait::SilentLeader | Wait::NoLeader | Wait::InVain(_) | Wait::Unknown(..)) => {
             String::new()
         }
         (None, Wait::Step(_) | Wait::Between(..) | Wait::HandOver(_) | Wait::Network(..)) => {

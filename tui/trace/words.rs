@@ -4,7 +4,7 @@ use crate::state::words::{code as name_of_code, ends, is_absent_at_zero};
 use glass_etcd::{
     story::{
         Event, MemberInfo, name_of,
-        query::{Flow, path::Wait},
+        query::{Flow, Outcome, path::Wait},
     },
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
@@ -65,6 +65,7 @@ pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> Strin
     };
     match field.unit {
         Unit::Member => member(number, members),
+        Unit::Id if number == 0 => "none".to_owned(),
         Unit::Id => format!("{number:016x}"),
         Unit::Method => named(METHODS),
         Unit::Message => named(MESSAGES),
@@ -131,15 +132,25 @@ pub(crate) fn failure(event: &Event) -> Option<String> {
             Some("failed, for no recorded reason".to_owned())
         }
         (0, reason) => reason,
-        (result, None) => Some(code(Some(result))),
-        (result, Some(reason)) => Some(format!("{}: {reason}", code(Some(result)))),
+        (result, None) => Some(code(result).to_owned()),
+        (result, Some(reason)) => Some(format!("{}: {reason}", code(result))),
     }
 }
 
-/// A request's outcome: `ok`, the name of its gRPC code, or `not finished`.
-pub(crate) fn code(code: Option<u8>) -> String {
-    let name = code.map_or("not finished", |code| name_of_code(u64::from(code)));
-    name.to_owned()
+/// A request's outcome: `ok`, the name of its gRPC code, `open`, and so on.
+pub(crate) fn outcome(outcome: Option<Outcome>) -> &'static str {
+    match outcome {
+        Some(Outcome::Code(number)) => code(number),
+        Some(Outcome::Refused(why)) => why,
+        Some(Outcome::Open) => "open",
+        Some(Outcome::NotFinished) => "not finished",
+        None => "not captured",
+    }
+}
+
+/// The name of a gRPC code; `ok` for success.
+pub(crate) fn code(number: u8) -> &'static str {
+    name_of_code(u64::from(number))
 }
 
 #[cfg(test)]
@@ -183,6 +194,15 @@ mod tests {
         };
         assert_eq!("lease=0000000000007777 forwarded=yes", asked(1));
         assert!(asked(0).contains(" ttl=0 "), "{}", asked(0));
+    }
+
+    #[test]
+    fn an_id_of_none_is_not_a_number() {
+        let detached = Event {
+            fields: numbers!(LeaseAttach, lease_old = 7),
+            ..Event::mark(0, Stage::LeaseAttach, 1)
+        };
+        assert_eq!("lease 0000000000000007→none", fields(&detached, &[]));
     }
 
     #[test]

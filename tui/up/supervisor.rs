@@ -369,10 +369,11 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// The signals that request a shutdown.
-struct Signals([Signal; 3]);
+pub(crate) struct Signals([Signal; 3]);
 
 impl Signals {
-    fn new() -> std::io::Result<Signals> {
+    /// Must be called inside a runtime.
+    pub(crate) fn new() -> std::io::Result<Signals> {
         Ok(Signals([
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
@@ -380,7 +381,8 @@ impl Signals {
         ]))
     }
 
-    async fn next(&mut self) {
+    /// The next of them. Cancel-safe.
+    pub(crate) async fn next(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => (),

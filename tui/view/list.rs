@@ -1,7 +1,9 @@
 //! The first screen: the members, and the requests as they come.
 
 use glass_etcd::{
-    story::query::{Flow, address::Address, cluster::Because, incidents::Outcome},
+    story::query::{
+        Flow, address::Address, cluster::Because, incidents::Outcome, unbegun::server_of,
+    },
     trace::value::LEADER,
 };
 use ratatui::layout::Rect;
@@ -9,6 +11,7 @@ use ratatui::layout::Rect;
 use super::pen::{Pen, Tone};
 use crate::state::{
     Action, State,
+    lanes::name_of,
     list::Sort,
     player::{Head, Heard},
     story::{Read, RequestSummary, Subject},
@@ -252,14 +255,30 @@ impl Widths {
     }
 }
 
+/// The name of the member that serves a request, or to which something happened; also of one that
+/// sent no records, if others tell which it is.
+pub(crate) fn member_of(state: &State, row: &RequestSummary) -> String {
+    if let Some(lane) = state.lanes.iter().find(|lane| lane.place == Some(row.member)) {
+        return lane.name.clone();
+    }
+    let told = match (row.subject, row.outcome) {
+        (Subject::Request(id), _) => server_of(state.recording(), id),
+        (_, Some(Outcome::Won(winner))) => Some(winner),
+        _ => None,
+    };
+    told.map_or_else(|| "unknown".to_owned(), |id| name_of(&state.lanes, id))
+}
+
 /// One line about one request; the player and `--plain` share it.
 pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) -> String {
-    let of_lane = state.lanes.iter().find(|lane| lane.place == Some(row.member));
     let Widths { rpc: rpc_width, key: key_width, member, result: result_width, has_id } = widths;
     let (rpc, key) = what(row, key_width);
     let rpc = format!("{}{}", rpc.strip_prefix("KV/").unwrap_or(&rpc), read(row, rpc_width));
-    let revision = row.revision.map_or_else(String::new, |revision| revision.to_string());
+    let is_ahead = state.quiz.is_ahead(row.subject);
+    let revision = row.revision.filter(|_| !is_ahead);
+    let revision = revision.map_or_else(String::new, |revision| revision.to_string());
     let took = match row.took_ns {
+        _ if is_ahead => String::new(),
         Some(ns) => words::duration(ns),
         None if row.result.is_some() => String::new(),
         None => "…".to_owned(),
@@ -270,8 +289,8 @@ pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) 
          {:<result_width$} {:>7}",
         words::time_of_day(row.wall_ns),
         words::cut(&rpc, rpc_width),
-        text::padded(&words::cut(of_lane.map_or("unknown", |lane| &lane.name), member), member),
-        words::cut(result(row), result_width),
+        text::padded(&words::cut(&member_of(state, row), member), member),
+        words::cut(if is_ahead { "asked later" } else { result(row) }, result_width),
         row.records,
     )
 }

@@ -5,48 +5,74 @@ use ratatui::layout::Rect;
 use super::pen::{Pen, Tone, wrap};
 use crate::state::{
     State,
-    quiz::{Asked, Kind, Score, lesson::Course},
+    quiz::{
+        Asked, Kind, Score,
+        lesson::{Came, Course},
+    },
     steps::Steps,
     text,
 };
 
+/// Said in the last line if there is no room for all of them.
+const MORE: &str = "… a taller window shows the rest";
+
 /// Draws the question; and once it is answered, what is right, and why.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), asked: &Asked) {
     let number = state.quiz.course.as_ref().map(Course::number);
-    let title = match (number, asked.is_right) {
+    let title = match (number, asked.came) {
         (None, _) => "PREDICT".to_owned(),
         (Some((next, of)), None) => format!("QUESTION {next} of {of}"),
         (Some((next, of)), Some(_)) => format!("QUESTION {} of {of}", next - 1),
     };
     pen.rule(area, 0, format!("{title} {}", score(&state.quiz.score)).trim_end());
-    let width = usize::from(area.width).saturating_sub(2);
+    let mut lines = lines((state, steps), asked, area.width);
+    let room = usize::from(area.height.saturating_sub(1));
+    if room < lines.len() {
+        lines.truncate(room.saturating_sub(1));
+        lines.push((MORE.to_owned(), Tone::Dim));
+    }
+    for ((line, tone), at) in lines.iter().take(room).zip(1..) {
+        pen.text(area, at, &format!(" {line}"), *tone);
+    }
+}
+
+/// What is said, in lines for a room of this width.
+pub(crate) fn lines(
+    (state, steps): (&State, &Steps),
+    asked: &Asked,
+    width: u16,
+) -> Vec<(String, Tone)> {
+    let width = usize::from(width).saturating_sub(2);
     let mut lines: Vec<(String, Tone)> = Vec::new();
     let mut say = |said: &str, tone| {
         lines.extend(wrap(&text::clean(said), width).into_iter().map(|line| (line, tone)));
     };
     let question = &asked.question;
     say(&question.text, Tone::Strong);
-    let hints = state.quiz.course.iter().flat_map(Course::hints).zip(1..);
-    match asked.is_right {
-        None => answers(&question.kind).iter().for_each(|line| say(line, Tone::Plain)),
-        Some(is_right) => {
+    match asked.came {
+        None => {
+            answers(&question.kind).iter().for_each(|line| say(line, Tone::Plain));
+            let hints = state.quiz.course.iter().flat_map(Course::hints).zip(1..);
+            hints.for_each(|(hint, number)| say(&format!("Hint {number}: {hint}"), Tone::Plain));
+        }
+        Some(came) => {
             let answer = question.answer(steps, &state.lanes);
-            let (word, tone) =
-                if is_right { ("✔ Right", Tone::Good) } else { ("✘ No", Tone::Bad) };
+            let (word, tone) = match came {
+                Came::Right => ("✔ Right", Tone::Good),
+                Came::Wrong => ("✘ No", Tone::Bad),
+                Came::Told | Came::Skipped => ("The answer", Tone::Good),
+            };
             say(&format!("{word}: {answer}."), tone);
             say(&question.why, Tone::Plain);
-            if !is_right {
+            if came != Came::Right {
                 say("» stands at the step that decides.", Tone::Plain);
+            }
+            if state.quiz.is_over() {
+                say("That was the last question. Q leads to what you know now.", Tone::Strong);
             }
         }
     }
-    if asked.is_right.is_none() {
-        hints.for_each(|(hint, number)| say(&format!("Hint {number}: {hint}"), Tone::Plain));
-    }
-    let room = usize::from(area.height.saturating_sub(1));
-    for ((line, tone), at) in lines.iter().take(room).zip(1..) {
-        pen.text(area, at, &format!(" {line}"), *tone);
-    }
+    lines
 }
 
 /// What may be answered.

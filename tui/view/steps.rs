@@ -19,7 +19,7 @@ mod row;
 use ratatui::layout::Rect;
 
 use super::{
-    list::{result, role, since, unwell, what, window},
+    list::{member_of, result, role, since, unwell, what, window},
     pen::{Pen, Tone, pack_words},
     quiz, reading, why,
 };
@@ -29,14 +29,17 @@ use crate::{
         page::Text,
         player::{Head, Heard},
         steps::{Row, Steps},
-        story::{Subject, Unknown},
+        story::{Known, Subject, Unknown},
         watermarks::Water,
         words,
     },
     trace::through,
 };
 use columns::Columns;
-use glass_etcd::trace::{Grain, value::LEADER};
+use glass_etcd::{
+    story::query::incidents::Outcome,
+    trace::{Grain, value::LEADER},
+};
 use rooms::Rooms;
 pub(crate) use row::message_words;
 
@@ -47,6 +50,12 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     let answer = lens::lines(state.recording(), steps, (&state.lanes, &state.heads()));
     let lens_lines = packed(pen, &answer, narrow).len();
     let rooms = Rooms::of(below, state.lanes.len(), u16::try_from(lens_lines).unwrap_or(u16::MAX));
+    let asked = state.quiz.asked(steps);
+    let question = asked.map(|asked| {
+        let lines = |width| quiz::lines((state, steps), asked, width).len();
+        rooms.with_question(lines)
+    });
+    let rooms = question.map_or(rooms, |(rooms, _)| rooms);
     let wanted = steps.focus.unwrap_or_else(|| steps.steps.get(steps.look).map_or(0, |s| s.lane));
     let columns = Columns::of(rooms.lanes.width, state.lanes.len(), wanted);
     pen.text(area, 0, &title(pen, state, steps, &columns, area.width), Tone::Strong);
@@ -61,15 +70,14 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
         pen.border(Rect { x: list.right() - 1, width: 1, ..list });
     }
     let panel = |pen: &mut Pen<'_>, room: Rect| {
-        if room.x == lanes.x {
+        if !rooms.is_beside() {
             return room;
         }
         pen.border(room);
         Rect { x: room.x + 1, width: room.width - 1, ..room }
     };
-    if let Some(asked) = state.quiz.asked(steps) {
-        let height = rooms.lens.height + rooms.why.height;
-        let room = panel(pen, Rect { height, ..rooms.lens });
+    if let Some((asked, (_, room))) = asked.zip(question) {
+        let room = panel(pen, room);
         return quiz::draw(pen, room, (state, steps), asked);
     }
     let lens = panel(pen, rooms.lens);
@@ -96,7 +104,11 @@ fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: 
         (None, true) => format!("▶ playing {speed}"),
         (None, false) => format!("paused {speed}"),
     };
-    let predicts = if state.quiz.is_on { "   PREDICT" } else { "" };
+    let predicts = match (&state.quiz.course, state.quiz.is_on) {
+        (Some(_), _) => "   LESSON",
+        (None, true) => "   PREDICT",
+        (None, false) => "",
+    };
     let focus = steps.focus.and_then(|lane| state.lanes.get(lane));
     let focus = focus.map_or_else(String::new, |lane| format!("   only {}", lane.name));
     let hidden = state.lanes.len() - columns.shown.min(state.lanes.len());
@@ -131,8 +143,7 @@ fn asked_for(state: &State, steps: &Steps, key_room: usize) -> String {
     let row = state.row_of(steps.subject);
     let Some(row) = row else { return subject_of(state, steps, key_room) };
     let (rpc, key) = what(row, key_room);
-    let member = state.lanes.iter().find(|lane| lane.place == Some(row.member));
-    format!("{rpc} {key} on {}", member.map_or("unknown", |lane| &lane.name))
+    format!("{rpc} {key} on {}", member_of(state, row))
 }
 
 /// One line about the subject of the story.
@@ -153,7 +164,13 @@ fn subject_of(state: &State, steps: &Steps, key_room: usize) -> String {
     let lost = if steps.is_lost { "   its entry is lost" } else { "" };
     let through = through::summary(&state.recording().members, &steps.through);
     let through = through.map_or_else(String::new, |through| format!("   {through}"));
-    format!("{asked}{revision}   {}{lost}{through}", result(row))
+    let because = match row.outcome {
+        Some(Outcome::SteppedDown(because)) => {
+            format!(": {}", through::because(&state.recording().members, because))
+        }
+        _ => String::new(),
+    };
+    format!("{asked}{revision}   {}{because}{lost}{through}", result(row))
 }
 
 fn draw_heads(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), columns: &Columns) {
@@ -274,9 +291,15 @@ pub(crate) fn unknown(steps: &Steps, unknown: &Unknown, state: &State) -> String
     if unknown.stages.is_empty() {
         return format!("? {name} unknown: it sent no records");
     }
-    if unknown.is_not_yet {
+    let when = match unknown.known {
+        Known::NotYet => Some("not yet"),
+        // Its process ended first.
+        Known::Never => Some("never"),
+        Known::Uncaptured => None,
+    };
+    if let Some(when) = when {
         let names: Vec<&str> = unknown.stages.iter().map(|stage| stage.name()).collect();
-        return format!("· {name} not yet: {}", names.join(", "));
+        return format!("· {name} {when}: {}", names.join(", "));
     }
     let said = steps.missing(unknown).map(|stages| {
         let names: Vec<&str> = stages.iter().map(|stage| stage.name()).collect();

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use super::pen::{Pen, Tone, pack_words, wrap};
 use crate::{
     state::{
-        State,
+        State, book,
         kind::StepKind,
         lens,
         sentence::{Around, sentence},
@@ -79,7 +79,7 @@ pub(crate) fn sources(step: &Step) -> Vec<String> {
     let stage = step.event.stage;
     vec![
         format!("src/{}", stage.rust_path()),
-        format!("book {}", stage.book_section()),
+        format!("book {}", book::number(stage)),
         format!("Go: {}", stage.go_counterpart()),
     ]
 }
@@ -144,7 +144,7 @@ pub(crate) fn draw_zoomed(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &
     lines.push(String::new());
     lines.push(format!("Rust  src/{}", step.event.stage.rust_path()));
     lines.push(format!("Go    {}", step.event.stage.go_counterpart()));
-    lines.push(format!("book  {}", step.event.stage.book_section()));
+    lines.push(format!("book  {}", book::number(step.event.stage)));
     for (line, row) in lines.iter().zip(1..) {
         pen.text(area, row, &format!("  {line}"), Tone::Plain);
     }

@@ -11,6 +11,7 @@ use raft::eraftpb::{
 use tokio::sync::Semaphore;
 
 use super::{
+    bodies::Bodies,
     channel::Channel,
     drops,
     glass::Outbound,
@@ -30,6 +31,8 @@ pub(super) struct Hub {
     pub(super) local: Rc<Local>,
     /// Permits for connections that are served at a time.
     pub(super) places: Arc<Semaphore>,
+    /// The room for the bodies of requests.
+    pub(super) bodies: Bodies,
     links: RefCell<HashMap<u64, Link>>,
     /// Members that dialled before this one has learned of them: a lagging member still has to
     /// answer the leader that was added meanwhile. They have no streams. (etcd: remote)
@@ -49,6 +52,7 @@ impl Hub {
     pub(super) fn new(seed: Seed) -> Hub {
         Hub {
             places: Arc::new(Semaphore::new(seed.connections)),
+            bodies: Bodies::default(),
             local: Rc::new(Local::new(seed)),
             links: RefCell::default(),
             remotes: RefCell::default(),

@@ -19,7 +19,7 @@ use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
     server::conn::http1,
@@ -34,6 +34,7 @@ use tokio::{
 use tower_service::Service;
 
 use super::{
+    bodies::{Held, Unread},
     channel::Channel,
     dial::Socket,
     glass,
@@ -48,8 +49,8 @@ use crate::{clock, trace};
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most bytes of a request's body, for requests other than rafthttp's own.
 const EXTRA_BODY_MAX: usize = 16 << 20;
-/// The longest time for the body of a posted message.
-const POSTED_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time for the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept, which usually means that no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -165,9 +166,15 @@ async fn answer(
         Answer::whole(StatusCode::OK, probing::answer(clock::wall()))
             .with(CONTENT_TYPE, "application/json")
     } else {
-        let request = request.map(|body| Limited::new(body, EXTRA_BODY_MAX));
-        let Ok(response) = extra.call(request).await;
-        Answer(response.map(Payload::Extra))
+        let (head, body) = request.into_parts();
+        match body_of(&hub, body, EXTRA_BODY_MAX).await {
+            Ok(body) => {
+                let Ok(response) =
+                    extra.call(Request::from_parts(head, Full::new(body.bytes.clone()))).await;
+                Answer(response.map(Payload::Extra))
+            }
+            Err(status) => refuse(status, "error reading the request"),
+        }
     };
     Ok(answer.0)
 }
@@ -237,11 +244,12 @@ fn stream(hub: &Rc<Hub>, request: &Request<Incoming>) -> Answer {
 async fn posted(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
     hub.remember(identity::sender(request.headers()), &identity::peer_urls(request.headers()));
     let link = glass::link(request.headers());
-    let body = Limited::new(request.into_body(), FRAME_LEN_MAX).collect();
-    let Ok(Ok(body)) = timeout(POSTED_TIMEOUT, body).await else {
-        return refuse(StatusCode::BAD_REQUEST, "error reading raft message");
+    // Kept to the end: the room is given back once raft's inbox counts the message.
+    let body = match body_of(hub, request.into_body(), FRAME_LEN_MAX).await {
+        Ok(body) => body,
+        Err(status) => return refuse(status, "error reading raft message"),
     };
-    let message = match wire::message(&body.to_bytes()) {
+    let message = match wire::message(&body.bytes) {
         Ok(message) => message,
         Err(broken) => {
             hub.local.complain(0, "a posted message makes no sense", &broken.to_string());
@@ -254,6 +262,19 @@ async fn posted(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
     match hub.local.receive(Box::new(message), link) {
         Ok(()) => Answer::empty(StatusCode::NO_CONTENT),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message"),
+    }
+}
+
+/// Reads a request's body, or says with which status it is refused.
+async fn body_of(hub: &Hub, body: Incoming, max: usize) -> Result<Held<'_>, StatusCode> {
+    match timeout(BODY_TIMEOUT, hub.bodies.read(body, max)).await {
+        Ok(Ok(held)) => Ok(held),
+        Ok(Err(Unread::NoRoom)) => {
+            let text = "a request was not read";
+            hub.local.complain(0, text, "the bodies of others take all room on the peer port");
+            Err(StatusCode::SERVICE_UNAVAILABLE)
+        }
+        Ok(Err(Unread::TooLong | Unread::Broken)) | Err(_) => Err(StatusCode::BAD_REQUEST),
     }
 }
 

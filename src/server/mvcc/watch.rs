@@ -40,6 +40,7 @@
 mod interval;
 mod lookup;
 mod notice;
+mod portion;
 pub(crate) mod previous;
 pub(crate) mod queue;
 mod sync;

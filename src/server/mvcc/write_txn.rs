@@ -19,7 +19,7 @@ use crate::{
         mvccpb::{Event, KeyValue, event::EventType},
     },
     server::{Error, error::note, lessor::Lessor},
-    storage::backend::Bucket,
+    storage::{backend::Bucket, fatal},
     trace::Span,
 };
 
@@ -38,6 +38,11 @@ pub(crate) struct WriteTxn<'b, 'a> {
     events: Option<Vec<Event>>,
     span: Span,
 }
+
+/// There is no revision for another write.
+#[derive(Debug, thiserror::Error)]
+#[error("no revision is left behind {0}: save the keys, and write them to a new cluster")]
+struct UsedUp(i64);
 
 impl<'a> Batch<'a> {
     /// Begins a transaction for request `id`.
@@ -135,7 +140,11 @@ impl WriteTxn<'_, '_> {
     }
 
     fn next_revision(&mut self) -> Revision {
-        let revision = Revision::new(self.begin + 1, self.changes);
+        // Only a revision that was raised comes so far. The greatest is left out, so that there is
+        // one behind every revision.
+        let main = self.begin.checked_add(1).filter(|main| *main < i64::MAX);
+        let main = main.unwrap_or_else(|| fatal(&UsedUp(self.begin)));
+        let revision = Revision::new(main, self.changes);
         self.changes += 1;
         revision
     }

@@ -3,7 +3,7 @@
 //! | address                     | story                                                      |
 //! |-----------------------------|------------------------------------------------------------|
 //! | `election:4`                | the election for term 4 that a member won                  |
-//! | `election:4.etcd-03:2:4711` | one that nobody has won, as far as captured; etcd-03 began it in its second start, at this clock |
+//! | `election:4.etcd-03:2:4711` | one that nobody has won, as far as captured; etcd-03 began it in its second start, at this clock, or was asked for its vote then |
 //! | `step-down:3`               | the leader of term 3 ceases to lead                        |
 //! | `start:etcd-03:2`           | the second start of etcd-03's data directory               |
 //!
@@ -15,7 +15,8 @@
 
 use crate::story::MemberInfo;
 
-/// The step with which a member began an election.
+/// The step with which a member began an election; if none was captured, the one with which it was
+/// asked for its vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Begun {
     /// The member, by raft's id.

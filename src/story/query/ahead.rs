@@ -194,7 +194,7 @@ impl Queue<'_, '_> {
     /// What a request has given up waiting for: a read, for the round that began too late for it.
     fn given_up(&self, segment: &Segment) -> Option<Resource> {
         let is_known = self.stories.event(segment.to).stage == Stage::ReadIndexRound;
-        let is_round = segment.wait == Wait::NotInTime(Awaited::Round) && is_known;
+        let is_round = segment.wait == Wait::InVain(Awaited::Round) && is_known;
         is_round.then_some(Resource::Round)
     }
 
@@ -526,7 +526,7 @@ fn resource(wait: Wait) -> Option<Resource> {
         | Wait::Network(..)
         | Wait::SilentLeader
         | Wait::NoLeader
-        | Wait::NotInTime(_)
+        | Wait::InVain(_)
         | Wait::Unknown(..) => None,
     }
 }

@@ -55,6 +55,23 @@ pub struct StepDown {
     pub by: Option<usize>,
 }
 
+/// A member that followed a leader ceased to do so, whether the leader led on or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unled {
+    /// The member, by position.
+    pub member: u8,
+    /// The leader that it had followed, by raft's id.
+    pub leader: u64,
+    /// The term of that leader.
+    pub term: u64,
+    /// The term of the member since then.
+    pub term_new: u64,
+    /// For how long it had not heard of the leader, in nanoseconds, if that is why.
+    pub silent_ns: Option<u64>,
+    /// Position of its `raft.role`.
+    pub event: usize,
+}
+
 /// A start of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
@@ -122,12 +139,16 @@ pub struct Cluster {
     pub elections: Vec<Election>,
     /// The step-downs, in playback order.
     pub step_downs: Vec<StepDown>,
+    /// The followers that ceased to follow their leader, in playback order.
+    pub unled: Vec<Unled>,
     /// The starts whose beginning was captured, or that followed another start.
     pub starts: Vec<Start>,
     /// The times without a leader, in order.
     pub leaderless: Vec<Leaderless>,
     /// The times in which a member's process stood still.
     pub stalls: Vec<Stall>,
+    /// The leaders, by raft's id, of the terms.
+    leaders: BTreeMap<u64, u64>,
     /// When the members wrote keyframes.
     pub(super) frames: Frames,
     /// For each member, when it was heard of: by its own records, or by another's receipt.
@@ -144,14 +165,22 @@ impl Cluster {
         walk.finish()
     }
 
+    /// The leader of a term, by raft's id, if any record names it.
+    pub fn leader_of(&self, term: u64) -> Option<u64> {
+        self.leaders.get(&term).copied()
+    }
+
     /// The members, by raft's id, that were heard of in this time, and all that are known.
     pub fn alive(&self, from: i128, to: i128) -> (Vec<u64>, usize) {
-        let is_heard = |times: &&Vec<i128>| {
-            let next = times.partition_point(|time| *time < from);
-            times.get(next).is_some_and(|time| *time <= to)
-        };
-        let alive = self.heard.iter().filter(|(_, times)| is_heard(times)).map(|(id, _)| *id);
-        (alive.collect(), self.heard.len())
+        let all = self.heard.keys().copied();
+        (all.filter(|id| self.is_heard(*id, (from, to))).collect(), self.heard.len())
+    }
+
+    /// Whether a member, by raft's id, was heard of in this time.
+    pub(super) fn is_heard(&self, member_id: u64, (from, to): (i128, i128)) -> bool {
+        let times = self.heard.get(&member_id).map_or(&[][..], Vec::as_slice);
+        let next = times.partition_point(|time| *time < from);
+        times.get(next).is_some_and(|time| *time <= to)
     }
 }
 
@@ -214,6 +243,9 @@ struct Walk<'a> {
     ceased: HashMap<(u8, u16), i128>,
     /// The term of each start of a member.
     terms: HashMap<(u8, u16), u64>,
+    /// The newest election timeout of each start of a member: the term, and how long its leader had
+    /// been silent.
+    timeouts: HashMap<(u8, u16), (u64, u64)>,
     /// The first message of the newest term that reached each start of a member while the member
     /// was in an earlier one: raft takes messages in the order in which they arrive.
     later: HashMap<(u8, u16), (u64, usize)>,
@@ -234,6 +266,7 @@ impl<'a> Walk<'a> {
             leads: HashMap::new(),
             ceased: HashMap::new(),
             terms: HashMap::new(),
+            timeouts: HashMap::new(),
             later: HashMap::new(),
             stood: (standstills(recording, order).into_iter())
                 .map(|stood| (stood.event, stood))
@@ -330,10 +363,11 @@ impl<'a> Walk<'a> {
         if term < known {
             return;
         }
-        let is_leaders = matches!(kind, message::APP | message::HEARTBEAT | message::TIMEOUT_NOW);
-        if is_leaders {
-            self.hears_leader(term, peer, time);
+        // An old leader may ask for votes, answer for its own, or follow another.
+        if !message::is_of_leader(kind) {
+            return;
         }
+        self.hears_leader(term, peer, time);
         if let Some(reign) = self.reigns.get_mut(&term).filter(|reign| reign.leader == peer) {
             reign.heard = reign.heard.max(Some((time, at)));
         }
@@ -367,6 +401,7 @@ impl<'a> Walk<'a> {
     fn timeout(&mut self, at: usize, event: &Event) {
         let [term, leader, silent] = fields!(event, ElectionTimeout: term, leader, silent);
         self.leader(term, leader);
+        self.timeouts.insert((event.member, event.boot), (term, silent));
         let time = self.order.times[at];
         let Some(reign) = self.reigns.get_mut(&term) else { return };
         reign.missed.push((time, at));
@@ -387,6 +422,19 @@ impl<'a> Walk<'a> {
         self.leader(term_old, leader_old);
         self.hears_leader(term, leader, time);
         self.terms.insert((event.member, event.boot), term);
+        if old != LEADER && leader_old != 0 && (leader_old, term_old) != (leader, term) {
+            let lane = (event.member, event.boot);
+            let timeout = self.timeouts.remove(&lane).filter(|(of, _)| *of == term_old);
+            let silent_ns = timeout.map(|(_, silent)| silent).filter(|silent| *silent != 0);
+            self.cluster.unled.push(Unled {
+                member: event.member,
+                leader: leader_old,
+                term: term_old,
+                term_new: term,
+                silent_ns,
+                event: at,
+            });
+        }
         if new == LEADER {
             self.leads.insert((event.member, event.boot), term);
             let reign = self.reigns.entry(term).or_default();
@@ -422,6 +470,7 @@ impl<'a> Walk<'a> {
     fn finish(mut self) -> Cluster {
         self.cluster.elections = self.elections.finish(&self.cluster.frames);
         let reigns: Vec<(u64, Reign)> = self.reigns.into_iter().collect();
+        self.cluster.leaders = reigns.iter().map(|(term, reign)| (*term, reign.leader)).collect();
         for (place, (term, reign)) in reigns.iter().enumerate() {
             // Of a leader whose election was not captured, there is only what others heard later.
             let next = reigns[place + 1..].iter().find_map(|(term, next)| {

@@ -23,22 +23,26 @@
 use std::collections::BTreeMap;
 
 mod causes;
+mod led;
 
 pub use causes::{Blocked, Causes};
 
 use causes::blocked;
+use led::Led;
 
 use super::{
-    Relation, Story,
+    Outcome, Relation, Story, Summary,
     graph::{Graph, Steps},
     method_of,
     path::{Wait, critical_path},
+    requests,
     requests::add,
+    unbegun::server_of,
 };
 use crate::{
     field, fields,
     story::{Event, Recording, order::Order},
-    trace::{message, record::Kind, stage::Stage, value::LEADER},
+    trace::{record::Kind, stage::Stage},
 };
 
 /// The least difference, in nanoseconds, for which a step counts as notably longer.
@@ -148,13 +152,17 @@ pub struct Facts {
     pub method: Option<&'static str>,
     /// The member that was asked, by position.
     pub asked: Option<u8>,
+    /// The same by raft's id, which the request's own id tells even if that member sent no records.
+    pub server: Option<u64>,
     /// Whether that member led.
     pub is_leader: Option<bool>,
     /// Consistency; `None` for a write.
     pub consistency: Option<Consistency>,
-    /// The outcome, as a gRPC code.
+    /// Its outcome, as the list of requests has it; `None` if it was not captured.
+    pub outcome: Option<Outcome>,
+    /// The gRPC code with which its rpc ended.
     pub code: Option<u8>,
-    /// The length of its path, in nanoseconds.
+    /// Its duration in nanoseconds, as the list has it: the length of its path.
     pub took_ns: Option<u64>,
     /// The revision in the header of its answer.
     pub revision: Option<u64>,
@@ -164,6 +172,8 @@ pub struct Facts {
     pub found: Option<Found>,
     /// The entry's term and index.
     pub entry: Option<(u64, u64)>,
+    /// Whether another entry replaced it before it was committed.
+    pub is_replaced: bool,
     /// Number of entries that the leader's fsync made durable, including this one.
     pub fsynced: Option<u64>,
     /// The disk that completed the quorum.
@@ -206,7 +216,7 @@ impl Waited {
 pub enum Difference {
     /// They are different requests.
     Method,
-    /// They ended with different gRPC codes.
+    /// They have different outcomes, or only one's entry was replaced.
     Result,
     /// One asked a quorum before it read, the other did not.
     Consistency,
@@ -255,35 +265,15 @@ impl Diff {
     }
 }
 
-/// The leader of which a read was asked, or a question about a lease; also if the answer came when
-/// the call had given up.
-fn asked_of(list: &Steps<'_>) -> Option<u8> {
-    let confirmed = list.all(Stage::ReadIndexConfirmed).next();
-    let confirmed = confirmed.map(|at| list.event(at).member);
-    let forwarded = || {
-        let at = list.all(Stage::LeaseForward).next()?;
-        list.place(field!(list.event(at), LeaseForward, leader))
-    };
-    let question = || {
-        let kind = |at: usize| field!(list.event(at), RaftSend, type);
-        let at = list
-            .all(Stage::RaftSend)
-            .find(|at| [message::READ_INDEX, message::HEARTBEAT].contains(&kind(*at)))?;
-        match kind(at) {
-            message::HEARTBEAT => Some(list.event(at).member),
-            _ => list.place(field!(list.event(at), RaftSend, peer)),
-        }
-    };
-    confirmed.or_else(forwarded).or_else(question)
-}
-
 /// A request, prepared for comparison.
 struct Looked<'a> {
     side: Side<'a>,
     graph: Graph,
     list: Steps<'a>,
+    /// Its row in the list of requests.
+    row: Option<Summary>,
     asked: Option<u8>,
-    leader: Option<u8>,
+    led: Led,
 }
 
 impl<'a> Looked<'a> {
@@ -295,17 +285,13 @@ impl<'a> Looked<'a> {
             let event = &recording.events[*at];
             event.stage == Stage::Rpc && event.id == story.id
         };
+        let row = requests(recording).into_iter().find(|row| row.id == story.id);
         let asked = list.list.iter().copied().find(is_rpc).map(|at| recording.events[at].member);
-        let confirmed = graph.round.and_then(|round| round.confirmed);
-        let proposed_to = || {
-            let at = list.all(Stage::RaftPropose).next()?;
-            list.place(field!(list.event(at), RaftPropose, leader))
-        };
-        let leader = (graph.quorum.leader)
-            .or_else(|| confirmed.map(|at| recording.events[at].member))
-            .or_else(proposed_to)
-            .or_else(|| asked_of(&list));
-        Looked { side, graph, list, asked, leader }
+        // The id of a request tells who serves it, even if nothing of its rpc was captured.
+        let known = |row: &Summary| Some(row.member).filter(|place| *place != u8::MAX);
+        let asked = asked.or_else(|| row.as_ref().and_then(known));
+        let led = Led::of(side, &graph, &list, asked);
+        Looked { side, graph, list, row, asked, led }
     }
 
     fn event(&self, at: usize) -> &'a Event {
@@ -321,8 +307,8 @@ impl<'a> Looked<'a> {
             let stage = self.event(step.event).stage;
             stage == Stage::ReadIndexWait
         });
-        let leaders_fsync = self.leader.and_then(|leader| self.graph.fsync_on(leader));
-        let leader_id = self.leader.map(|leader| self.list.member_id(leader));
+        let leaders_fsync = self.led.leader.and_then(|leader| self.graph.fsync_on(leader));
+        let leader_id = self.led.leader.map(|leader| self.list.member_id(leader));
         let by = |by: u64| match Some(by) == leader_id {
             true => Completed::Leader,
             false => Completed::Follower,
@@ -330,22 +316,21 @@ impl<'a> Looked<'a> {
         Facts {
             method,
             asked: self.asked,
-            is_leader: self.is_leader(),
+            server: server_of(self.side.recording, self.side.story.id),
+            is_leader: self.led.is_asked,
             consistency: match (has_asked, is_read && self.side.story.entry.is_none()) {
                 (true, _) => Some(Consistency::Linearizable),
                 (false, true) => Some(Consistency::Serializable),
                 (false, false) => None,
             },
-            code: end.map(|end| end.result),
-            took_ns: self.waits().map(|waits| {
-                let mut took = 0;
-                waits.values().for_each(|ns| add(&mut took, *ns));
-                took
-            }),
+            outcome: self.row.as_ref().and_then(|row| row.outcome_in(self.side.story)),
+            code: self.row.as_ref().and_then(|row| row.code),
+            took_ns: self.row.as_ref().and_then(|row| row.took_ns),
             revision: end.map(|end| field!(end, Rpc, revision)).filter(|number| *number != 0),
             keys: self.keys(),
             found: self.found(),
             entry: self.side.story.entry,
+            is_replaced: self.side.story.is_lost,
             fsynced: leaders_fsync.map(|fsync| fsync.entries),
             completed_by: self.graph.quorum.completed_by.map(by),
             reads: self.graph.round.and_then(|round| round.reads),
@@ -399,27 +384,6 @@ impl<'a> Looked<'a> {
         Some(found)
     }
 
-    /// Whether the asked member leads: from the story or, because a serializable read asks no other
-    /// member, from the last keyframe before it.
-    fn is_leader(&self) -> Option<bool> {
-        let asked = self.asked?;
-        if let Some(leader) = self.leader {
-            return Some(leader == asked);
-        }
-        let began = self
-            .list
-            .list
-            .iter()
-            .map(|at| self.event(*at))
-            .find(|event| event.stage == Stage::Rpc && event.member == asked)?;
-        let frames = self.side.recording.events.iter().filter(|event| {
-            (event.stage, event.member, event.boot) == (Stage::Keyframe, asked, began.boot)
-                && event.clock <= began.clock
-        });
-        let last = frames.max_by_key(|event| event.clock)?;
-        Some(field!(last, Keyframe, role) == LEADER)
-    }
-
     fn part(&self, relation: Relation, member: u8) -> Part {
         match relation {
             Relation::Own | Relation::Apply | Relation::Stall if self.asked == Some(member) => {
@@ -436,7 +400,7 @@ impl<'a> Looked<'a> {
             | Relation::Election
             | Relation::Part
             | Relation::Delivery
-            | Relation::Round => match self.leader {
+            | Relation::Round => match self.led.leader {
                 None => Part::Unknown,
                 Some(leader) if leader == member => Part::Leader,
                 Some(_) => Part::Followers,
@@ -445,7 +409,7 @@ impl<'a> Looked<'a> {
     }
 
     fn part_of(&self, member_id: u64) -> Part {
-        match self.leader.map(|leader| self.list.member_id(leader)) {
+        match self.led.leader.map(|leader| self.list.member_id(leader)) {
             None => Part::Unknown,
             Some(leader) if leader == member_id => Part::Leader,
             Some(_) => Part::Followers,
@@ -561,7 +525,10 @@ fn differences(facts: &[Facts; 2]) -> Vec<Difference> {
     let is_from_file = |facts: &Facts| facts.found.filter(is_any).map(|found| found.file != 0);
     let checks = [
         (Difference::Method, differ(facts, |facts| facts.method)),
-        (Difference::Result, differ(facts, |facts| facts.code)),
+        (
+            Difference::Result,
+            differ(facts, |facts| facts.outcome) || facts[0].is_replaced != facts[1].is_replaced,
+        ),
         (Difference::Consistency, differ(facts, |facts| facts.consistency)),
         (Difference::Asked, differ(facts, |facts| facts.is_leader)),
         (Difference::Found, differ(facts, is_from_file)),

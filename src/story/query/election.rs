@@ -12,20 +12,22 @@
 //! an hour later, that is another election for the same term ([`Election::address`]).
 //!
 //! The winner is known by its own `raft.role` or, where its records are missing, by those of a
-//! member that follows it.
+//! member that follows it. So is a candidate: a member that was killed has asked for votes if
+//! another tells of its question ([`stands`]).
 //!
 //! Invariant: an event belongs to one election at most. What a member does in a start that begins
 //! after the election was won belongs to that start. The last message of the old leader is the last
 //! that was captured before the member turned from it, though it had a step in the election before:
-//! a follower that refuses a pre-vote still heeds its leader. Where later ones may have been lost,
-//! the election says so: members forget heartbeats before elections, and under load they keep only
-//! some messages.
+//! a follower that refuses a pre-vote still heeds its leader. Only what a leader sends counts, and
+//! of an earlier term: an old leader that asks for votes is a candidate like any other. Where later
+//! ones may have been lost, the election says so: members forget heartbeats before elections, and
+//! under load they keep only some messages.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
     address::{Address, Begun},
-    thinned::{Frames, is_dense},
+    thinned::Frames,
 };
 use crate::{
     field, fields,
@@ -33,16 +35,17 @@ use crate::{
     trace::{Kind, message, stage::Stage, value::LEADER},
 };
 
+mod heard;
+mod stands;
+
+use heard::Heard;
+pub(super) use heard::silent_since;
+use stands::{QUIET_NS, STRAGGLES_NS, Stand, asked_by, stands_for};
+
 /// The numbers of the roles.
 const FOLLOWER: u64 = 0;
 const CANDIDATE: u64 = 1;
 const PRE_CANDIDATE: u64 = 3;
-
-/// How long before a member's raft thread hears of a message it may have been received; in
-/// nanoseconds.
-const TAKEN_NS: i128 = 50_000_000;
-/// How far the last heartbeats of one leader to two members may be apart, in nanoseconds.
-const BEAT_NS: i128 = 250_000_000;
 
 /// One election, successful or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,8 +62,9 @@ pub struct Election {
     pub unsure: Vec<u8>,
     /// Positions of its events, in playback order.
     pub steps: Vec<usize>,
-    /// The members that asked for votes, by position, in their order.
-    pub candidates: Vec<u8>,
+    /// The members that asked for votes, by raft's id, in their order; also those of which only
+    /// others tell.
+    pub candidates: Vec<u64>,
     /// The old leader, by raft's id; 0 if there was none, or none is known.
     pub old: u64,
     /// Position of the `raft.role` with which a member became leader.
@@ -80,9 +84,7 @@ pub struct Election {
 impl Election {
     /// The winner, by position, if it sent records.
     pub fn winner(&self, recording: &Recording) -> Option<u8> {
-        let (winner, _) = self.winner?;
-        let place = recording.members.iter().position(|member| member.member_id == winner)?;
-        u8::try_from(place).ok()
+        place_of(recording, self.winner?.0)
     }
 
     /// Its address.
@@ -102,13 +104,20 @@ impl Election {
         }
     }
 
-    /// The steps with which members began it, in playback order.
+    /// The steps with which members began it, in playback order, and then those with which others
+    /// were asked: of a candidate that was killed there may be nothing else.
     fn begun<'a>(&'a self, recording: &'a Recording) -> impl Iterator<Item = Begun> + 'a {
-        let steps = self.steps.iter().map(|at| &recording.events[*at]);
-        steps.filter(|event| begins(event)).filter_map(|event| {
+        let steps = || self.steps.iter().map(|at| &recording.events[*at]);
+        let told = steps().filter(|event| asked_by(event).is_some());
+        steps().filter(|event| begins(event)).chain(told).filter_map(|event| {
             let member_id = recording.members.get(usize::from(event.member))?.member_id;
             Some(Begun { member_id, boot: event.boot, clock: event.clock })
         })
+    }
+
+    /// Whether its beginning was captured, and not only what a member was asked meanwhile.
+    pub fn is_begun(&self, recording: &Recording) -> bool {
+        begins(&recording.events[self.first()])
     }
 
     /// Position of its first event that is no message of the old leader.
@@ -125,38 +134,10 @@ fn begins(event: &Event) -> bool {
     )
 }
 
-/// A member that takes part in an election.
-#[derive(Clone, Copy, Debug)]
-struct Joined {
-    member: u8,
-    /// Position of the event with which it turned from the old leader: its first event in it, or a
-    /// later change of its role, leader or term.
-    first: usize,
-    /// Whether it has turned from it.
-    has_turned: bool,
-    /// Position of the newest message of the old leader before that was captured.
-    last: Option<usize>,
-}
-
-/// Since when members had not heard of the old leader, as they record when they time out, or when
-/// it asks them to take over.
-fn silent_since(recording: &Recording, order: &Order, election: &Election) -> HashMap<u8, i128> {
-    let mut since = HashMap::new();
-    for at in &election.steps {
-        let (event, time) = (&recording.events[*at], order.times[*at]);
-        let silent = match event.stage {
-            Stage::ElectionTimeout => field!(event, ElectionTimeout, silent),
-            Stage::RaftReceive if event.kind != Kind::Begin => {
-                let is_request = field!(event, RaftReceive, type) == message::TIMEOUT_NOW;
-                u64::from(is_request)
-            }
-            _ => 0,
-        };
-        if silent != 0 {
-            since.entry(event.member).or_insert(time - i128::from(silent));
-        }
-    }
-    since
+/// The position of the member with this id, if it sent records.
+pub(super) fn place_of(recording: &Recording, member_id: u64) -> Option<u8> {
+    let place = recording.members.iter().position(|member| member.member_id == member_id)?;
+    u8::try_from(place).ok()
 }
 
 /// Collects the elections of a recording, event by event in playback order.
@@ -166,18 +147,19 @@ pub(super) struct Elections<'a> {
     all: Vec<Election>,
     /// The newest election for each term.
     newest: BTreeMap<u64, usize>,
-    /// The elections in which a member stands, and the start in which it does.
-    stands: HashMap<u8, (u64, u16)>,
-    /// The newest event of each member's receipts, by member and sender.
-    received: HashMap<(u8, u64), usize>,
+    /// The elections in which members stand, by raft's id.
+    stands: HashMap<u64, Stand>,
+    /// The election of each step.
+    places: HashMap<usize, usize>,
+    /// The election in which each start of a member took its newest step, by term.
+    lately: HashMap<(u8, u16, u64), usize>,
     /// When the members' starts began, as a number of events seen.
     began: HashMap<(u8, u16), usize>,
     seen: usize,
     /// When each election was won, as a number of events seen.
     won: HashMap<usize, usize>,
-    /// For each election, the members that took part: the first step of each, and the newest
-    /// message of the old leader before.
-    joined: HashMap<usize, Vec<Joined>>,
+    /// What members heard of the old leaders.
+    heard: Heard,
     /// The leader of each term, as far as known.
     leaders: HashMap<u64, u64>,
 }
@@ -190,11 +172,12 @@ impl<'a> Elections<'a> {
             all: Vec::new(),
             newest: BTreeMap::new(),
             stands: HashMap::new(),
-            received: HashMap::new(),
+            places: HashMap::new(),
+            lately: HashMap::new(),
             began: HashMap::new(),
             seen: 0,
             won: HashMap::new(),
-            joined: HashMap::new(),
+            heard: Heard::default(),
             leaders: HashMap::new(),
         }
     }
@@ -203,25 +186,24 @@ impl<'a> Elections<'a> {
     pub(super) fn event(&mut self, at: usize, event: &Event) {
         self.seen += 1;
         self.began.entry((event.member, event.boot)).or_insert(self.seen);
-        if let Some((term, boot)) = self.stands.get(&event.member).copied()
-            && boot != event.boot
-        {
-            self.leaves(event.member, term, at);
-        }
+        self.end_stands(at, event);
         if let Some(term) = self.term(event) {
-            if begins(event) {
-                self.open(term);
+            let stands = event.stage == Stage::RaftRole && stands_for(event) == Some(term);
+            if begins(event) || stands {
+                self.open(term, at);
             }
-            self.add(term, at, event);
+            let place = self.place(term, at, event);
+            let place = place.or_else(|| asked_by(event).map(|_| self.open(term, at)));
+            if let Some(place) = place {
+                self.add(place, at, event);
+            }
         }
         match event.stage {
             Stage::RaftReceive if event.kind != Kind::Begin => {
-                let peer = field!(event, RaftReceive, peer);
-                self.received.insert((event.member, peer), at);
-                self.hears(at, event.member, peer);
+                self.heard.receive(at, event, &self.all);
             }
             Stage::RaftRole => {
-                self.turns(at, event);
+                self.heard.turn(at, event, &self.all);
                 self.role(at, event);
             }
             Stage::RaftEntry | Stage::RaftCommit => self.log(at, event),
@@ -231,40 +213,11 @@ impl<'a> Elections<'a> {
 
     /// The elections, in the order in which they began.
     pub(super) fn finish(mut self, frames: &Frames) -> Vec<Election> {
-        for (place, joined) in &self.joined {
-            let election = &mut self.all[*place];
-            let silent = silent_since(self.recording, self.order, election);
-            let latest = silent.values().copied().max();
-            for one in joined {
-                let lane = (one.member, self.recording.events[one.first].boot);
-                let end = self.order.times[one.first];
-                let times = |last: usize| (self.order.times[last], silent.get(&one.member), latest);
-                let near = one.last.filter(|last| match times(*last) {
-                    (last, Some(since), _) => *since <= last + BEAT_NS,
-                    (last, None, Some(since)) if since <= last + BEAT_NS => true,
-                    (last, None, _) => frames.is_whole(lane, (last, end)),
-                });
-                let Some(last) = near else {
-                    election.unknown.push(one.member);
-                    continue;
-                };
-                election.heard.push(last);
-                election.heard.extend(self.order.partner.get(&last));
-                let is_in_time = match times(last) {
-                    (last, Some(since), _) => *since <= last + TAKEN_NS,
-                    (last, None, _) => frames.is_whole(lane, (last, end)),
-                };
-                if !is_in_time || !is_dense(self.recording, last) {
-                    election.unsure.push(one.member);
-                }
-            }
-            election.unsure.sort_unstable();
-            election.unknown.sort_unstable();
+        let last = self.order.rows.last().map_or(i128::MIN, |at| self.order.times[*at]);
+        for place in 0..self.all.len() {
+            self.end_of_silence(place, last);
         }
-        for election in &mut self.all {
-            election.heard.sort_by_key(|at| self.order.times[*at]);
-            election.heard.dedup();
-        }
+        self.heard.tell(&mut self.all, (self.recording, self.order), frames);
         self.all
     }
 
@@ -280,8 +233,8 @@ impl<'a> Elections<'a> {
             }
             Stage::ElectionVote => Some(field!(event, ElectionVote, term)),
             Stage::ElectionTally => {
-                let stands = self.stands.get(&event.member).map(|(term, _)| *term);
-                stands.or(Some(field!(event, ElectionTally, term)))
+                let stands = self.stands.get(&self.member_id(event.member));
+                stands.map(|stand| stand.term).or(Some(field!(event, ElectionTally, term)))
             }
             Stage::WalFsync => {
                 let [term, vote] = fields!(event, WalFsync: term, vote);
@@ -330,25 +283,74 @@ impl<'a> Elections<'a> {
         if is_of_next { term.checked_add(1) } else { Some(term) }
     }
 
+    fn member_id(&self, place: u8) -> u64 {
+        self.recording.members.get(usize::from(place)).map_or(0, |member| member.member_id)
+    }
+
     /// The election for this term that begins or continues now.
-    fn open(&mut self, term: u64) {
-        let known = self.newest.get(&term).map(|place| &self.all[*place]);
-        // A member that is cut off may ask again when the others have long elected another.
-        let is_over = |known: &Election| match known.winner {
-            Some(_) => known.committed.is_some(),
-            None => known.over.is_some(),
-        };
-        let is_open = known.is_some_and(|known| !is_over(known));
-        if is_open {
-            return;
+    fn open(&mut self, term: u64, at: usize) -> usize {
+        if let Some(place) = self.newest.get(&term).copied() {
+            self.end_of_silence(place, self.order.times[at]);
+            // A member that is cut off may ask again when the others have long elected another.
+            let known = &self.all[place];
+            let end = if known.winner.is_some() { known.committed } else { known.over };
+            if end.is_none() {
+                return place;
+            }
         }
         let old = self.leaders.get(&term.saturating_sub(1)).copied().unwrap_or(0);
         self.newest.insert(term, self.all.len());
         self.all.push(Election { term, old, ..Election::default() });
+        self.all.len() - 1
     }
 
-    fn add(&mut self, term: u64, at: usize, event: &Event) {
-        let Some(place) = self.newest.get(&term).copied() else { return };
+    /// The election for this term to which the event belongs, as far as one is known.
+    fn place(&mut self, term: u64, at: usize, event: &Event) -> Option<usize> {
+        let sent = self.order.partner.get(&at).and_then(|sent| self.places.get(sent)).copied();
+        if let Some(place) = sent.filter(|place| self.all[*place].term == term) {
+            return Some(place);
+        }
+        let place = self.newest.get(&term).copied()?;
+        self.end_of_silence(place, self.order.times[at]);
+        let lane = (event.member, event.boot, term);
+        match (asked_by(event), event.stage) {
+            // The answer to the question that it has just received.
+            (Some((candidate, _)), Stage::ElectionVote) => {
+                let lately = self.lately.get(&lane).copied();
+                let stood = |place: &usize| self.all[*place].candidates.contains(&candidate);
+                lately.filter(stood).or_else(|| self.goes_on(place, at, Some(candidate)))
+            }
+            (Some((candidate, _)), _) => self.goes_on(place, at, Some(candidate)),
+            (None, Stage::RaftRole) => {
+                let [led, leader] = fields!(event, RaftRole: term_new, leader_new);
+                self.goes_on(place, at, (led == term && leader != 0).then_some(leader))
+            }
+            (None, _) if begins(event) => Some(place),
+            (None, _) => {
+                let lately = self.lately.get(&lane).copied();
+                let own = lately.and_then(|place| self.goes_on(place, at, None));
+                own.or_else(|| self.goes_on(place, at, None))
+            }
+        }
+    }
+
+    /// This election, unless it was over before this event. Its last messages may still be under
+    /// way then: those of this candidate, or about its victory.
+    fn goes_on(&self, place: usize, at: usize, who: Option<u64>) -> Option<usize> {
+        let known = &self.all[place];
+        let is_question = asked_by(&self.recording.events[at]).is_some();
+        let end = match known.winner {
+            Some(_) if is_question => known.committed,
+            Some(_) => None,
+            None => known.over,
+        };
+        let Some(end) = end else { return Some(place) };
+        let is_late = self.order.times[end] + STRAGGLES_NS < self.order.times[at];
+        let is_its_own = who.is_none_or(|who| known.candidates.contains(&who));
+        (!is_late && is_its_own).then_some(place)
+    }
+
+    fn add(&mut self, place: usize, at: usize, event: &Event) {
         let won = self.won.get(&place).copied().unwrap_or(usize::MAX);
         if won < self.began[&(event.member, event.boot)] {
             return;
@@ -358,8 +360,7 @@ impl<'a> Elections<'a> {
             Stage::RaftRole => field!(event, RaftRole, leader_old),
             _ => 0,
         };
-        let own = self.recording.members.get(usize::from(event.member));
-        let own = own.map_or(0, |member| member.member_id);
+        let own = self.member_id(event.member);
         let election = &mut self.all[place];
         if election.old == 0 && election.winner.is_none() {
             election.old = old;
@@ -369,75 +370,105 @@ impl<'a> Elections<'a> {
             (step.member, step.boot) == (event.member, event.boot)
         });
         if is_new && own != election.old && election.old != 0 {
-            let last = self.received.get(&(event.member, election.old)).copied();
-            let last = last.filter(|last| self.recording.events[*last].boot == event.boot);
             let has_turned = begins(event);
-            let joined = Joined { member: event.member, first: at, has_turned, last };
-            self.joined.entry(place).or_default().push(joined);
+            self.heard.join((place, election), (at, event), has_turned, self.recording);
         }
         election.steps.push(at);
-        if event.stage == Stage::ElectionCampaign && !election.candidates.contains(&event.member) {
-            election.candidates.push(event.member);
+        self.places.insert(at, place);
+        self.lately.insert((event.member, event.boot, election.term), place);
+        let is_role = event.stage == Stage::RaftRole && stands_for(event) == Some(election.term);
+        if is_role || event.stage == Stage::ElectionCampaign {
+            self.note_candidate(place, own);
+        }
+        if let Some((candidate, _)) = asked_by(event) {
+            self.hear_of(place, (candidate, at));
         }
     }
 
-    /// The members that take part in an election which is not over, and heed its old leader still.
-    fn heeding(&mut self, member: u8) -> impl Iterator<Item = (&Election, &mut Joined)> {
-        let all = &self.all;
-        self.joined.iter_mut().flat_map(move |(place, joined)| {
-            let election = &all[*place];
-            let is_open = election.winner.is_none() && election.over.is_none();
-            let heeds = move |one: &&mut Joined| one.member == member && !one.has_turned && is_open;
-            joined.iter_mut().filter(heeds).map(move |one| (election, one))
-        })
-    }
-
-    /// A member that heeds the old leader hears of it again.
-    fn hears(&mut self, at: usize, member: u8, peer: u64) {
-        for (election, one) in self.heeding(member) {
-            if election.old == peer {
-                (one.last, one.first) = (Some(at), at);
-            }
+    fn note_candidate(&mut self, place: usize, candidate: u64) {
+        let election = &mut self.all[place];
+        if !election.candidates.contains(&candidate) {
+            election.candidates.push(candidate);
         }
     }
 
-    /// A member turns from the old leader.
-    fn turns(&mut self, at: usize, event: &Event) {
-        let leader = field!(event, RaftRole, leader_new);
-        for (election, one) in self.heeding(event.member) {
-            if election.old != leader {
-                (one.first, one.has_turned) = (at, true);
-            }
+    /// A candidate has asked another member for its vote. If nothing else is known of it, it stands
+    /// from here on.
+    fn hear_of(&mut self, place: usize, (candidate, at): (u64, usize)) {
+        let asked = self.order.times[at];
+        let election = &self.all[place];
+        let (term, is_known) = (election.term, election.candidates.contains(&candidate));
+        if let Some(stand) = self.stands.get_mut(&candidate).filter(|stand| stand.term == term) {
+            stand.asked = asked;
+            return;
         }
+        // One that has ceased to ask is not begun again by what it had asked before.
+        if candidate == 0 || is_known || election.winner.is_some() {
+            return;
+        }
+        self.note_candidate(place, candidate);
+        self.stands.insert(candidate, Stand { term, boot: None, asked });
+        self.all[place].over = None;
+    }
+
+    /// Notes who does not stand any more, as this event shows.
+    fn end_stands(&mut self, at: usize, event: &Event) {
+        let own = self.member_id(event.member);
+        let has_ended = |stand: &&Stand| stand.has_ended_before(event);
+        if let Some(term) = self.stands.get(&own).filter(has_ended).map(|stand| stand.term) {
+            self.leaves(own, term, at);
+        }
+        if event.stage != Stage::RaftReceive || event.kind == Kind::Begin {
+            return;
+        }
+        let (peer, time) = (field!(event, RaftReceive, peer), self.order.times[at]);
+        let has_ended = |stand: &&Stand| stand.has_ended_by(event, time);
+        if let Some(term) = self.stands.get(&peer).filter(has_ended).map(|stand| stand.term) {
+            self.leaves(peer, term, at);
+        }
+    }
+
+    /// Ends an election of which only others than its candidates tell, and none has for long.
+    fn end_of_silence(&mut self, place: usize, time: i128) {
+        let election = &self.all[place];
+        let stands = || self.stands.iter().filter(|(_, stand)| stand.term == election.term);
+        let is_told = stands().any(|(_, stand)| stand.boot.is_some());
+        let is_newest = self.newest.get(&election.term) == Some(&place);
+        let Some(last) = election.steps.last().copied() else { return };
+        let is_quiet = self.order.times[last] + QUIET_NS < time;
+        if is_told || !is_newest || !is_quiet || election.winner.is_some() {
+            return;
+        }
+        let gone: Vec<u64> = stands().map(|(id, _)| *id).collect();
+        self.all[place].over.get_or_insert(last);
+        gone.into_iter().for_each(|id| _ = self.stands.remove(&id));
     }
 
     /// Follows who stands and who leads.
     fn role(&mut self, at: usize, event: &Event) {
         let [new, term, leader] = fields!(event, RaftRole: role_new, term_new, leader_new);
+        let own = self.member_id(event.member);
         if leader != 0 {
             self.leaders.insert(term, leader);
         }
-        let stands = match new {
-            PRE_CANDIDATE => term.checked_add(1),
-            CANDIDATE => Some(term),
-            _ => None,
-        };
-        if leader != 0
-            && let Some(place) = self.newest.get(&term).copied()
-        {
+        // One of which nobody had known that it asked has won no election that is over.
+        let won = self.newest.get(&term).filter(|_| leader != 0).copied();
+        if let Some(place) = won.and_then(|place| self.goes_on(place, at, Some(leader))) {
             self.all[place].winner.get_or_insert((leader, at));
             if new == LEADER {
                 self.all[place].won.get_or_insert(at);
             }
             self.won.entry(place).or_insert(self.seen);
         }
-        if let Some((before, _)) = self.stands.get(&event.member).copied()
+        let stands = stands_for(event);
+        if let Some(before) = self.stands.get(&own).map(|stand| stand.term)
             && Some(before) != stands
         {
-            self.leaves(event.member, before, at);
+            self.leaves(own, before, at);
         }
         if let Some(term) = stands {
-            self.stands.insert(event.member, (term, event.boot));
+            let stand = Stand { term, boot: Some(event.boot), asked: self.order.times[at] };
+            self.stands.insert(own, stand);
             if let Some(place) = self.newest.get(&term) {
                 self.all[*place].over = None;
             }
@@ -445,9 +476,9 @@ impl<'a> Elections<'a> {
     }
 
     /// Notes that a member does not stand any more for this term.
-    fn leaves(&mut self, member: u8, term: u64, at: usize) {
-        self.stands.remove(&member);
-        if self.stands.values().any(|(other, _)| *other == term) {
+    fn leaves(&mut self, member_id: u64, term: u64, at: usize) {
+        self.stands.remove(&member_id);
+        if self.stands.values().any(|other| other.term == term) {
             return;
         }
         if let Some(place) = self.newest.get(&term) {

@@ -122,9 +122,11 @@ impl Found {
 /// Whether a member is the one that something happened to.
 fn concerns(stories: &Stories<'_>, incident: &Incident, member: u8) -> bool {
     let mut elections = stories.cluster().elections.iter();
+    let own = stories.recording().members.get(usize::from(member)).map(|known| known.member_id);
     incident.member == member
         || elections.any(|known| {
-            known.is_at(incident.address, stories.recording()) && known.candidates.contains(&member)
+            known.is_at(incident.address, stories.recording())
+                && own.is_some_and(|own| known.candidates.contains(&own))
         })
 }
 

@@ -6,7 +6,7 @@ use super::{
     Finder, Relation, Stories, Story,
     address::Address,
     cluster::{Because, Start, StepDown, start_time},
-    election::Election,
+    election::{Election, place_of, silent_since},
 };
 use crate::{
     field,
@@ -36,11 +36,16 @@ pub enum Outcome {
 pub struct Incident {
     /// Its address.
     pub address: Address,
-    /// The member, by position: the winner, else the first candidate; the one that steps down or
+    /// The member, by raft's id: the winner, else the first candidate; the one that steps down or
     /// starts.
+    pub by: u64,
+    /// The same by position; `u8::MAX` if it sent no records.
     pub member: u8,
     /// Position of its first event.
     pub first: usize,
+    /// Whether that is its beginning: an election may have begun before, if its candidate's records
+    /// are missing.
+    pub is_begun: bool,
     /// Position of the event that ended it.
     pub end: Option<usize>,
     /// How it ended.
@@ -53,7 +58,7 @@ pub fn incidents(stories: &Stories<'_>) -> Vec<Incident> {
     let elections = cluster.elections.iter().filter(|election| !election.candidates.is_empty());
     let mut all: Vec<Incident> =
         elections.map(|election| of_election(recording, election)).collect();
-    all.extend(cluster.step_downs.iter().map(of_step_down));
+    all.extend(cluster.step_downs.iter().map(|one| of_step_down(recording, one)));
     all.extend(cluster.starts.iter().map(|start| of_start(stories, start)));
     all.sort_by_key(|incident| start_time(recording, stories.order, incident.first));
     all
@@ -74,20 +79,25 @@ fn of_election(recording: &Recording, election: &Election) -> Incident {
         (None, Some(_)) => Outcome::NobodyWon,
         (None, None) => Outcome::Open,
     };
+    let by = election.winner.map_or(election.candidates[0], |(winner, _)| winner);
     Incident {
         address: election.address(recording),
-        member: election.winner(recording).unwrap_or(election.candidates[0]),
+        by,
+        member: place_of(recording, by).unwrap_or(u8::MAX),
         first: election.first(),
+        is_begun: election.is_begun(recording),
         end: election.committed.or(election.winner.map(|(_, at)| at)).or(election.over),
         outcome,
     }
 }
 
-fn of_step_down(step_down: &StepDown) -> Incident {
+fn of_step_down(recording: &Recording, step_down: &StepDown) -> Incident {
     Incident {
         address: Address::StepDown { term: step_down.term },
+        by: recording.members.get(usize::from(step_down.member)).map_or(0, |known| known.member_id),
         member: step_down.member,
         first: step_down.event,
+        is_begun: true,
         end: Some(step_down.event),
         outcome: Outcome::SteppedDown(step_down.because),
     }
@@ -101,8 +111,10 @@ fn of_start(stories: &Stories<'_>, start: &Start) -> Incident {
     let member_id = member.map_or(0, |member| member.member_id);
     Incident {
         address: Address::Start { member_id, boot: start.boot },
+        by: member_id,
         member: start.member,
         first: begun.unwrap_or(start.first),
+        is_begun: true,
         end,
         outcome: if end.is_some() { Outcome::Serves } else { Outcome::Starts },
     }
@@ -159,6 +171,7 @@ impl Finder<'_> {
         self.picked.extend(of(&election.heard, Relation::Message));
         self.picked.extend(of(&election.steps, Relation::Election));
         self.cuts(election.first());
+        self.links(election);
         let title = format!("election of term {}", election.term);
         let entry = election.entry.map(|index| (election.term, index));
         if let Some((term, index)) = entry {
@@ -178,6 +191,20 @@ impl Finder<'_> {
             self.retain_of_time(election);
         }
         self.told(title, entry)
+    }
+
+    /// The links that were cut or healed from the silence that began the election until it was
+    /// decided, or given up: a member that asks in vain may have been cut off, and often follows
+    /// its leader again because it is no more.
+    fn links(&mut self, election: &Election) {
+        let (recording, order) = (self.stories.recording, self.stories.order);
+        let silent = silent_since(recording, order, election).into_values().min();
+        let first = order.times[election.first()];
+        let end = election.winner.map(|(_, at)| at).or(election.over);
+        let to = end.map_or(i128::MAX, |at| order.times[at]);
+        let time = (silent.map_or(first, |silent| silent.min(first)), to);
+        let changed = links::changed_during(recording, order, time);
+        self.picked.extend(changed.map(|at| (at, Relation::Election)));
     }
 
     /// The cuts of the links that were cut when this happened.

@@ -3,7 +3,8 @@
 //!
 //! A watermark only rises, so a later record with a lower value than the entry's index proves that
 //! the member had not come to the entry by then. As long as records of a member follow, and none of
-//! them ends the rpc, it has not ended. A member that has lost records proves nothing.
+//! them ends the rpc, it has not ended; and if the member has started again since, it never will. A
+//! member that has lost records proves nothing.
 
 use std::collections::BTreeSet;
 
@@ -44,7 +45,7 @@ impl Finder<'_> {
                     let water = water_of(*stage);
                     let not_by =
                         water.and_then(|water| self.stories.not_by(member, water, (index, since)));
-                    Missing { member, stage: *stage, not_by }
+                    Missing { member, stage: *stage, not_by, is_never: false }
                 }));
             }
         }
@@ -55,14 +56,16 @@ impl Finder<'_> {
         let round = Stage::ReadIndexRound;
         if !rounds.is_empty() {
             let unknown = waited.into_iter().filter(|member| !has(*member, round));
-            missing.extend(unknown.map(|member| Missing { member, stage: round, not_by: None }));
+            let missed = |member| Missing { member, stage: round, not_by: None, is_never: false };
+            missing.extend(unknown.map(missed));
         }
         let rpc = own().find(|event| event.stage == Stage::Rpc);
         if let Some(Event { member, boot, .. }) = rpc.filter(|rpc| !has(rpc.member, Stage::Rpc)) {
             // What follows the end of an rpc, or comes just before it, shows that it has ended.
             let is_over = has(*member, Stage::RaftPropose) || has(*member, Stage::AnswerFlush);
             let last = self.stories.last_of((*member, *boot)).filter(|_| !is_over);
-            missing.push(Missing { member: *member, stage: Stage::Rpc, not_by: last });
+            let is_never = last.is_some() && self.stories.has_ended((*member, *boot));
+            missing.push(Missing { member: *member, stage: Stage::Rpc, not_by: last, is_never });
         }
         missing
     }

@@ -26,7 +26,8 @@
 //! Invariant: the pieces leave no gap, so they add up to the duration of the whole. Where an event
 //! of the chain was not captured, the piece around it is [`Wait::Unknown`], not distributed by a
 //! guess. A request that failed, or whose client disconnected, waited in vain for the first event
-//! that did not come before its end ([`Wait::NotInTime`]), whether that event came later or never.
+//! that did not come before its end ([`Wait::InVain`]), whether that event came later or never.
+//! Once the wait itself has ended with the failure, it waits for nothing more.
 
 mod cut;
 mod edge;
@@ -43,7 +44,11 @@ use super::{
 use crate::{
     field,
     story::{Event, Recording, order::Order},
-    trace::{message, record::FLAG_CANCELLED, record::Kind, stage::Stage},
+    trace::{
+        message,
+        record::{FLAG_CANCELLED, FLAG_ERROR, Kind},
+        stage::Stage,
+    },
 };
 
 /// One piece of the path.
@@ -116,8 +121,9 @@ pub fn critical_path(
     } else if steps.start(Stage::LeaseForward, serving).is_some() {
         chain.forward(graph);
     } else if steps.start(Stage::ReadIndexWait, serving).is_some() {
-        chain.ask(serving, graph);
-        chain.read(serving);
+        if chain.ask(serving, graph) {
+            chain.read(serving);
+        }
     } else if steps.start(Stage::MvccRange, serving).is_some() {
         chain.read(serving);
     } else {
@@ -207,6 +213,13 @@ impl Steps<'_> {
         field!(self.event(at), RaftPropose | ReadIndexRound | ReadIndexWait, woken)
     }
 
+    /// Whether this step has failed, or was cancelled.
+    fn has_failed(&self, at: usize) -> bool {
+        let event = self.event(at);
+        let flags = FLAG_CANCELLED | FLAG_ERROR;
+        event.result != 0 || event.reason.is_some() || event.flags & flags != 0
+    }
+
     /// Whether the raft thread of this member takes here what belongs to an id.
     fn is_inbox(&self, at: usize, member: u8, id: u64) -> bool {
         let event = self.event(at);
@@ -290,7 +303,7 @@ impl Chain<'_> {
             to: edge.at(),
             member: to.member,
             wait: match self.is_broken {
-                _ if gave_up_first => Wait::NotInTime(self.awaited),
+                _ if gave_up_first => Wait::InVain(self.awaited),
                 true => Wait::Unknown(self.point(self.from), self.point(edge)),
                 false => name,
             },
@@ -426,13 +439,14 @@ impl Chain<'_> {
             return self.until(Some(Edge::End(forward)));
         };
         self.until(Some(Edge::Start(served)));
-        self.ask(steps.event(served).member, graph);
+        _ = self.ask(steps.event(served).member, graph);
         self.until(Some(Edge::End(served)));
         self.until(Some(Edge::End(forward)));
     }
 
-    /// The part from the checks until the member may read.
-    fn ask(&mut self, serving: u8, graph: &Graph) {
+    /// The part from the checks until the member may read. `false` if a wait of that failed: then
+    /// nothing else was waited for.
+    fn ask(&mut self, serving: u8, graph: &Graph) -> bool {
         let steps = self.steps;
         self.until(steps.start(Stage::ReadIndexWait, serving));
         self.awaits(Awaited::Round);
@@ -451,11 +465,17 @@ impl Chain<'_> {
             self.confirm(serving, graph);
         }
         self.answer(round);
-        self.answer(steps.first(Stage::ReadIndexWait, serving));
+        let wait = steps.first(Stage::ReadIndexWait, serving);
+        self.answer(wait);
+        if wait.is_some_and(|at| steps.has_failed(at)) {
+            return false;
+        }
         self.awaits(Awaited::Apply);
         self.perhaps(steps.start(Stage::ReadWaitApplied, serving));
         self.perhaps(steps.end(Stage::ReadWaitApplied, serving));
         self.awaits(Awaited::Step);
+        let applied = steps.first(Stage::ReadWaitApplied, serving);
+        !applied.is_some_and(|at| steps.has_failed(at))
     }
 
     /// The leader's question to the others, with the way to the leader and back.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::callers;
+use super::{Story, callers};
 use crate::{
     field, fields,
     story::{Event, KeyText, MemberInfo, Recording, order::wall_ns},
@@ -217,7 +217,39 @@ pub fn method_of(event: &Event) -> &'static str {
     number.and_then(|number| METHODS.get(number)).copied().unwrap_or(METHODS[0])
 }
 
+/// How a request ended, or that it did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With this gRPC code.
+    Code(u8),
+    /// The member refused or ended its watcher, in a word or two.
+    Refused(&'static str),
+    /// It is still under way, as far as is known.
+    Open,
+    /// No end of it was captured, and its member has started again since.
+    NotFinished,
+}
+
 impl Summary {
+    /// How it ended; `None` if nothing of its rpc was captured.
+    pub fn outcome(&self) -> Option<Outcome> {
+        Some(match (self.refused, self.code) {
+            _ if self.is_open => Outcome::Open,
+            _ if !self.has_rpc => return None,
+            (Some(why), _) => Outcome::Refused(why),
+            (None, Some(code)) => Outcome::Code(code),
+            (None, None) => Outcome::NotFinished,
+        })
+    }
+
+    /// The same for one who knows its story: what followed its end may show that it has ended,
+    /// though the end itself was not captured.
+    pub fn outcome_in(&self, story: &Story) -> Option<Outcome> {
+        let mut missing = story.missing.iter();
+        let is_over = missing.any(|one| one.stage == Stage::Rpc && one.not_by.is_none());
+        self.outcome().filter(|_| !is_over)
+    }
+
     /// A request of which only this event is known, and perhaps the member that serves it.
     fn begun(id: u64, member: Option<u8>, event: usize) -> Summary {
         Summary {

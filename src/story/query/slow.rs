@@ -118,7 +118,8 @@ impl Causes {
             let (age, is_wanted) =
                 (request.end.map(|at| newest - order.times[at]), found.has(&request));
             let Some(age) = age else {
-                let is_open = request.has_rpc && is_wanted && !is_waiting(request.method);
+                // Of a write that only others tell of, its method is unknown; none of these waits.
+                let is_open = is_wanted && !is_waiting(request.method);
                 causes.open += usize::from(is_open);
                 continue;
             };

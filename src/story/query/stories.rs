@@ -366,6 +366,14 @@ impl<'a> Stories<'a> {
         }
     }
 
+    /// Whether a start of a member has ended: a later one followed, and no record was lost that
+    /// could say more.
+    pub(super) fn has_ended(&self, (member, boot): (u8, u16)) -> bool {
+        let is_whole = self.recording.dropped.get(usize::from(member)).is_none_or(|n| *n == 0);
+        let last = self.lasts.get(&member).map(|(at, _)| &self.recording.events[*at]);
+        is_whole && last.is_some_and(|last| boot < last.boot)
+    }
+
     /// The event at a position.
     pub(super) fn event(&self, at: usize) -> &'a Event {
         &self.recording.events[at]

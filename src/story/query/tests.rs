@@ -3,6 +3,7 @@ mod causes;
 mod cluster;
 mod diff;
 mod edge;
+mod elections;
 mod ended;
 mod hops;
 mod hours;
@@ -10,6 +11,7 @@ mod leaders;
 mod replaced;
 mod slow;
 mod stories;
+mod unbegun;
 mod words;
 
 use super::*;
@@ -259,7 +261,7 @@ fn steps_that_were_not_captured_are_unknown() {
     let Script { mut recording, .. } = Script::put_on_a_follower();
     recording.events.retain(|e| (e.member, e.stage) != (2, Stage::WalFsync));
     let story = story_of(&recording, PUT);
-    let expected = Missing { member: 2, stage: Stage::WalFsync, not_by: None };
+    let expected = Missing { member: 2, stage: Stage::WalFsync, not_by: None, is_never: false };
     assert_eq!(vec![expected], story.missing);
 }
 

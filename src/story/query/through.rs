@@ -20,18 +20,22 @@
 //! it: as long as that runs, until now, and otherwise until its death. One time without a leader
 //! is here though it comes later: that which the death of this process began. It ended the request,
 //! and what became of its entry is up to the next leader.
+//!
+//! Of a request of which only others than the serving member tell (`unbegun`) it is not known when
+//! it was under way. Nothing else is here of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Story,
     address::Address,
-    cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, start_time},
+    cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, Unled, start_time},
+    unbegun::{Unbegun, Why},
 };
 use crate::{
     fields,
     story::{Event, Recording, links, order::Order},
-    trace::{Kind, stage::Stage},
+    trace::{Kind, Reason, stage::Stage},
 };
 
 /// What became of the leader that was lost.
@@ -88,6 +92,25 @@ pub struct Ended {
     pub at: i128,
 }
 
+/// The serving member's loss of its leader with which a read ended, as `leader changed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The member ceased to follow.
+    Unled(Unled),
+    /// The member ceased to lead.
+    SteppedDown(StepDown),
+}
+
+impl EndedBy {
+    /// Position of the `raft.role`.
+    pub fn event(self) -> usize {
+        match self {
+            EndedBy::Unled(one) => one.event,
+            EndedBy::SteppedDown(one) => one.event,
+        }
+    }
+}
+
 /// Messages of one type that a member dropped instead of sending or taking them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
@@ -121,16 +144,24 @@ pub struct StoodStill {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Through {
     /// When the request began, on the common axis in nanoseconds. What happened while it still
-    /// waited in the socket is here too.
+    /// waited in the socket is here too. If its beginning was not captured, when its first captured
+    /// step began.
     pub from: i128,
     /// When it ended; without a captured end, the newest record of the process that serves it.
     pub to: i128,
     /// Set if that process ended first.
     pub ended: Option<Ended>,
+    /// Set if only others than the serving member tell of the request.
+    pub unbegun: Option<Unbegun>,
     /// The times without a leader.
     pub without: Vec<Without>,
     /// The leaders that stepped down.
     pub step_downs: Vec<StepDown>,
+    /// The leaders that the serving member ceased to follow, other than those that were lost to all
+    /// (`without`), and the one with whose loss the request ended.
+    pub unled: Vec<Unled>,
+    /// Set if the request ended because the serving member lost its leader.
+    pub ended_by: Option<EndedBy>,
     /// The members that started.
     pub starts: Vec<Start>,
     /// The standstills of processes, also those before the rpc and after it.
@@ -149,6 +180,9 @@ pub struct Through {
 impl Through {
     /// Collects what happened during this request.
     pub fn of(recording: &Recording, order: &Order, cluster: &Cluster, story: &Story) -> Through {
+        if let Some(unbegun) = Unbegun::of(recording, story) {
+            return Through::of_unbegun(recording, order, cluster, (story, unbegun));
+        }
         let Some(period) = Period::of(recording, order, story) else { return Through::default() };
         let Period { from, to, ended, .. } = period;
         let mut through = Through { from, to, ended, ..Through::default() };
@@ -166,25 +200,71 @@ impl Through {
             .collect();
         through.step_downs =
             cluster.step_downs.iter().filter(|one| is_in(one.event)).copied().collect();
+        let serving = rpc_of(recording, story).map(|at| recording.events[at].member);
+        let is_own = |member: u8| serving == Some(member);
+        let unled = || cluster.unled.iter().filter(|one| is_own(one.member) && is_in(one.event));
+        if has_lost_leader(recording, story) {
+            let downs = through.step_downs.iter().filter(|one| is_own(one.member));
+            let downs = downs.map(|one| EndedBy::SteppedDown(*one));
+            let losses = unled().map(|one| EndedBy::Unled(*one)).chain(downs);
+            through.ended_by = losses.max_by_key(|one| order.times[one.event()]);
+        }
+        let is_lost_to_all =
+            |one: &&Unled| through.without.iter().any(|without| without.gap.term == one.term);
+        let is_end = |one: &&Unled| through.ended_by == Some(EndedBy::Unled(**one));
+        through.unled =
+            unled().filter(|one| is_end(one) || !is_lost_to_all(one)).copied().collect();
         through.starts = cluster.starts.iter().filter(|one| is_in(one.first)).copied().collect();
         through.stalls = stood_still(recording, order, cluster, story);
         through.cut = cut(recording, order, (from, to));
         through.dropped = dropped(recording, order, (from, to));
-        if let Some(last) = through.without.last() {
+        // A request that ended with its leader never was without one.
+        if let Some(last) = through.without.last().filter(|last| !last.is_its_end) {
             // A member that dies together with the leader has just been heard of.
-            let since = last.to.min(last.from + GRACE_NS);
-            let until = if ended.is_some() { last.to.max(since + GRACE_NS) } else { last.to };
-            let (alive, members) = cluster.alive(since, until);
+            let since = last.to.min(last.from + GRACE_NS).max(through.from);
+            let (alive, members) = cluster.alive(since, last.to.max(since));
             (through.alive, through.members) = (alive, members);
         }
         through
     }
 
+    /// What is known of a request whose beginning was not captured: the loss of the leader that
+    /// served it.
+    fn of_unbegun(
+        recording: &Recording,
+        order: &Order,
+        cluster: &Cluster,
+        (story, unbegun): (&Story, Unbegun),
+    ) -> Through {
+        let starts = story.steps.iter().map(|step| start_time(recording, order, step.event));
+        let from = starts.min().unwrap_or(0);
+        let is_its_own = |gap: &&Leaderless| {
+            let is_of_process = match unbegun.why {
+                Why::Ended(next) => gap.boot.is_none_or(|boot| boot < next),
+                Why::Silent => gap.boot.is_none(),
+                Why::Lost => false,
+            };
+            gap.before == unbegun.server
+                && is_of_process
+                && gap.to.is_none_or(|to| from < to)
+                && !cluster.step_downs.iter().any(|known| known.term == gap.term)
+        };
+        let its_end = cluster.leaderless.iter().find(is_its_own);
+        let without = its_end.map(|gap| {
+            let known = without(recording, order, cluster, *gap, (from, from));
+            Without { is_its_end: true, ..known }
+        });
+        let without = without.into_iter().collect();
+        Through { from, to: from, unbegun: Some(unbegun), without, ..Through::default() }
+    }
+
     /// Whether nothing happened.
     pub fn is_empty(&self) -> bool {
         self.ended.is_none()
+            && self.unbegun.is_none()
             && self.without.is_empty()
             && self.step_downs.is_empty()
+            && self.unled.is_empty()
             && self.starts.is_empty()
             && self.stalls.is_empty()
             && self.cut.is_empty()
@@ -257,6 +337,22 @@ impl Period {
     }
 }
 
+/// Position of the first event of the request's rpc.
+fn rpc_of(recording: &Recording, story: &Story) -> Option<usize> {
+    let mut steps = story.steps.iter().map(|step| step.event);
+    steps.find(|at| {
+        let event = &recording.events[*at];
+        (event.stage, event.id) == (Stage::Rpc, story.id)
+    })
+}
+
+/// Whether the request ended because its member lost its leader.
+fn has_lost_leader(recording: &Recording, story: &Story) -> bool {
+    let own = story.steps.iter().map(|step| &recording.events[step.event]);
+    let mut own = own.filter(|event| (event.stage, event.id) == (Stage::Rpc, story.id));
+    own.any(|event| event.reason == Some(Reason::LeaderChanged))
+}
+
 /// The standstills that the request lived through, in order.
 fn stood_still(
     recording: &Recording,
@@ -268,9 +364,7 @@ fn stood_still(
         return Vec::new();
     };
     let events = || story.steps.iter().map(|step| step.event);
-    let serving = events().map(|at| &recording.events[at]);
-    let mut serving = serving.filter(|event| (event.stage, event.id) == (Stage::Rpc, story.id));
-    let serving = serving.next().map(|event| event.member);
+    let serving = rpc_of(recording, story).map(|at| recording.events[at].member);
     let extent = |at: usize| (start_time(recording, order, at), order.times[at]);
     let is_own = |at: &usize| recording.events[*at].id == story.id;
     let edges = events().filter(|at| recording.events[*at].stage.is_at_edge() && is_own(at));
@@ -365,13 +459,29 @@ fn fate(recording: &Recording, order: &Order, cluster: &Cluster, gap: &Leaderles
     };
     let mut starts = cluster.starts.iter().filter(is_leader);
     let next = starts.find(|start| gap.from < order.times[start.first]);
-    match next.and_then(|start| Some((start, start.before?))) {
-        Some((_, last)) if recording.events[last].stage == Stage::MemberStop => Fate::Stopped,
-        Some((start, last)) if is_before_next(last) => Fate::Died(start.boot),
+    match next.map(|start| (start, start.before)) {
+        Some((_, Some(last))) if recording.events[last].stage == Stage::MemberStop => Fate::Stopped,
+        Some((start, Some(last))) if is_before_next(last) => Fate::Died(start.boot),
         _ if stood_still_when_missed(recording, order, cluster, gap) => Fate::StoodStill,
         _ if was_cut_off(recording, order, cluster, gap) => Fate::CutOff,
+        Some((start, None)) if was_never_heard_again(order, cluster, (gap, start)) => {
+            Fate::Died(start.boot)
+        }
         _ => Fate::FellSilent,
     }
+}
+
+/// Whether a leader that has lost its records started again without having been heard of since the
+/// others missed it: its last record would have been older than the next leader, too.
+fn was_never_heard_again(
+    order: &Order,
+    cluster: &Cluster,
+    (gap, start): (&Leaderless, &Start),
+) -> bool {
+    let until = order.times[start.first];
+    let since = gap.to.unwrap_or(gap.from).max(gap.from + GRACE_NS).min(until);
+    let is_later = gap.boot.is_none_or(|boot| boot < start.boot);
+    is_later && 1 < start.boot && !cluster.is_heard(gap.before, (since, until - 1))
 }
 
 /// The links that were cut at some time of this, each once although both ends say so.

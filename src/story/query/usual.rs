@@ -213,7 +213,7 @@ pub fn of_piece(recording: &Recording, usuals: &Usuals, segment: &Segment) -> Op
         | Wait::Network(..)
         | Wait::SilentLeader
         | Wait::NoLeader
-        | Wait::NotInTime(_)
+        | Wait::InVain(_)
         | Wait::Unknown(..) => None,
     }
 }

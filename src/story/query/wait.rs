@@ -24,13 +24,14 @@ pub enum Wait {
     SilentLeader,
     /// An election, until a member led.
     NoLeader,
-    /// What had not come when the request gave up, as far as captured.
-    NotInTime(Awaited),
+    /// What had not come when the request ended without success, as far as captured: a deadline ran
+    /// out, the client went, or the member gave up for a reason of its own.
+    InVain(Awaited),
     /// The recording lacks steps between these points.
     Unknown(Point, Point),
 }
 
-/// What a request waits for that does not come in time.
+/// What a request waits for in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Awaited {
     /// A place for its entry in a leader's log.
@@ -160,7 +161,7 @@ impl fmt::Display for Wait {
             Wait::Network(from, to) => write!(out, "in transit, {from} to {to}"),
             Wait::SilentLeader => out.write_str("silent leader"),
             Wait::NoLeader => out.write_str("no leader"),
-            Wait::NotInTime(what) => write!(out, "not in time: {what}"),
+            Wait::InVain(what) => write!(out, "in vain: {what}"),
             Wait::Unknown(from, to) => write!(out, "not captured, {from} to {to}"),
         }
     }

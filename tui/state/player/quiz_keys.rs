@@ -23,7 +23,7 @@ impl State {
                 looked_at.and_then(|step| self.quiz.give(step))
             }
             Action::Skip => {
-                self.quiz.pass();
+                self.quiz.skip();
                 None
             }
             Action::Hint => {
@@ -42,8 +42,10 @@ impl State {
                 self.quiz.pass();
                 let is_forward = direction == Direction::Forward;
                 let stays = |steps: &Steps| is_forward && self.quiz.has_more(steps);
-                if !self.steps.as_ref().is_some_and(stays) {
-                    self.update_steps(action);
+                match self.steps.as_mut().filter(|steps| stays(steps)) {
+                    // A second question about the same step.
+                    Some(steps) => steps.look = steps.now,
+                    None => self.update_steps(action),
                 }
                 if is_forward {
                     self.lead_on();
@@ -87,6 +89,21 @@ impl State {
         }
     }
 
+    /// Asks the lesson's next question at its step; no key leads past it.
+    pub(super) fn hold(&mut self) {
+        let Some(steps) = &mut self.steps else { return };
+        let Some(place) = self.quiz.next_place(steps).filter(|place| *place <= steps.now) else {
+            return;
+        };
+        if place < steps.now {
+            (steps.now, steps.look, steps.is_playing, steps.felt) = (place, place, false, None);
+            if self.room.is_shown {
+                self.refuse("the lesson asks here; C shows the question".to_owned());
+            }
+        }
+        self.ask_here();
+    }
+
     /// What comes later is hidden, so it is not looked at either.
     fn look_at_the_past(&mut self) {
         let hides = |steps: &&mut Steps| self.quiz.hides(steps);
@@ -108,6 +125,7 @@ impl State {
         if !self.quiz.is_in_use() {
             return;
         }
+        self.hold();
         self.ask_here();
         if let Some(steps) = self.steps.as_mut().filter(|steps| self.quiz.is_open(steps)) {
             (steps.is_playing, steps.felt) = (false, None);

@@ -75,6 +75,11 @@ impl Course {
         self.planned.front().map(|planned| planned.subject)
     }
 
+    /// Whether a question that is left is about this story.
+    pub(super) fn has(&self, subject: Subject) -> bool {
+        self.planned.iter().any(|planned| planned.subject == subject)
+    }
+
     /// The next question, if it is asked at this step.
     pub(super) fn question(&self, at: &Key) -> Option<Question> {
         let next = self.planned.front().filter(|planned| planned.at == *at)?;

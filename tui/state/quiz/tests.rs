@@ -90,7 +90,7 @@ fn a_wrong_answer_leads_to_the_step_that_decides_and_a_digit_that_is_none_is_ign
         decides: 7,
     };
     let open = || Quiz {
-        asked: Some(Asked { question: question.clone(), at: Vec::new(), is_right: None }),
+        asked: Some(Asked { question: question.clone(), at: Vec::new(), came: None }),
         ..Quiz::default()
     };
     let mut quiz = open();
@@ -101,7 +101,7 @@ fn a_wrong_answer_leads_to_the_step_that_decides_and_a_digit_that_is_none_is_ign
     assert_eq!(Score { right: 0, wrong: 1, skipped: 0 }, quiz.score);
     let mut quiz = open();
     assert_eq!(None, quiz.give_digit(2));
-    assert_eq!((1, Some(true)), (quiz.score.right, quiz.asked.unwrap().is_right));
+    assert_eq!((1, Some(Came::Right)), (quiz.score.right, quiz.asked.unwrap().came));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The sentences of single steps, by the fields of their records.
 
-use glass_etcd::numbers;
+use glass_etcd::{numbers, trace::Reason};
 
 use super::*;
 use crate::state::scenes::IDS;
@@ -178,6 +178,29 @@ fn a_refused_vote_says_by_which_rule() {
     for (sentence, reason) in cases {
         assert!(sentence.contains(reason), "{sentence}");
         assert!(!sentence.contains("votes for"), "{sentence}");
+    }
+}
+
+/// Goal: the reason that the member has recorded is the one. Method: a candidate whose log is
+/// older, and which the member ignores for another reason.
+#[test]
+fn a_vote_that_was_refused_with_a_reason_says_that_one() {
+    let old_log =
+        numbers!(ElectionVote, candidate = C, pre = 1, term = 5, own_last_term = 4, own_last = 9);
+    for (reason, says) in [
+        (Reason::VoteLeaderHeard, "it received a message from the leader etcd-02 within"),
+        (Reason::VoteLeads, "etcd-01 leads, so it ignores candidates"),
+        (Reason::VoteOldLog, "entry 9 of term 4, which is newer"),
+    ] {
+        let refused = Event {
+            fields: old_log,
+            reason: Some(reason),
+            ..Event::mark(0, Stage::ElectionVote, 1)
+        };
+        let (before, openings) = (&marks(0, 4, B, B), &BTreeMap::new());
+        let around = Around { lanes: &lanes(), own: "etcd-01", own_id: A, before, openings };
+        let said = sentence(&refused, around);
+        assert!(said.contains(says), "{said}");
     }
 }
 

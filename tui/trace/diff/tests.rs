@@ -60,7 +60,7 @@ fn base() -> Facts {
     Facts {
         consistency: Some(Consistency::Linearizable),
         is_leader: Some(true),
-        code: Some(0),
+        outcome: Some(Outcome::Code(0)),
         keys: Some(1),
         found: Some(Found { active: 1, frozen: 0, file: 0 }),
         fsynced: Some(1),
@@ -78,7 +78,7 @@ fn each_difference_has_a_sentence_that_names_the_right_one() {
     let cases = [
         (
             Difference::Result,
-            Facts { code: Some(14), ..base() },
+            Facts { outcome: Some(Outcome::Code(14)), ..base() },
             "A succeeded, B ended with Unavailable.",
         ),
         (
@@ -172,4 +172,62 @@ fn unknown_steps_are_named_and_make_no_difference() {
     let line = "unknown in A: wal.fsync of etcd-03 was not captured";
     assert!(text.lines().any(|found| found == line), "{text}");
     assert!(text.contains("\nfacts that differ\n  none\n"), "{text}");
+}
+
+/// Goal: the comparison knows what the list and the story know of a put that never ended. Method:
+/// the put that `m0` took before it was killed, and the one that the others committed instead.
+#[test]
+fn a_put_that_never_ended_is_compared_by_what_is_known_of_it() {
+    let file = include_str!("../../../tests/recordings/entry_lost.ndjson");
+    let recording = recording::read(file.as_bytes()).unwrap().recording;
+    let of = |key: &str| {
+        let is_it = |row: &&glass_etcd::story::query::Summary| {
+            row.key.as_ref().is_some_and(|known| known.display() == key)
+        };
+        let rows = glass_etcd::story::query::requests(&recording);
+        rows.iter().find(is_it).unwrap().id
+    };
+    let text = told_of(&recording, [of("told/lost"), of("told/instead")], plain);
+    let start = "A did not finish, and another entry replaced its own; B succeeded.
+The difference between their durations is unknown: A did not finish.
+";
+    assert!(text.starts_with(start), "{text}");
+    assert!(
+        text.contains("  not finished  entry 2/10, replaced before it was committed\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("  result                A: not finished                B: ok\n"),
+        "{text}"
+    );
+    let fsync = |line: &&str| line.ends_with("wal.fsync             leader");
+    let fsync = text.lines().find(fsync).unwrap_or_else(|| panic!("{text}"));
+    assert!(!fsync.contains("only"), "{fsync}");
+    assert!(!text.contains("  unknown\n"), "m0 led term 2: {text}");
+    assert!(text.contains("never in A: rpc of m0, whose process ended first\n"), "{text}");
+    let text = told_of(&recording, [of("told/lost"), of("told/instead")], json);
+    let both: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let (a, b) = (&both["a"], &both["b"]);
+    assert_eq!((&json!("not finished"), &json!("ok")), (&a["outcome"], &b["outcome"]));
+    assert_eq!((&json!(true), &json!(false)), (&a["replaced"], &b["replaced"]));
+    assert_eq!(&json!(true), &a["is_leader"]);
+}
+
+/// Goal: who served a request is known from its id, as the list says. Method: the put of a follower
+/// of which the others alone tell.
+#[test]
+fn a_put_of_which_only_others_tell_is_served_by_its_member() {
+    let mut recording = recording::read(PUTS_AND_GETS.as_bytes()).unwrap().recording;
+    let is_rpc = |event: &&glass_etcd::story::Event| event.id == FOLLOWER_PUT;
+    let serving = recording.events.iter().find(is_rpc).unwrap().member;
+    recording.events.retain(|event| event.member != serving);
+    let name = recording.members[usize::from(serving)].name.clone();
+    let text = told_of(&recording, [FOLLOWER_PUT, LEADER_PUT], plain);
+    assert!(
+        text.contains(&format!("  served by {name}  duration unknown  not captured")),
+        "{text}"
+    );
+    assert!(text.starts_with("A was sent to a follower, which forwarded"), "{text}");
+    let why = "\nThe difference between their durations is unknown: A has an end that was not captured.\n";
+    assert!(text.contains(why), "{text}");
 }

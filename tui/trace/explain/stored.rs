@@ -7,7 +7,7 @@ use glass_etcd::{
     change, field, fields,
     story::{
         Event, Recording,
-        query::{Relation, Story, graph::Graph, method_of},
+        query::{Missing, Relation, Story, graph::Graph, method_of},
     },
     trace::{FLAG_ERROR, Kind, Stage},
 };
@@ -39,6 +39,9 @@ pub(super) fn write(
     graph: &Graph,
 ) -> io::Result<()> {
     writeln!(out, "\nstored")?;
+    if story.is_lost {
+        return writeln!(out, "  never: the entry was never applied");
+    }
     match effect(recording, story, graph) {
         Effect::Rows => (),
         Effect::Refused => return writeln!(out, "  no row of its own: apply refused it"),
@@ -56,10 +59,30 @@ pub(super) fn write(
         let rows = words::count(stored.writes, "row", "rows");
         writeln!(out, "  {name}: by a transaction of {rows}, {shared}")?;
     }
-    if graph.stored.is_empty() {
-        writeln!(out, "  not captured")?;
+    match graph.stored.is_empty() {
+        true => not_stored(out, recording, story),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+/// Without a transaction that stored it: on which members that had not happened yet, and on which
+/// it may have.
+fn not_stored(out: &mut impl Write, recording: &Recording, story: &Story) -> io::Result<()> {
+    let missing = story.missing.iter().filter(|missing| missing.stage == Stage::BackendCommit);
+    let (not_yet, unknown): (Vec<_>, Vec<_>) =
+        missing.partition(|missing| missing.not_by.is_some());
+    let names = |list: Vec<&Missing>| {
+        let names = list.iter().map(|missing| words::name(missing.member, &recording.members));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    if not_yet.is_empty() {
+        return writeln!(out, "  not captured");
+    }
+    writeln!(out, "  not yet, as the newest records say: {}", names(not_yet))?;
+    match unknown.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "  not captured: {}", names(unknown)),
+    }
 }
 
 /// What came of the entry. Every member applies the same, so the members' steps are read together.

@@ -18,18 +18,22 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     let height = usize::from(lines.height);
     let first = window(rows.len(), height, open.unwrap_or(0));
     for ((at, row), line) in rows.iter().enumerate().skip(first).take(height).zip(0..) {
-        let tone = if row.result.is_some_and(|code| code != 0) { Tone::Bad } else { Tone::Plain };
-        pen.text(lines, line, &text(row, Some(at) == open, usize::from(lines.width)), tone);
+        let is_ahead = state.quiz.is_ahead(row.subject);
+        let is_bad = row.result.is_some_and(|code| code != 0) && !is_ahead;
+        let tone = if is_bad { Tone::Bad } else { Tone::Plain };
+        let marks = (Some(at) == open, is_ahead);
+        pen.text(lines, line, &text(row, marks, usize::from(lines.width)), tone);
         if Some(at) == open {
             pen.tint(lines, line, Tone::Chosen);
         }
     }
 }
 
-/// What was asked, and how long it took or how it ended.
-fn text(row: &RequestSummary, is_open: bool, width: usize) -> String {
+/// What was asked, and how long it took or how it ended, unless a lesson asks about it later.
+fn text(row: &RequestSummary, (is_open, is_ahead): (bool, bool), width: usize) -> String {
     let mark = if is_open { '»' } else { ' ' };
     let took = match (row.result, row.took_ns) {
+        _ if is_ahead => String::new(),
         (Some(0), Some(ns)) => words::duration(ns),
         _ => result(row).to_owned(),
     };

@@ -29,6 +29,8 @@ const LANE_MORE: u16 = 16;
 /// From these widths on there are panels beside the lanes, and the source and the book.
 const BESIDE: u16 = 160;
 const READING: u16 = 200;
+/// Lines that a long question leaves to the lanes.
+const LANES_MIN: u16 = 7;
 /// Lines of the shortest excerpt of the source or the book, with its heading.
 const EXCERPT_MIN: u16 = 9;
 
@@ -68,6 +70,27 @@ impl Rooms {
         let right = Rect { x: middle.right(), width: side, ..area };
         let rooms = Rooms { list: (0 < list).then_some(left), ..Rooms::beside(middle, right) };
         if READING <= area.width { rooms.with_reading() } else { rooms }
+    }
+
+    /// The room of a question, which takes that of all panels. Below the lanes it also takes the
+    /// lines that it needs beyond that: the answers must be seen.
+    pub(super) fn with_question(self, lines: impl Fn(u16) -> usize) -> (Rooms, Rect) {
+        let panels = [Some(self.lens), Some(self.why), self.source, self.book];
+        let panels = panels.into_iter().flatten().fold(self.lens, Rect::union);
+        if self.is_beside() {
+            return (self, panels);
+        }
+        let wanted = u16::try_from(lines(panels.width)).unwrap_or(u16::MAX).saturating_add(1);
+        let most = (self.lanes.height + panels.height).saturating_sub(LANES_MIN);
+        let more = wanted.min(most).saturating_sub(panels.height).min(self.lanes.height);
+        let lanes = Rect { height: self.lanes.height - more, ..self.lanes };
+        let question = Rect { y: lanes.bottom(), height: panels.height + more, ..panels };
+        (Rooms { lanes, ..self }, question)
+    }
+
+    /// Whether the panels stand beside the lanes.
+    pub(super) fn is_beside(&self) -> bool {
+        self.lens.x != self.lanes.x
     }
 
     /// The panels below the lanes. The why panel takes the lines that the lens does not need.
@@ -125,6 +148,17 @@ mod tests {
         assert_eq!([true, true, false], names(rooms(160, 48, 3)));
         assert_eq!([true, true, true], names(rooms(200, 58, 3)));
         assert_eq!([false, true, true], names(rooms(200, 58, 5)), "five lanes leave no list");
+    }
+
+    #[test]
+    fn a_long_question_takes_lines_of_the_lanes_but_not_all() {
+        for (lines, height) in [(3, 8), (7, 8), (9, 10), (90, 15)] {
+            let (rooms, question) = rooms(80, 22, 3).with_question(|_| lines);
+            assert_eq!((height, 22), (question.height, rooms.lanes.height + question.height));
+            assert_eq!(rooms.lanes.bottom(), question.y);
+        }
+        let (_, question) = rooms(200, 58, 3).with_question(|_| 90);
+        assert_eq!(58, question.height, "all of the column");
     }
 
     /// Goal: rooms fill the area and never overlap.

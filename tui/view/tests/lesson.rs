@@ -83,7 +83,7 @@ fn a_lesson_asks_its_questions_at_their_steps_and_hides_what_comes_later() {
 fn the_last_step_of_a_story_leads_to_the_next_question_and_the_last_question_uncovers_all() {
     let (mut state, came) = begun();
     until_asked(&mut state);
-    press(&mut state, "esc right");
+    press(&mut state, "s");
     assert!(text(&state).contains("QUESTION 2 of 3"), "{}", text(&state));
     press(&mut state, "c");
     assert!(text(&state).contains("Because it is so."), "{}", text(&state));
@@ -96,4 +96,92 @@ fn the_last_step_of_a_story_leads_to_the_next_question_and_the_last_question_unc
     assert_eq!(all, came.try_iter().collect::<Vec<_>>());
     press(&mut state, "g right right right right right right");
     assert_ne!(Screen::Quiz, state.place(), "each question is asked once");
+}
+
+/// Goal: an answer is noted because it was given, and not because a key was pressed once too often.
+#[test]
+fn no_key_leads_past_a_question_by_accident() {
+    let (mut state, came) = begun();
+    press(&mut state, "G");
+    assert!(text(&state).contains("QUESTION 1 of 3"), "from afar: {}", text(&state));
+    press(&mut state, "i");
+    for keys in
+        ["right", "]", ".", "space", "P", "esc", "q", "left G", "left left right right right"]
+    {
+        press(&mut state, keys);
+        let said = text(&state);
+        assert!(
+            said.contains("QUESTION 1 of 3") && said.contains("Hint 1: Look."),
+            "{keys}: {said}"
+        );
+        assert!(!said.contains("wal.fsync"), "{keys}: {said}");
+    }
+    assert_eq!(None, came.try_iter().next());
+    press(&mut state, "s");
+    assert!(text(&state).contains("QUESTION 2 of 3"), "two at one step: {}", text(&state));
+    press(&mut state, "4 right : 3 0 enter");
+    assert!(!text(&state).contains("QUESTION"), "that of another story comes there");
+}
+
+#[test]
+fn the_list_does_not_tell_what_is_asked_later() {
+    let (mut state, _came) = begun();
+    press(&mut state, "esc");
+    assert_eq!(Screen::List, state.place());
+    let said = text(&state);
+    assert_eq!(2, said.matches("asked later").count(), "{said}");
+    press(&mut state, "enter G s s");
+    press(&mut state, "right R");
+    assert_eq!(1, text(&state).matches("asked later").count(), "{}", text(&state));
+}
+
+#[test]
+fn the_end_of_a_lesson_is_said_together_with_the_way_out() {
+    let (mut state, _came) = begun();
+    for _ in 0..3 {
+        until_asked(&mut state);
+        assert!(!text(&state).contains("the last question"), "{}", text(&state));
+        press(&mut state, "1");
+    }
+    assert!(text(&state).contains("That was the last question. Q leads"), "{}", text(&state));
+    assert!(!state.update(crate::state::Action::Quit));
+}
+
+/// The words on the screen, without the frame.
+fn words(state: &State, size: (u16, u16)) -> String {
+    let said = screen(state, size, UNICODE).to_string().replace(['"', '│', '─'], " ");
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Goal: no part of a question, a hint or an answer is cut off. Method: each lesson is done by its
+/// keys, in the smallest window; every answer is given away after three hints.
+#[test]
+fn every_question_of_every_lesson_fits_into_a_small_window() {
+    for slug in crate::lesson::slugs() {
+        let (mut state, came) = crate::lesson::begun(slug);
+        let (_, of) = state.quiz.course.as_ref().unwrap().number();
+        for number in 1..=of {
+            for _ in 0..500 {
+                if state.place() == Screen::Quiz {
+                    break;
+                }
+                press(&mut state, "right");
+            }
+            let here = format!("{slug}, question {number}");
+            press(&mut state, "i i i");
+            let said = words(&state, (80, 24));
+            assert!(said.contains(&format!("QUESTION {number} of {of}")), "{here}: {said}");
+            assert!(
+                said.contains("Hint 3:") && !said.contains("a taller window"),
+                "{here}: {said}"
+            );
+            press(&mut state, "c");
+            let said = words(&state, (80, 24));
+            assert!(said.contains("The answer:") && !said.contains("a taller window"), "{said}");
+            let whole = words(&state, (300, 90));
+            assert!(!whole.contains("a taller window"), "{here}: {whole}");
+        }
+        assert_eq!(vec![Came::Told; of], came.try_iter().collect::<Vec<_>>(), "{slug}");
+        assert!(words(&state, (80, 24)).contains("the last question"), "{slug}");
+    }
 }

@@ -294,9 +294,12 @@ fn losses_agree(state: &State, said: &Said) -> Result<(), String> {
     Ok(())
 }
 
-/// What the lens says of the cost is what the step's record and the rpc's say.
-fn cost_agrees(steps: &Steps, said: &Said) -> Result<(), String> {
-    let (line, step) = (&said.cost[0], &said.step);
+/// What the lens adds where more than the rpc was captured.
+const EDGES: &str = ", from its first byte to its last";
+
+/// What the lens says of the cost is what the step's record and the list say.
+fn cost_agrees(state: &State, said: &Said) -> Result<(), String> {
+    let (steps, line, step) = (steps(state), &said.cost[0], &said.step);
     let took = match step.moment {
         Moment::Begin => "this step begins".to_owned(),
         Moment::Done => format!("this step {}", words::duration(step.event.took_ns)),
@@ -307,9 +310,11 @@ fn cost_agrees(steps: &Steps, said: &Said) -> Result<(), String> {
     let own = || steps.steps.iter().filter(|step| step.is_own);
     let answer = own().find(|step| steps.is_request(step) && step.moment == Moment::Done);
     let whole = line.iter().find_map(|piece| piece.strip_prefix("whole request "));
-    let rpc = answer.map(|step| words::duration(step.event.took_ns));
-    if whole != rpc.as_deref() {
-        return Err(format!("the rpc took {rpc:?}, and the lens says {whole:?}"));
+    let whole = whole.map(|whole| whole.strip_suffix(EDGES).unwrap_or(whole));
+    let row = state.list.rows.iter().find(|row| row.subject == steps.subject);
+    let listed = answer.and(row).and_then(|row| row.took_ns).map(words::duration);
+    if whole != listed.as_deref() {
+        return Err(format!("the list says {listed:?}, and the lens says {whole:?}"));
     }
     let waited: u64 = own().filter_map(|step| step.on_path).sum();
     let begins = own().map(|step| step.wall_ns.saturating_sub(step.event.took_ns)).min();
@@ -335,7 +340,7 @@ fn walk(state: &mut State, name: &str, grain: Grain) -> usize {
             heads_agree(&said, before.as_ref()),
             if is_drawn { screen_agrees(state, &said) } else { Ok(()) },
             losses_agree(state, &said),
-            cost_agrees(steps(state), &said),
+            cost_agrees(state, &said),
             reads_agree(state, &said, before.as_ref()),
             read_agrees(&said),
         ];

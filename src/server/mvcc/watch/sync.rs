@@ -4,7 +4,8 @@
 //! from the oldest revision that one of the watchers has not received:
 //!
 //! 1. Under the index lock, choose the watchers and the window.
-//! 2. Without it, read the window, perhaps from the file, and find the events of each watcher.
+//! 2. Without it, read the window, perhaps from the file, and find the events of each watcher. If
+//!    they are many, this step and the next are taken for a portion of the watchers at a time.
 //! 3. Under the index lock again: if the window ends at the revision that was the newest in step 1,
 //!    read the revisions written since. These are few, and mostly in the buffers. Then queue the
 //!    notices, and make the watchers synced. The lock excludes apply, so no event is missed.
@@ -18,9 +19,8 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::{
     Events, News, Notice, Path, State, Watchers,
-    lookup::Lookup,
-    notice::revision,
-    watcher::{Filters, Group, Pending, Watcher},
+    portion::{ChosenWatcher, EventBatch, Portion, portions},
+    watcher::{Group, Pending, Watcher},
 };
 use crate::{
     pb::mvccpb::{Event, event::EventType},
@@ -60,49 +60,9 @@ struct Window {
 /// The watchers of one pass.
 #[derive(Default)]
 struct Chosen {
-    lookup: Lookup,
     watchers: Vec<ChosenWatcher>,
     /// The oldest revision that any of them has not received.
     from: i64,
-}
-
-/// A copy of what a pass must know of a watcher. Only the sync thread changes it while the watcher
-/// is unsynced.
-struct ChosenWatcher {
-    number: u64,
-    min_rev: i64,
-    filters: Filters,
-}
-
-impl ChosenWatcher {
-    fn wants(&self, event: &Event) -> bool {
-        revision(event) >= self.min_rev && self.filters.wants(event)
-    }
-}
-
-/// The events of one watcher, in whole revisions and in order (etcd: `eventBatch`).
-struct EventBatch {
-    number: u64,
-    events: Vec<Event>,
-}
-
-impl Chosen {
-    /// Finds the events of each watcher, which may have none. It may take long, so it is called
-    /// without a lock, or with the index locked for the few revisions written meanwhile.
-    fn event_batches(&self, window: &Window) -> Vec<EventBatch> {
-        fail::fail_point!("watch-sync-batches");
-        let keys = window.events.iter().filter_map(|event| Some(event.kv.as_ref()?.key.as_ref()));
-        let pairs = self.lookup.pairs(keys);
-        let batch = |watcher: &ChosenWatcher| {
-            let number = watcher.number;
-            let first = pairs.partition_point(|pair| pair.0 < number);
-            let own = pairs[first..].iter().take_while(|pair| pair.0 == number);
-            let events = own.map(|(_, event)| &window.events[*event]);
-            let events = events.filter(|event| watcher.wants(event)).cloned().collect();
-            EventBatch { number, events }
-        };
-        self.watchers.iter().map(batch).collect()
-    }
 }
 
 impl Store {
@@ -136,7 +96,26 @@ impl Store {
         let cut = self.cut_revisions(from, last);
         drop(index);
         let window = self.read_window(&cut, last, 0);
-        let mut batches = chosen.event_batches(&window);
+        let (mut to, mut events) = (i64::MAX, 0);
+        for portion in portions(chosen.watchers, &window.events) {
+            let (end, queued) = self.sync_portion(&portion, &window, (number, current));
+            (to, events) = (to.min(end), events + queued);
+        }
+        let left = self.watchers.lock().unsynced.len();
+        crate::set!(span, WatchSync, to = to, events = events, left = left);
+        left > 0
+    }
+
+    /// Brings the watchers of one portion forward, in the pass of this number, which began when
+    /// `current` was the newest revision. Returns the last revision that they have now, and the
+    /// number of events.
+    fn sync_portion(
+        &self,
+        portion: &Portion,
+        window: &Window,
+        (number, current): (u64, i64),
+    ) -> (i64, usize) {
+        let mut batches = portion.event_batches(&window.events);
         let (mut end, mut seen) = (window.end, current);
         let index = self.read();
         let written = index.revision - current;
@@ -145,17 +124,18 @@ impl Store {
         if end == current && is_near && index.compacted <= current {
             let cut = self.cut_revisions(current + 1, index.revision);
             let rest = self.read_window(&cut, index.revision, window.bytes);
-            for (batch, rest) in batches.iter_mut().zip(chosen.event_batches(&rest)) {
-                batch.events.extend(rest.events);
+            // Otherwise the next pass reads them, without the lock.
+            if portion.has_room_for(&rest.events) {
+                for (batch, rest) in batches.iter_mut().zip(portion.event_batches(&rest.events)) {
+                    batch.events.extend(rest.events);
+                }
+                (end, seen) = (rest.end, index.revision);
             }
-            (end, seen) = (rest.end, index.revision);
         }
         let mut state = self.watchers.lock();
         let events = state.catch_up(batches, PassEnd { number, end, seen, newest: index.revision });
         self.watchers.note_synced(&state);
-        let left = state.unsynced.len();
-        crate::set!(span, WatchSync, to = end, events = events, left = left);
-        left > 0
+        (end, events)
     }
 
     /// A snapshot of the rows of these main revisions.
@@ -234,9 +214,9 @@ impl Watchers {
             if chosen.watchers.is_empty() {
                 chosen.from = *min_rev;
             }
-            chosen.lookup.insert(&watcher.keys, *number);
-            let (number, min_rev, filters) = (*number, *min_rev, watcher.filters);
-            chosen.watchers.push(ChosenWatcher { number, min_rev, filters });
+            let (number, min_rev) = (*number, *min_rev);
+            let (keys, filters) = (watcher.keys.clone(), watcher.filters);
+            chosen.watchers.push(ChosenWatcher { number, min_rev, keys, filters });
         }
         chosen
     }

@@ -29,7 +29,7 @@ impl Through {
         let mut delaying = self.clone();
         delaying.without.retain(|one| {
             let is_meant = |piece: &Segment| {
-                matches!(piece.wait, Wait::SilentLeader | Wait::NoLeader | Wait::NotInTime(_))
+                matches!(piece.wait, Wait::SilentLeader | Wait::NoLeader | Wait::InVain(_))
             };
             waited(&is_meant, (one.from, one.to))
         });

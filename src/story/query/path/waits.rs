@@ -101,7 +101,7 @@ impl Chain<'_> {
                     self.until(Some(Edge::End(at)));
                 }
                 Stage::ThreadReturn => self.thread_return(Some(at)),
-                Stage::ReadIndexWait => self.ask(serving, graph),
+                Stage::ReadIndexWait => _ = self.ask(serving, graph),
                 _ => {
                     if self.now <= start {
                         self.until(Some(Edge::Start(at)));

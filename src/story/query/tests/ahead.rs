@@ -313,7 +313,7 @@ fn a_read_that_gave_up_before_its_round_names_the_one_before() {
     let [found] = &ahead_of(&recording, OWN)[..] else {
         panic!("{:#?}", ahead_of(&recording, OWN))
     };
-    assert_eq!((Wait::NotInTime(Awaited::Round), Resource::Round), (found.wait, found.resource));
+    assert_eq!((Wait::InVain(Awaited::Round), Resource::Round), (found.wait, found.resource));
     assert_eq!([end], found.behind.iter().map(|one| one.event).collect::<Vec<_>>()[..]);
     assert!(SLOW_NS - 20_000 <= found.ns && found.ns == found.behind[0].overlap_ns, "{found:#?}");
 }

@@ -246,8 +246,8 @@ fn without_the_commit_no_acknowledgement_is_late() {
 #[test]
 fn a_request_that_gave_up_has_waited_in_vain_and_one_that_was_answered_has_not() {
     for (result, flags, expected) in [
-        (14, FLAG_ERROR, "not in time: a place in a leader's log"),
-        (1, FLAG_CANCELLED, "not in time: a place in a leader's log"),
+        (14, FLAG_ERROR, "in vain: a place in a leader's log"),
+        (1, FLAG_CANCELLED, "in vain: a place in a leader's log"),
         (0, 0, "not captured, raft.inbox to end of raft.propose"),
     ] {
         let mut recording = recorded();
@@ -289,6 +289,6 @@ fn messages_after_a_request_gave_up_are_not_the_networks_fault() {
     (event.result, event.flags, event.took_ns) = (1, event.flags | FLAG_CANCELLED, took_ns);
     let (_, path) = causes(&recording, FOLLOWER_PUT);
     let waits: Vec<Wait> = path.unwrap().iter().map(|segment| segment.wait).collect();
-    assert!(waits.contains(&Wait::NotInTime(Awaited::Entry)), "{waits:?}");
+    assert!(waits.contains(&Wait::InVain(Awaited::Entry)), "{waits:?}");
     assert!(!waits.iter().any(|wait| matches!(wait, Wait::Network(..))), "{waits:?}");
 }

@@ -14,7 +14,7 @@ pub(super) const MS: u64 = 1_000_000;
 pub(super) const FOLLOWER: u64 = 0;
 pub(super) const CANDIDATE: u64 = 1;
 pub(super) const LEADER: u64 = 2;
-const PRE_CANDIDATE: u64 = 3;
+pub(super) const PRE_CANDIDATE: u64 = 3;
 
 /// A change of role: the member's role and leader, before and after.
 pub(super) struct Turn {
@@ -50,7 +50,7 @@ impl Script {
     }
 
     /// A member asks for pre-votes for the term, which nobody gives.
-    fn asks_in_vain(&mut self, member: u8, term: u64, leader: u64) {
+    pub(super) fn asks_in_vain(&mut self, member: u8, term: u64, leader: u64) {
         let before = term - 1;
         self.step(member, Stage::ElectionTimeout, 0, &[("term", before), ("leader", leader)]);
         let pre = [("pre", 1), ("term.old", before), ("term.new", before)];
@@ -65,7 +65,7 @@ impl Script {
     }
 
     /// It follows the old leader again.
-    fn follows(&mut self, member: u8, term: u64, leader: u64) {
+    pub(super) fn follows(&mut self, member: u8, term: u64, leader: u64) {
         let role = [PRE_CANDIDATE, FOLLOWER];
         self.turn(member, &Turn { role, term: [term; 2], leader: [0, leader] });
     }

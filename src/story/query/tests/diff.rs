@@ -204,7 +204,8 @@ fn a_step_without_an_end_has_no_duration_and_no_difference() {
     let compared = diff(&recording, FOLLOWER_GET, LEADER_GET);
     assert_eq!(None, compared.waited);
     assert_eq!((None, None), (compared.facts[0].code, compared.facts[0].took_ns));
-    assert_eq!(vec![Difference::Asked], compared.differences);
+    assert_eq!(Some(Outcome::Open), compared.facts[0].outcome, "nothing says that it has ended");
+    assert_eq!(vec![Difference::Result, Difference::Asked], compared.differences);
     let rpc = compared.pairs.iter().find(|pair| pair.what.stage == Stage::Rpc).unwrap();
     assert_eq!((None, None), (rpc.taken[0].unwrap().ns, rpc.longer()));
 }

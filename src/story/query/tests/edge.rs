@@ -207,7 +207,7 @@ fn a_call_that_looks_at_leases_or_members_or_is_refused_lacks_no_range() {
     let unread = [("not captured, end of read.wait_applied to end of rpc", 4)];
     assert_eq!(after_a_round("KV/Range", 0, None), named(&unread));
     for code in [1, 4] {
-        assert_eq!(after_a_round("KV/Txn", code, None), named(&[("not in time: its rows", 4)]));
+        assert_eq!(after_a_round("KV/Txn", code, None), named(&[("in vain: its rows", 4)]));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::story::query::{
     cluster::Because,
     graph::Graph,
     path::{Wait, critical_path},
+    slow::{Causes, Window},
     through::{Ended, Fate, Through},
 };
 
@@ -203,6 +204,9 @@ fn a_put_whose_member_was_killed_is_listed_with_the_key_that_the_others_know() {
     assert_eq!((false, false, None), (put.has_rpc, put.is_open, put.code));
     assert_eq!(key, put.key);
     assert_eq!("a write of foo, its rpc not captured", story_of(&recording, PUT).title);
+    let window = Window { last_ns: None, fresh_ns: 0 };
+    let causes = Causes::of(&recording, &Order::of(&recording), window);
+    assert_eq!((0, 1), (causes.ended, causes.open), "it is left out, and counted");
     recording.events.retain(|event| event.stage != Stage::ApplyEntry);
     assert!(requests(&recording).is_empty(), "nobody was seen applying it");
 }

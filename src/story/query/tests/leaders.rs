@@ -69,7 +69,7 @@ fn a_member_alone_tells_that_it_lost_its_leader_and_followed_another() {
     let [without] = through.without[..] else { panic!("{through:?}") };
     assert_eq!((1, Fate::FellSilent), (without.gap.before, without.fate));
     assert_eq!((Some((2, 4)), None), (without.next, without.gap.next));
-    assert_eq!(None, without.election, "of it there is only this member's vote");
+    assert_eq!(Some(Address::Election { term: 4, by: None }), without.election, "it voted in it");
 }
 
 /// Goal: a leader whose links were cut was cut off, and one that lost a single link of two was not.

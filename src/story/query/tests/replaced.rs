@@ -165,6 +165,6 @@ fn a_replaced_entry_had_its_place_and_lacked_its_majority() {
     let graph = graph::Graph::of(&script.recording, &order, &story);
     let path = path::critical_path(&script.recording, &order, &story, &graph).unwrap();
     let waits: Vec<String> = path.iter().map(|segment| segment.wait.to_string()).collect();
-    let vain = "not in time: a majority with the entry on disk".to_owned();
+    let vain = "in vain: a majority with the entry on disk".to_owned();
     assert!(story.is_lost && waits.contains(&vain), "{waits:?}");
 }

@@ -74,7 +74,7 @@ fn a_wait_that_one_member_measured_alone_is_no_estimate_though_it_was_in_vain() 
     let mut recording = recorded();
     given_up_at(&mut recording, LEADER_PUT, Stage::RaftEntry);
     let path = path_of(&recording, LEADER_PUT);
-    assert!(path.iter().any(|piece| matches!(piece.wait, Wait::NotInTime(_))), "{path:?}");
+    assert!(path.iter().any(|piece| matches!(piece.wait, Wait::InVain(_))), "{path:?}");
     assert!(!path.iter().any(Segment::is_estimated), "{path:?}");
 }
 
@@ -97,7 +97,7 @@ fn a_wait_in_vain_says_what_had_not_come() {
         }
         let path = path_of(&recording, FOLLOWER_PUT);
         let awaited = path.iter().find_map(|piece| match piece.wait {
-            Wait::NotInTime(what) => Some(what),
+            Wait::InVain(what) => Some(what),
             _ => None,
         });
         awaited.unwrap_or_else(|| panic!("{path:?}"))
