@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::storage::{
-    backend::{Bucket, Options},
+    backend::{Bucket, Options, commit::Control},
     own_process::alone,
 };
 
@@ -303,11 +303,19 @@ fn a_commit_does_not_wait_for_the_defragmentation_after_it() {
             hangs.lock().unwrap().recv().unwrap();
         })
         .unwrap();
-        // Both are asked for before the commit thread can begin: it waits for the writer's lock.
+        // Both are asked for, in this order, before the commit thread can begin: it waits for the
+        // writer's lock.
         let guard = backend.write();
+        let wait_until = |is_asked: fn(&Control) -> bool| {
+            while !is_asked(&backend.shared.control()) {
+                std::thread::yield_now();
+            }
+        };
         let (first, second) = (Arc::clone(&backend), Arc::clone(&backend));
         let commit = std::thread::spawn(move || first.commit_now());
+        wait_until(|control| control.finished < control.asked);
         let defragment = std::thread::spawn(move || second.defragment());
+        wait_until(|control| !control.defragment.is_empty());
         drop(guard);
         has_begun.recv().unwrap();
         commit.join().unwrap();
