@@ -156,7 +156,7 @@ struct ShowArgs {
     /// request's caller, 32 hex digits; or the address of a step, as the player copies it
     /// (`FILE@etcd-01:1:4711`), for the story that has it.
     id: Option<String>,
-    /// The request for keys that ended last; if there is none, any other that ended last.
+    /// The request for keys, leases or locks that ended last; without any, another that ended last.
     #[arg(long)]
     last: bool,
     #[command(flatten)]
@@ -497,11 +497,13 @@ async fn compare(args: &DiffArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// The client request that ended last.
+/// The client request that ended last: one about data, if there is one, because questions about the
+/// member's health come all the time.
 fn last(recording: &Recording, order: &Order) -> Option<u64> {
     let list = plain::by_time(recording, order);
     let ended = list.iter().rev().filter(|request| request.took_ns.is_some());
-    let is_data = |method: &str| method.starts_with("KV/");
+    const DATA: [&str; 4] = ["KV/", "Lease/", "Lock/", "Election/"];
+    let is_data = |method: &str| DATA.iter().any(|service| method.starts_with(service));
     ended.clone().find(|request| is_data(request.method)).or(ended.clone().next()).map(|r| r.id)
 }
 
