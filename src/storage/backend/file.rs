@@ -190,7 +190,7 @@ pub(super) fn take_after(file: &Path, old: &Path) -> io::Result<()> {
     let (is, wanted) = (fs::metadata(file)?, fs::metadata(old)?);
     if (is.uid(), is.gid()) != (wanted.uid(), wanted.gid()) {
         let given = chown(file, Some(wanted.uid()), Some(wanted.gid()));
-        // Only root may give a file to a group that it is not in. The owner can use it all the same.
+        // Only root may give a file to a group that it is not in. The owner can use it.
         given.or_else(|error| match error.kind() {
             io::ErrorKind::PermissionDenied if is.uid() == wanted.uid() => Ok(()),
             _ => Err(error),
