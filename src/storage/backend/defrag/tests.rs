@@ -303,9 +303,11 @@ fn a_commit_does_not_wait_for_the_defragmentation_after_it() {
             hangs.lock().unwrap().recv().unwrap();
         })
         .unwrap();
-        // Both are asked for, in this order, before the commit thread can begin: it waits for the
-        // writer's lock.
-        let guard = backend.write();
+        // Both are asked for, in this order, before the commit thread can end a commit: there is
+        // something to commit, and it waits for the writer's lock.
+        let mut guard = backend.write();
+        guard.put(Bucket::Key, &row(500), Bytes::from_static(b"to commit"));
+        guard.set_applied(102, 3, 102);
         let wait_until = |is_asked: fn(&Control) -> bool| {
             while !is_asked(&backend.shared.control()) {
                 std::thread::yield_now();
