@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::storage::{
-    backend::{Bucket, Options, commit::Control},
+    backend::{Bucket, Options},
     own_process::alone,
 };
 
@@ -303,22 +303,24 @@ fn a_commit_does_not_wait_for_the_defragmentation_after_it() {
             hangs.lock().unwrap().recv().unwrap();
         })
         .unwrap();
-        // Both are asked for, in this order, before the commit thread can end a commit: there is
-        // something to commit, and it waits for the writer's lock.
-        let mut guard = backend.write();
-        guard.put(Bucket::Key, &row(500), Bytes::from_static(b"to commit"));
-        guard.set_applied(102, 3, 102);
-        let wait_until = |is_asked: fn(&Control) -> bool| {
-            while !is_asked(&backend.shared.control()) {
-                std::thread::yield_now();
-            }
-        };
+        // The defragmentation is asked for while the commit is under way.
+        let (frozen, is_freezing) = (sync_channel(1), sync_channel::<()>(1));
+        let (at_freeze, go_on) = (frozen.0, Mutex::new(is_freezing.1));
+        fail::cfg_callback("backend-before-freeze", move || {
+            at_freeze.send(()).unwrap();
+            go_on.lock().unwrap().recv().unwrap();
+        })
+        .unwrap();
+        backend.write().put(Bucket::Key, &row(500), Bytes::from_static(b"to commit"));
         let (first, second) = (Arc::clone(&backend), Arc::clone(&backend));
         let commit = std::thread::spawn(move || first.commit_now());
-        wait_until(|control| control.finished < control.asked);
+        frozen.1.recv().unwrap();
         let defragment = std::thread::spawn(move || second.defragment());
-        wait_until(|control| !control.defragment.is_empty());
-        drop(guard);
+        while backend.shared.control().defragment.is_empty() {
+            std::thread::yield_now();
+        }
+        fail::remove("backend-before-freeze");
+        is_freezing.0.send(()).unwrap();
         has_begun.recv().unwrap();
         commit.join().unwrap();
         release.send(()).unwrap();
