@@ -71,7 +71,9 @@ pub(super) async fn a_put_on_a_follower_differs_by_its_proposal(scene: &Scene) {
     let sides = [("a", "a_ns"), ("b", "b_ns")];
     for (side, ns) in sides {
         let sum: u64 = lines.iter().filter_map(|line| line[ns].as_u64()).sum();
-        assert_eq!(Some(sum), lines[0][side]["took_ns"].as_u64(), "{json}");
+        // Each piece is rounded to a nanosecond by itself.
+        let took = lines[0][side]["took_ns"].as_u64().unwrap();
+        assert!(sum.abs_diff(took) <= lines.len() as u64, "{sum} {took}: {json}");
     }
 }
 
