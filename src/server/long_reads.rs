@@ -146,8 +146,11 @@ impl Queue {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         // The permit ends with the work, and not earlier: a caller that gives up does not stop it.
-        let work = self.keeping_permit(id, patience, work);
-        work.await.map(|(result, _)| result)
+        let end = |result, permit| {
+            drop::<OwnedSemaphorePermit>(permit);
+            result
+        };
+        self.run(id, patience, work, end).await
     }
 
     /// As [`Queue::with_permit`]; the permit comes with the result.
@@ -157,6 +160,16 @@ impl Queue {
         patience: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(T, OwnedSemaphorePermit), Error> {
+        self.run(id, patience, work, |result, permit| (result, permit)).await
+    }
+
+    async fn run<T: 'static, R: Send + 'static>(
+        &self,
+        id: u64,
+        patience: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+        end: impl FnOnce(T, OwnedSemaphorePermit) -> R + Send + 'static,
+    ) -> Result<R, Error> {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(TryAcquireError::NoPermits) => self.wait(id, patience).await?,
@@ -167,7 +180,7 @@ impl Queue {
             let span = stage!(ReadThread, id, waited = waited, limit = limit, pool = pool).begun();
             let result = work();
             drop(span);
-            (result, permit)
+            end(result, permit)
         })
         .await
     }

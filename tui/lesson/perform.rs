@@ -123,6 +123,8 @@ pub(crate) async fn perform(scenario: &Scenario) -> Result<Performed, Wrong> {
 
 impl<'a> Performance<'a> {
     fn begin(scenario: &'a Scenario) -> std::io::Result<Performance<'a>> {
+        // Before the members: a signal that ends them must be heard here too.
+        let signals = Signals::new()?;
         let cluster = Cluster::start(scenario.members, &scenario.flags)?;
         let request = ObserveRequest {
             history: true,
@@ -143,7 +145,7 @@ impl<'a> Performance<'a> {
             cut: BTreeSet::new(),
             sent: Vec::new(),
             ends: clock::now() + WHOLE_TIME,
-            signals: Signals::new()?,
+            signals,
         })
     }
 
