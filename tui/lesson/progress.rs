@@ -14,7 +14,8 @@
 //! version does not know stay as they are.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -150,9 +151,22 @@ impl Notes {
             fs::create_dir_all(dir).map_err(of_file)?;
         }
         let text = toml::to_string(&self.table).map_err(io::Error::other)?;
-        let new = self.path.with_extension(format!("new-{}", std::process::id()));
-        fs::write(&new, text).and_then(|()| fs::rename(&new, &self.path)).map_err(of_file)
+        replace(&self.path, |mut file| file.write_all(text.as_bytes()))
     }
+}
+
+/// Replaces a file whole: it is written under another name first, so a full disk leaves the one
+/// that was there. An error names the file.
+pub(super) fn replace(
+    path: &Path,
+    write: impl FnOnce(fs::File) -> io::Result<()>,
+) -> io::Result<()> {
+    let new = path.with_extension(format!("new-{}", std::process::id()));
+    let done = fs::File::create(&new).and_then(write).and_then(|()| fs::rename(&new, path));
+    done.map_err(|error| {
+        let _ = fs::remove_file(&new);
+        io::Error::other(format!("{}: {error}", path.display()))
+    })
 }
 
 #[cfg(test)]

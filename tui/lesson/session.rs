@@ -16,7 +16,7 @@ use glass_etcd::story::{
 use super::{
     asked::Asked,
     course::{Check, Lesson},
-    progress::{Came, Notes, Progress},
+    progress::{Came, Notes, Progress, replace},
     run::Run,
     scenario::Scenario,
 };
@@ -118,13 +118,7 @@ pub(crate) fn keep_run(dir: &Path, slug: &str, recording: &Recording) -> io::Res
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(of_file)?;
     }
-    // Under another name first: a full disk leaves the run that was there before.
-    let new = path.with_extension(format!("new-{}", std::process::id()));
-    let write = || recording::write(BufWriter::new(File::create(&new)?), recording);
-    write().and_then(|()| fs::rename(&new, &path)).map_err(|error| {
-        let _ = fs::remove_file(&new);
-        of_file(error)
-    })?;
+    replace(&path, |file| recording::write(BufWriter::new(file), recording))?;
     let mut notes = Notes::read(dir)?;
     let is_task_done = notes.of(slug).is_some_and(|progress| progress.is_task_done);
     notes.note(slug, &Progress { is_own_run: true, is_task_done, ..Progress::default() })
