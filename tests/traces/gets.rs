@@ -193,8 +193,8 @@ fn the_round_is_told_through_the_leader(told: &Told, [leader, follower, other]: 
     let [answered, answer] = told.message(message::READ_INDEX_RESP, leader, follower);
     let confirmed = told.one(leader, Stage::ReadIndexConfirmed);
     let beats = [follower, other].map(|at| {
-        let [sent, received] = told.message(message::HEARTBEAT, leader, at);
-        let [back, heard] = told.message(message::HEARTBEAT_RESP, at, leader);
+        let [sent, received] = told.first_message(message::HEARTBEAT, leader, at);
+        let [back, heard] = told.first_message(message::HEARTBEAT_RESP, at, leader);
         assert_in_order(told, &[question, sent, received, back, heard]);
         heard
     });

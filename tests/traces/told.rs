@@ -104,16 +104,37 @@ impl Told {
 
     /// The only message of a type from one member to another: its send and its receive.
     pub(super) fn message(&self, kind: u64, from: usize, to: usize) -> [Seen<'_>; 2] {
-        let end = |at: usize, stage: Stage, peer: usize| {
+        let [sends, receives] = self.ends(kind, from, to);
+        let name = message::MESSAGES[usize::try_from(kind).unwrap()];
+        let found = [sends.len(), receives.len()];
+        assert_eq!([1, 1], found, "{name} m{from} to m{to}\n{}", self.text());
+        self.pair(sends[0], receives[0])
+    }
+
+    /// The first message of a type from one member to another. A leader's tick sends the heartbeat
+    /// of a round that is still waiting once more, so on a busy machine a round may have several.
+    pub(super) fn first_message(&self, kind: u64, from: usize, to: usize) -> [Seen<'_>; 2] {
+        let name = message::MESSAGES[usize::try_from(kind).unwrap()];
+        let first = |ends: Vec<Seen<'_>>| ends.into_iter().min_by_key(|seen| seen.rank);
+        let [Some(send), Some(receive)] = self.ends(kind, from, to).map(first) else {
+            panic!("no {name} m{from} to m{to}\n{}", self.text());
+        };
+        self.pair(send, receive)
+    }
+
+    /// The sends and the receives of a type of message from one member to another.
+    fn ends(&self, kind: u64, from: usize, to: usize) -> [Vec<Seen<'_>>; 2] {
+        [(from, Stage::RaftSend, to), (to, Stage::RaftReceive, from)].map(|(at, stage, peer)| {
             let mut found = self.on(at, stage);
             found.retain(|seen| {
                 seen.field("type") == kind && seen.field("peer") == self.member_id(peer)
             });
-            let name = message::MESSAGES[usize::try_from(kind).unwrap()];
-            assert_eq!(1, found.len(), "{name} m{from} to m{to}, {stage:?}\n{}", self.text());
-            found[0]
-        };
-        let (send, receive) = (end(from, Stage::RaftSend, to), end(to, Stage::RaftReceive, from));
+            found
+        })
+    }
+
+    /// Checks that two ends are those of one frame.
+    fn pair<'a>(&self, send: Seen<'a>, receive: Seen<'a>) -> [Seen<'a>; 2] {
         assert_eq!(Some(&receive.place), self.order.partner.get(&send.place), "another frame");
         assert!(send.rank < receive.rank, "received before it was sent");
         [send, receive]
