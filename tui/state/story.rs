@@ -25,6 +25,7 @@ use glass_etcd::{
             graph::Graph,
             incidents::{Incident, Outcome, incidents, known_at},
             path::{Segment, critical_path},
+            silence::Silences,
             through::Through,
         },
     },
@@ -88,6 +89,9 @@ pub(crate) struct RequestSummary {
     pub(crate) result: Option<u8>,
     /// Whether it is still under way, as far as is known.
     pub(crate) is_open: bool,
+    /// The time of the last record of its member, in nanoseconds since 1970, if no end of it was
+    /// captured and the member was not heard of any more: how it ended is unknown.
+    pub(crate) unknown_since: Option<u64>,
     /// Whether anything of its rpc was captured; true if it is no request.
     pub(crate) has_rpc: bool,
     /// How it ended, if it is no request.
@@ -213,11 +217,12 @@ pub(crate) fn requests(
         *records.entry(event.id).or_default() += 1;
     }
     let reads = Reads::of(recording);
+    let silences = Silences::of(recording, order);
     let requests = query::requests(recording).into_iter().filter(|known| found.has(known));
     let requests = requests.map(|known| {
         let records = records.get(&known.id).copied().unwrap_or(0);
         let read = reads.mode(&known);
-        RequestSummary { read, ..summary_of((recording, order), known, records) }
+        RequestSummary { read, ..summary_of((recording, order), &silences, known, records) }
     });
     let others = of_cluster((recording, order), found);
     let mut all: Vec<RequestSummary> = requests.chain(others).collect();
@@ -261,9 +266,11 @@ impl Reads {
 /// A line of the list for a request.
 fn summary_of(
     (recording, order): (&Recording, &Order),
+    silences: &Silences,
     known: Summary,
     records: usize,
 ) -> RequestSummary {
+    let silence = silences.of_process((known.member, known.boot)).filter(|_| known.is_open);
     let first = &recording.events[known.event];
     let ran_ns = if first.kind == Kind::Begin { 0 } else { first.took_ns };
     let ran_ns = ran_ns.saturating_add(known.before_ns);
@@ -280,7 +287,8 @@ fn summary_of(
         revision: revision.filter(|revision| *revision != 0),
         took_ns: known.took_ns,
         result: known.code,
-        is_open: known.is_open,
+        is_open: known.is_open && silence.is_none(),
+        unknown_since: silence.map(|silence| clipped(silence.from)),
         has_rpc: known.has_rpc,
         outcome: None,
         is_cancelled: end.is_some_and(|end| end.flags & FLAG_CANCELLED != 0),
@@ -344,6 +352,7 @@ fn summary_of_incident(
         took_ns: end.map(|at| wall_at(at).saturating_sub(wall_ns)),
         result: incident.end.map(|_| 0),
         is_open: incident.end.is_none(),
+        unknown_since: None,
         has_rpc: true,
         outcome: Some(incident.outcome),
         is_cancelled: false,

@@ -215,7 +215,10 @@ fn an_entry_outlives_its_leader_and_is_committed_with_the_first_of_the_next() {
     assert_eq!(1, rows.len(), "{list}");
     assert!(rows[0].contains(&format!("{winner} won")), "{list}");
     let subject = run.put("told/killed").subject;
-    assert_eq!("under way", result(run.put("told/killed")), "the end of its rpc is unknown");
+    assert_eq!("unknown", result(run.put("told/killed")), "nobody knows how its rpc ended");
+    assert!(list.contains("  unknown       KV/Put told/killed"), "{list}");
+    assert!(said.contains("; how the request ended is unknown: the last record of m0 is at +"));
+    assert!(said.ends_with("; it died, stood still or was cut off"), "{said}");
     let steps = Steps::open(&run.recording, subject);
     assert!(!steps.is_lost);
     let is_commit = |step: &&Step| step.is_own && step.event.stage == Stage::RaftCommit;

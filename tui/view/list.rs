@@ -335,8 +335,8 @@ pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
     }
 }
 
-/// The outcome of a request: `ok`, the name of its gRPC code, `cancelled`, `under way` or
-/// `not finished`.
+/// The outcome of a request: `ok`, the name of its gRPC code, `cancelled`, `under way`, `unknown`,
+/// or `not finished`.
 pub(crate) fn result(row: &RequestSummary) -> &'static str {
     match row.outcome {
         Some(Outcome::Won(_)) => return "won",
@@ -350,6 +350,8 @@ pub(crate) fn result(row: &RequestSummary) -> &'static str {
         _ if row.is_cancelled => "cancelled",
         Some(0) if row.refused.is_some() => row.refused.unwrap_or("ok"),
         None if row.is_open => "under way",
+        // Its member was not heard of any more.
+        None if row.unknown_since.is_some() => "unknown",
         None if !row.has_rpc => "not captured",
         // Its member has started again since.
         None => "not finished",
