@@ -7,7 +7,7 @@ mod departed_leader;
 mod disk;
 mod leader;
 mod ledger;
-mod links;
+pub(crate) mod links;
 mod locks;
 mod moment;
 mod wal_tail;
