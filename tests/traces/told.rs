@@ -115,8 +115,10 @@ impl Told {
     /// of a round that is still waiting once more, so on a busy machine a round may have several.
     pub(super) fn first_message(&self, kind: u64, from: usize, to: usize) -> [Seen<'_>; 2] {
         let name = message::MESSAGES[usize::try_from(kind).unwrap()];
-        let first = |ends: Vec<Seen<'_>>| ends.into_iter().min_by_key(|seen| seen.rank);
-        let [Some(send), Some(receive)] = self.ends(kind, from, to).map(first) else {
+        let ends = self.ends(kind, from, to);
+        let [Some(send), Some(receive)] =
+            ends.map(|found| found.into_iter().min_by_key(|seen| seen.rank))
+        else {
             panic!("no {name} m{from} to m{to}\n{}", self.text());
         };
         self.pair(send, receive)
