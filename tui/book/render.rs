@@ -18,10 +18,11 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
+use glass_etcd::clock;
 use mdbook_driver::{MDBook, config::Config};
 use tempfile::TempDir;
 
@@ -73,8 +74,8 @@ fn workplace(parent: &Path) -> io::Result<(TempDir, File)> {
 /// Whether this is a directory of this user in which no process works any more.
 fn is_left_behind(dir: &Path, user: u32) -> bool {
     let Ok(data) = fs::symlink_metadata(dir) else { return false };
-    let age = data.modified().ok().and_then(|time| time.elapsed().ok());
-    let is_old = age.is_some_and(|age| AGE_MIN <= age);
+    let made = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let is_old = made.is_some_and(|made| made + AGE_MIN <= clock::wall());
     if !data.is_dir() || data.uid() != user || !is_old {
         return false;
     }
@@ -100,8 +101,6 @@ fn read(root: &Path, dir: &Path, pages: &mut Pages) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     /// Goal: `glass book` that is killed in its first second leaves nothing behind for ever, and
@@ -110,8 +109,9 @@ mod tests {
     fn a_directory_is_removed_only_if_nobody_works_in_it_any_more() {
         let parent = tempfile::tempdir().unwrap();
         let age = |path: &Path| {
-            let long_ago = SystemTime::now() - 2 * AGE_MIN;
-            File::open(path).unwrap().set_modified(long_ago).unwrap();
+            let file = File::open(path).unwrap();
+            let made = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(made - 2 * AGE_MIN).unwrap();
         };
         let make = |name: &str| {
             let dir = parent.path().join(name);

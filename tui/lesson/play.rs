@@ -1,8 +1,8 @@
 //! A lesson in the player: its questions are handed over, and what came of them is noted.
 //!
 //! The player knows nothing of lessons but the questions that it asks at their steps. What came of
-//! each, and each hint that was shown, goes to a thread that writes the progress down, so a terminal
-//! that is closed loses none.
+//! each, and each hint that was shown, goes to a thread that writes the progress down, so a
+//! terminal that is closed loses none.
 
 use std::{io, sync::mpsc, thread};
 
@@ -120,8 +120,8 @@ mod tests {
         (state, news)
     }
 
-    /// Goal: a lesson that is left in the middle goes on as if it had not been left: with the hints
-    /// that were shown, and with the answers that were given.
+    /// Goal: a learner who leaves a lesson in the middle and continues it finds the hints that were
+    /// shown, and the answers that were given.
     #[test]
     fn a_lesson_that_is_continued_in_the_player_keeps_its_hints_and_its_score() {
         let dir = tempfile::tempdir().unwrap();
