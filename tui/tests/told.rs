@@ -339,7 +339,7 @@ fn a_member_that_was_cut_off_is_said_to_have_given_up_its_leader() {
     let end = run.recording.events.iter().find(is_end).unwrap();
     let end = end.at_ns + end.took_ns;
     let mut early = run.recording.clone();
-    early.events.retain(|event| event.at_ns < end + 500_000_000);
+    early.events.retain(|event| event.at_ns + event.took_ns < end + 500_000_000);
     assert!(show(&early, id).contains("is not known: nobody was seen applying it"));
     assert!(put.contains(&format!("\nmeanwhile in the cluster\n  {gave_up}")), "{put}");
     // This one was sent when it had lost its leader.

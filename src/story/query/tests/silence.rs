@@ -230,8 +230,8 @@ fn inherited() -> Recording {
     script.recording
 }
 
-/// Goal: a put whose entry has its place in its leader's log waits for a majority, whoever commits
-/// it later.
+/// Goal: a put whose entry has its place in its leader's log waits for a majority, also if
+/// another leader commits it later.
 #[test]
 fn a_put_that_its_leader_had_taken_does_not_wait_for_a_place_in_a_log() {
     let recording = inherited();
