@@ -338,7 +338,7 @@ fn lost_before(
         _ => None,
     };
     let rows = order.rows.iter().copied().filter(|at| is_before(*at));
-    let newest = rows.filter_map(leader).last().filter(|_| needs_leader)?;
+    let newest = rows.filter_map(leader).next_back().filter(|_| needs_leader)?;
     if newest != 0 {
         return None;
     }
