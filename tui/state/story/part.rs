@@ -1,6 +1,6 @@
 //! The part of a recording that one story shows, and the rows that it becomes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use glass_etcd::{
     field, set,
@@ -15,7 +15,7 @@ use super::{
         lanes::{self, Lane},
         watermarks::moment,
     },
-    Arrow, Moment, OtherEnd, Step,
+    Arrow, Moment, OtherEnd, Step, Telling,
 };
 
 /// What is known of a story's events beyond their records, by position.
@@ -25,6 +25,43 @@ pub(super) struct Notes {
     pub(super) ahead: HashMap<usize, String>,
     /// How long the request waited for what ends with it, on its critical path.
     pub(super) waits: HashMap<usize, u64>,
+}
+
+/// Where the events are in the playback order.
+#[derive(Debug)]
+pub(super) struct Ranks {
+    /// The rank of each event, by position; `None` if it has none yet.
+    of_event: Vec<Option<usize>>,
+    /// For each start of a member, the points of its events on its clock, with their ranks.
+    by_start: HashMap<(u8, u16), Vec<(u64, usize)>>,
+}
+
+impl Ranks {
+    pub(super) fn of(recording: &Recording, order: &Order) -> Ranks {
+        let mut ranks =
+            Ranks { of_event: vec![None; recording.events.len()], by_start: HashMap::new() };
+        for (rank, at) in order.rows.iter().enumerate() {
+            let (boot, clock) = moment(&recording.events[*at]);
+            let start = (recording.events[*at].member, boot);
+            ranks.of_event[*at] = Some(rank);
+            ranks.by_start.entry(start).or_default().push((clock, rank));
+        }
+        ranks
+    }
+
+    /// The ranks of these events, and of those in the window around them.
+    fn around(&self, recording: &Recording, own: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let window = join::Window::of(own.iter().map(|at| &recording.events[*at]));
+        let mut ranks: BTreeSet<usize> = own.iter().filter_map(|at| self.of_event[*at]).collect();
+        for (start, (from, to)) in window.spans() {
+            // A start's events are played in the order of its clock.
+            let events = self.by_start.get(&start).map_or(&[][..], Vec::as_slice);
+            let first = events.partition_point(|(clock, _)| *clock < from);
+            let within = events[first..].iter().take_while(|(clock, _)| *clock <= to);
+            ranks.extend(within.map(|(_, rank)| *rank));
+        }
+        ranks
+    }
 }
 
 /// The part of a recording that one story shows: its own events, with the beginnings that were not
@@ -47,14 +84,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn of(
-        recording: &Recording,
-        own: &[bool],
-        order: &Order,
-        lanes: &[Lane],
-        notes: &Notes,
-    ) -> Part {
-        let window = join::Window::around(recording, own);
+    pub(super) fn of(telling: &Telling<'_>, own: &BTreeSet<usize>, notes: &Notes) -> Part {
+        let Telling { recording, order, lanes, .. } = telling;
         let members = recording.members.clone();
         let mut part = Part {
             recording: Recording { members, ..Recording::default() },
@@ -65,13 +96,13 @@ impl Part {
             waits: Vec::new(),
             key: None,
         };
-        for at in order.rows.iter().copied() {
+        for rank in telling.ranks.around(recording, own) {
+            let at = order.rows[rank];
             let event = &recording.events[at];
-            let is_known = lanes::lane_of_place(lanes, event.member).is_some();
-            if is_known && (own[at] || window.contains(event)) {
+            if lanes::lane_of_place(lanes, event.member).is_some() {
                 part.recording.events.push(event.clone());
                 part.times.push(clipped(order.times[at]));
-                part.is_own.push(own[at]);
+                part.is_own.push(own.contains(&at));
                 part.ends.push(other_end(recording, order, at));
                 part.ahead.push(notes.ahead.get(&at).cloned());
                 part.waits.push(notes.waits.get(&at).copied());
