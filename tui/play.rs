@@ -11,8 +11,8 @@
 //!
 //! The loop takes inputs from one closed enum and passes each to one function that does not depend
 //! on a terminal; the tests call the same function. A guard restores the terminal, even after a
-//! panic. The mouse is captured on `--mouse`, or after `M`, because that breaks copying. The terminal marks
-//! pastes (bracketed paste), because pasted text is text and no row of keys.
+//! panic. The mouse is captured only on `--mouse`, or after `M`, because that breaks copying. The
+//! terminal marks pastes (bracketed paste), because pasted text is text and no row of keys.
 //!
 //! Nobody but the keyboard thread reads the terminal. So nothing here may ask it a question, such
 //! as where its cursor is.

@@ -155,8 +155,8 @@ fn search(state: &State) -> Option<(&'static str, &Line, String)> {
         Screen::Seek => {
             let forms = state.search_forms();
             let advice = || match state.seek.last() {
-                "" => format!("Enter: the next row with it; {forms} narrow it; Esc"),
-                last => format!("Enter: the next row with it, or with {last}; Esc"),
+                "" => format!("Enter: the next row; {forms} narrow it; Esc"),
+                last => format!("Enter: the next row, or again {last}; Esc"),
             };
             Some((" find a row /", state.seek.typed()?, said.unwrap_or_else(advice)))
         }

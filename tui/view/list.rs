@@ -324,6 +324,9 @@ fn short((rpc, key): (String, String), room: usize) -> (String, String) {
     match rpc.split_once('/') {
         Some((service, name)) if room < text::width(rpc) => match key.is_empty() {
             true if service == "internal" => (service.to_owned(), name.to_owned()),
+            _ if room < text::width(name) => {
+                (name.strip_prefix(service).unwrap_or(name).to_owned(), key)
+            }
             _ => (name.to_owned(), key),
         },
         _ => (rpc.to_owned(), key),
@@ -407,6 +410,7 @@ mod tests {
         assert_eq!("Lease/LeaseGrant|", short("Lease/LeaseGrant", "", 22));
         assert_eq!("internal|PublishMember", short("internal/PublishMember", "", 11));
         assert_eq!("LeaseRevoke|foo", short("internal/LeaseRevoke", "foo", 11));
+        assert_eq!("KeepAlive|", short("Lease/LeaseKeepAlive", "", 11));
         assert_eq!("election|term 3", short("election", "term 3", 11));
     }
 }

@@ -312,8 +312,8 @@ impl State {
         };
     }
 
-    /// Members are stopped and started now, whatever moment is shown: shows now, with the same
-    /// member chosen.
+    /// Shows now, with the same member chosen: a key acts on the members as they are now, and not
+    /// as they were at a step.
     pub(super) fn show_now(&mut self) {
         if self.looked_at().is_none() || self.room.refusal().is_some() {
             return;

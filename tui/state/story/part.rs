@@ -27,43 +27,6 @@ pub(super) struct Notes {
     pub(super) waits: HashMap<usize, u64>,
 }
 
-/// Where the events are in the playback order.
-#[derive(Debug)]
-pub(super) struct Ranks {
-    /// The rank of each event, by position; `None` if it has none yet.
-    of_event: Vec<Option<usize>>,
-    /// For each start of a member, the points of its events on its clock, with their ranks.
-    by_start: HashMap<(u8, u16), Vec<(u64, usize)>>,
-}
-
-impl Ranks {
-    pub(super) fn of(recording: &Recording, order: &Order) -> Ranks {
-        let mut ranks =
-            Ranks { of_event: vec![None; recording.events.len()], by_start: HashMap::new() };
-        for (rank, at) in order.rows.iter().enumerate() {
-            let (boot, clock) = moment(&recording.events[*at]);
-            let start = (recording.events[*at].member, boot);
-            ranks.of_event[*at] = Some(rank);
-            ranks.by_start.entry(start).or_default().push((clock, rank));
-        }
-        ranks
-    }
-
-    /// The ranks of these events, and of those in the window around them.
-    fn around(&self, recording: &Recording, own: &BTreeSet<usize>) -> BTreeSet<usize> {
-        let window = join::Window::of(own.iter().map(|at| &recording.events[*at]));
-        let mut ranks: BTreeSet<usize> = own.iter().filter_map(|at| self.of_event[*at]).collect();
-        for (start, (from, to)) in window.spans() {
-            // A start's events are played in the order of its clock.
-            let events = self.by_start.get(&start).map_or(&[][..], Vec::as_slice);
-            let first = events.partition_point(|(clock, _)| *clock < from);
-            let within = events[first..].iter().take_while(|(clock, _)| *clock <= to);
-            ranks.extend(within.map(|(_, rank)| *rank));
-        }
-        ranks
-    }
-}
-
 /// The part of a recording that one story shows: its own events, with the beginnings that were not
 /// recorded, and the other events of its period, in playback order.
 pub(super) struct Part {

@@ -74,7 +74,9 @@ fn label(log: &Logged<'_>, line: Line, room: usize) -> String {
         Line::Entry(index, term) => {
             let what = log.entry(line).map_or("", |entry| &entry.what);
             let name = what.split_once('/').filter(|(service, _)| !service.contains(' '));
-            let forms = [Some(what), name.map(|(_, name)| name)].into_iter().flatten();
+            // The term stands in its own column.
+            let empty = what.starts_with("empty, ").then_some("empty");
+            let forms = [Some(what), name.map(|(_, name)| name), empty].into_iter().flatten();
             let what = fitting(forms.map(str::to_owned).collect(), room);
             format!("{index:>6} {term:>4} {}", words::cut(&what, room))
         }

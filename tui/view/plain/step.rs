@@ -36,7 +36,7 @@ pub(super) fn write(state: &mut State, look: Look, out: &mut impl Write) -> io::
         let lines = about(state);
         return put(out, look, &lines);
     }
-    // A copy, because the state changes while its stories are told.
+    // A copy, because the steps of a story change the state.
     let recording = state.recording().clone();
     let order = Order::of(&recording);
     let telling = Telling::of(&recording, &order);
