@@ -34,8 +34,8 @@ use glass_etcd::{
 
 use super::{
     afterwards,
-    ahead::{Titles, sentences},
-    axis::{Axis, clipped},
+    ahead::sentences,
+    axis::clipped,
     join,
     kept::Log,
     lanes::{self, Lane},
@@ -43,8 +43,10 @@ use super::{
 
 mod part;
 pub(crate) mod rounds;
+mod telling;
 
 use part::{Notes, Part, uncaptured};
+pub(crate) use telling::Telling;
 
 /// The subject of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -201,10 +203,6 @@ pub(crate) struct Told {
     pub(crate) through: Through,
     /// When it began, in nanoseconds since 1970: the times of its steps count from here.
     pub(crate) zero_ns: u64,
-    /// The times of all events.
-    pub(crate) axis: Axis,
-    /// The index of the first entry of each term, which is empty, as far as captured.
-    pub(crate) openings: BTreeMap<u64, u64>,
 }
 
 /// All requests and elections of the recording, oldest first.
@@ -362,37 +360,35 @@ fn summary_of_incident(
 }
 
 /// The story of a request, or of what happened to the cluster.
-pub(crate) fn story((recording, order): (&Recording, &Order), subject: Subject) -> Told {
-    let lanes = lanes::lanes(recording);
-    let stories = Stories::new(recording, order);
-    let mut told = Told { axis: Axis::of(recording, order), ..Told::default() };
-    told.openings = openings(recording);
+pub(crate) fn story(telling: &Telling<'_>, subject: Subject) -> Told {
+    let Telling { recording, order, stories, lanes, .. } = telling;
+    let mut told = Told::default();
     let mut notes = Notes::default();
-    let mut own = vec![false; recording.events.len()];
+    let mut own = Vec::new();
     let known = match subject {
         Subject::Cluster(address) => stories.incident(address),
         Subject::Request(id) => stories.of(id),
     };
     if let Some(known) = known {
-        known.steps.iter().for_each(|step| own[step.event] = true);
-        told.zero_ns = began(&stories, recording, subject, &known);
-        told.log = known.entry.map(|entry| Log::of(recording, entry));
+        own.extend(known.steps.iter().map(|step| step.event));
+        told.zero_ns = began(stories, recording, subject, &known);
+        told.log = known.entry.map(|entry| telling.logs.at(entry));
         if matches!(subject, Subject::Request(_)) {
             let graph = stories.graph(&known);
             let path = critical_path(recording, order, &known, &graph);
             told.through = graph.through.delaying(path.as_deref());
             let path = path.unwrap_or_default();
-            notes.ahead = stood_behind(recording, &stories, (&known, &graph), &path);
+            notes.ahead = stood_behind(telling, (&known, &graph), &path);
             notes.waits = waits(&path);
-            told.unknown = unknown(&known, &lanes);
+            told.unknown = unknown(&known, lanes);
             told.is_lost = known.is_lost;
         }
     }
-    join::mark_losses(recording, &mut own);
-    let part = Part::of(recording, &own, order, &lanes, &notes);
+    join::add_losses(recording, &telling.lost, &mut own);
+    let part = Part::of(telling, &own.into_iter().collect(), &notes);
     for at in 0..part.recording.events.len() {
-        let step = part.step(at, &lanes);
-        told.steps.extend(uncaptured(&step, &lanes));
+        let step = part.step(at, lanes);
+        told.steps.extend(uncaptured(&step, lanes));
         told.steps.push(step);
     }
     mark_beginnings(&mut told.steps);
@@ -449,19 +445,15 @@ pub(crate) fn openings(recording: &Recording) -> BTreeMap<u64, u64> {
 /// What the waits of a request stood behind, in sentences, by the event that ends the wait; and by
 /// the end of a failed call, what became of its write.
 fn stood_behind(
-    recording: &Recording,
-    stories: &Stories<'_>,
+    telling: &Telling<'_>,
     (story, graph): (&query::Story, &Graph),
     path: &[Segment],
 ) -> HashMap<usize, String> {
-    let stood = ahead::ahead(stories, story, path);
-    let mut said = HashMap::new();
-    if !stood.is_empty() {
-        let titles = Titles::of(recording);
-        said.extend(stood.iter().map(|one| (one.event, sentences(recording, one, &titles))));
-    }
+    let (recording, stood) = (telling.recording, ahead::ahead(&telling.stories, story, path));
+    let said = |one: &ahead::Ahead| (one.event, sentences(recording, one, telling.titles()));
+    let mut said: HashMap<usize, String> = stood.iter().map(said).collect();
     if let Some(rpc) = graph.rpc
-        && let Some(known) = Afterwards::of(recording, stories.order(), story, graph)
+        && let Some(known) = Afterwards::of(recording, telling.order, story, graph)
     {
         said.insert(rpc, afterwards::sentence(&recording.members, known));
     }
@@ -523,7 +515,8 @@ mod tests {
     #[test]
     fn a_question_about_a_lease_comes_before_its_answer_whatever_the_clocks_say() {
         let recording = recording::read(QUESTION.as_bytes()).unwrap().recording;
-        let told = story((&recording, &Order::of(&recording)), Subject::Request(0x203));
+        let order = Order::of(&recording);
+        let told = story(&Telling::of(&recording, &order), Subject::Request(0x203));
         let shown: Vec<(&str, Moment)> = (told.steps.iter())
             .filter(|step| step.grain == Grain::Story && step.event.stage != Stage::Rpc)
             .map(|step| (step.event.stage.name(), step.moment))
