@@ -144,11 +144,21 @@ impl Told {
 
     /// Checks that nothing is unknown, and each message has both ends.
     pub(super) fn is_complete(&self) -> Result<(), String> {
+        self.is_complete_but_for(|_| false)
+    }
+
+    /// As `is_complete`, except for ends of messages that may have been lost on the way.
+    pub(super) fn is_complete_but_for(
+        &self,
+        may_be_lost: impl Fn(&Seen<'_>) -> bool,
+    ) -> Result<(), String> {
         if !self.story.missing.is_empty() {
             return Err(format!("missing: {:?}", self.story.missing));
         }
-        let one_ended =
-            self.steps().find(|seen| self.order.is_unmatched(&self.recording, seen.place));
+        let is_one_ended = |seen: &Seen<'_>| {
+            self.order.is_unmatched(&self.recording, seen.place) && !may_be_lost(seen)
+        };
+        let one_ended = self.steps().find(is_one_ended);
         let Some(seen) = one_ended else { return Ok(()) };
         let is_of_stream = |event: &&Event| event.link >> 40 == seen.event.link >> 40;
         let stream = self.recording.events.iter().filter(is_of_stream);
