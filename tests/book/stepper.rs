@@ -290,8 +290,8 @@ fn in_a_chapter_a_figure_has_the_keys_only_while_it_has_the_focus() {
     panic!("the page was not turned");
 }
 
-/// Goal: the heads of all lanes have the same lines, at every width: name, role and watermarks below
-/// one another, or the name beside the role, or all in one line.
+/// Goal: the heads of all lanes have the same lines, at every width: name, role and watermarks
+/// below one another, or the name beside the role, or all in one line.
 #[test]
 fn the_heads_of_the_lanes_break_between_their_parts_and_nowhere_else() {
     let Some(mut browser) = chromium("heads of lanes") else { return };

@@ -48,7 +48,7 @@ struct Widths {
 }
 
 impl Widths {
-    /// How many letters fit between a dot and an edge that is so many percent away.
+    /// How many letters fit between a dot and an edge at this distance, in percent of the width.
     fn room(self, percent: usize) -> usize {
         (percent * self.picture / 100).saturating_sub(BESIDE * 10) / self.letter
     }
