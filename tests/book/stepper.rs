@@ -245,6 +245,9 @@ fn paper_and_a_page_without_scripts_have_every_step() {
     assert_eq!(json!(steps), browser.value(seen), "on paper");
     let bar = "getComputedStyle(document.querySelector('.bar')).display";
     assert_eq!("none", browser.text(bar));
+    // The heads on a screen are those of one step.
+    let heads = "[...document.querySelectorAll('.head')].map((one) => one.innerText).join()";
+    assert_eq!("etcd-01,etcd-02,etcd-03", browser.text(heads));
     keep(&mut browser, "paper");
     browser.show_on("screen", "light");
     browser.run_scripts(false);
