@@ -150,7 +150,7 @@ macro_rules! vocabulary {
     /// There is no leader, or the leader hands over: the raft thread keeps the proposal until there
     /// is one that takes it.
     RaftPark = "raft.park" Request Story ["term" Term, "parked" Count]
-        "raft/proposals.rs", "none", "elections.md";
+        "raft/proposals.rs", "raft node.run", "elections.md";
     /// A proposal that another member has forwarded is not appended: this member does not lead, or
     /// not in the term in which it was sent. Its sender proposes it again once it is proved lost.
     /// With a reason: this leader cannot carry it out, or it is too large.

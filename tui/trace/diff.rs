@@ -397,10 +397,8 @@ fn unknown(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
             }
         }
         for member_id in &side.story.unheard {
-            writeln!(
-                out,
-                "unknown in {name}: all of member {member_id:016x}, which sent no records"
-            )?;
+            let member = words::member(*member_id, &side.recording.members);
+            writeln!(out, "unknown in {name}: all of {member}, which sent no records")?;
         }
     }
     Ok(())

@@ -287,11 +287,8 @@ fn ended_first(recording: &Recording, order: &Order, at: usize, zero: i128) -> S
 /// Writes the members of which nothing is known.
 pub(super) fn unheard(out: &mut impl Write, gathered: &Gathered, story: &Story) -> io::Result<()> {
     for member_id in &story.unheard {
-        writeln!(
-            out,
-            "{:>14}  {member_id:016x}  all steps: the member sent no records",
-            "unknown"
-        )?;
+        let name = text::padded(&words::member(*member_id, &gathered.recording.members), 10);
+        writeln!(out, "{:>14}  {name}  all steps: the member sent no records", "unknown")?;
     }
     for silent in &gathered.silent {
         let Silent { endpoint, reason } = silent;
@@ -465,6 +462,20 @@ mod tests {
         let unknown =
             lines.iter().filter(|line| line.contains("not captured") && line.contains("unknown"));
         assert_eq!(4 + 6, unknown.count());
+    }
+
+    #[test]
+    fn a_member_without_records_has_the_name_that_others_know() {
+        let mut recording = recording::read(PUT.as_bytes()).unwrap().recording;
+        recording.members[0].members.push((3, "etcd-03".to_owned()));
+        let order = Order::of(&recording);
+        let mut put = Story::of(&recording, &order, 0x203).unwrap();
+        put.unheard = vec![3, 7];
+        let mut out = Vec::new();
+        unheard(&mut out, &Gathered { recording, silent: Vec::new() }, &put).unwrap();
+        let expected = "       unknown  etcd-03     all steps: the member sent no records\n       \
+                        unknown  0000000000000007  all steps: the member sent no records\n";
+        assert_eq!(expected, String::from_utf8(out).unwrap());
     }
 
     #[test]
