@@ -128,13 +128,9 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     let mut left_behind = Vec::new();
     if config.force_new_cluster && dirs.has_log {
         let own = recovered.metadata.node_id;
-        let found = standalone::Found {
-            own,
-            peer_urls: &config.advertise_peer_urls,
-            applied,
-            conf_state: &conf_state,
-            is_removed: standalone::is_removed(&backend, own),
-        };
+        let is_removed = standalone::is_removed(&backend, own);
+        let (conf_state, peer_urls) = (&conf_state, config.advertise_peer_urls.as_slice());
+        let found = standalone::Found { own, peer_urls, applied, conf_state, is_removed };
         (hard_state, left_behind) = standalone::force(&found, &hard_state, &mut wal, &locations)?;
         (last_index, last_term) =
             (hard_state.commit, locations.term(hard_state.commit).unwrap_or(0));

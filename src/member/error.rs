@@ -64,13 +64,12 @@ pub enum Error {
     )]
     NoCluster,
     /// The cluster to join has other members than `--initial-cluster` names.
-    #[error("error validating peerURLs {cluster}")]
+    #[error("error validating peerURLs {cluster}: {why}")]
     OtherMembers {
         /// The cluster, as one of its members describes it.
         cluster: String,
-        /// What does not fit.
-        #[source]
-        why: super::join::Unfit,
+        /// What does not fit, in etcd's words.
+        why: String,
     },
     /// The cluster to join has another version, or has not decided on one.
     #[error("incompatible with current running cluster")]

@@ -51,7 +51,7 @@ impl Existing {
 
 /// Why a description does not fit `--initial-cluster`. The texts are etcd's.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+enum Unfit {
     /// There are more or fewer members.
     #[error("member count is unequal")]
     Count,
@@ -82,7 +82,8 @@ pub(super) fn find(config: &ServerConfig) -> Result<Existing, Error> {
         }
     }
     let cluster = Description(first.0, &first.1).to_string();
-    Err(Error::OtherMembers { cluster, why: unfit.unwrap_or(Unfit::Count) })
+    let why = unfit.unwrap_or(Unfit::Count).to_string();
+    Err(Error::OtherMembers { cluster, why })
 }
 
 fn cluster(answer: &peers::Answer) -> Option<(u64, Vec<Member>)> {

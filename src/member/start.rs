@@ -509,7 +509,7 @@ fn write_flights() -> Result<impl Future<Output = ()>, Error> {
 }
 
 /// Returns when this member has applied its removal, or a peer says that it was removed. In the
-/// first case it goes on for a second, as in etcd, so that others learn of the removal from it.
+/// first case it runs for another second, as in etcd, so that others learn of the removal from it.
 async fn removed(active: Arc<rafthttp::Active>, server: &Server) {
     while !active.is_removed() {
         if server.members.is_removed(server.member_id) {

@@ -270,6 +270,10 @@ impl Node {
         }
         let (kind, term) = (message.get_msg_type(), message.term);
         let is_proposal = kind == MessageType::MsgPropose;
+        if is_proposal {
+            // Raft empties a change of the members while it does not know the last one as applied.
+            self.note_applied();
+        }
         let forwarded = |reason| Forwarded { peer: from, sent_term: message.log_term, reason };
         if let Some(fault) = sound::fault(&message, &self.raw.raft) {
             if is_proposal {
@@ -399,6 +403,7 @@ impl Node {
         }
         let has_leader = self.raw.raft.leader_id != 0;
         self.reads.release(&mut self.raw);
+        self.note_applied();
         self.leave_before_removal();
         if !has_leader || self.raw.raft.lead_transferee.is_some() {
             let refused = self.proposals.park(self.raw.raft.term);

@@ -145,9 +145,8 @@ impl Proposals {
     }
 
     /// Takes all that can be proposed now, the oldest first. A change of the members is among it
-    /// only if `change_room`, and never a second one, because a leader empties an entry that changes
-    /// the members before the change ahead of it is applied (Raft thesis 4.1). The others are
-    /// parked.
+    /// only if `change_room`, and never a second one: a leader empties the entry of a change while
+    /// an earlier one is not applied (Raft thesis 4.1). The others are parked.
     pub(crate) fn take(&mut self, change_room: bool, term: u64) -> Vec<Proposal> {
         let mut all: Vec<Proposal> = self.parked.drain(..).collect();
         let parked = all.len();

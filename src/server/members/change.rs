@@ -25,7 +25,7 @@ pub enum Change {
     Add(Member),
     /// The learner with this id gets a vote.
     Promote(u64),
-    /// The member with this id is removed for good.
+    /// The member with this id is removed, and its id is never used again.
     Remove(u64),
     /// The member with this id is reached at other peer URLs.
     Update(u64, Vec<String>),

@@ -3,7 +3,7 @@
 //! consistent index (etcd: `applyConfChange`).
 //!
 //! No lock is held while raft answers. A refused change goes to raft, too, as one of node 0, so
-//! that raft's own count of pending changes goes on. A new member is dialled before raft sends to
+//! that raft learns that nothing is pending. A new member is dialled before raft sends to
 //! it, and a removed one is refused after raft has ceased to.
 
 use std::{
