@@ -38,6 +38,7 @@ pub mod lessor;
 pub(crate) mod long_reads;
 pub(crate) mod maintenance;
 pub mod members;
+pub mod membership;
 pub mod mvcc;
 pub(crate) mod no_space;
 pub(crate) mod outcome;
@@ -57,8 +58,8 @@ pub use error::Error;
 
 use self::{
     alarm::Alarms, answer::Room, concurrency::Concurrency, ids::RequestIds, kv_server::KvServer,
-    lease::LeaseServer, long_reads::LongReads, members::Members, mvcc::Store, propose::Proposer,
-    read_index::ReadIndex, stopping::Stopping,
+    lease::LeaseServer, long_reads::LongReads, members::Members, membership::Membership,
+    mvcc::Store, propose::Proposer, read_index::ReadIndex, stopping::Stopping,
 };
 use crate::{raft::Status, storage::backend::Backend};
 
@@ -95,6 +96,7 @@ pub struct Server {
     /// The file below the key space.
     pub(crate) backend: Arc<Backend>,
     pub(crate) members: Arc<Members>,
+    pub(crate) membership: Membership,
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) reads: Arc<ReadIndex>,

@@ -70,7 +70,10 @@ const METHODS: &[(&str, &[&str])] = &[
         "etcdserverpb.Maintenance",
         &["Status", "Alarm", "HashKV", "Hash", "Defragment", "Snapshot", "MoveLeader"],
     ),
-    ("etcdserverpb.Cluster", &["MemberList"]),
+    (
+        "etcdserverpb.Cluster",
+        &["MemberList", "MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"],
+    ),
     ("grpc.health.v1.Health", &["Check", "Watch"]),
     (OBSERVE, &["Observe"]),
     ("etcdserverpb.Watch", &["Watch"]),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tonic::{Code, Status};
 
-use crate::server::{Error, answer::writer::LONGEST};
+use crate::server::{Error, answer::writer::LONGEST, members::Refusal};
 
 /// Code and text of an error. Clients compare the text.
 pub fn code_and_text(error: Error) -> (Code, Cow<'static, str>) {
@@ -15,6 +15,10 @@ pub fn code_and_text(error: Error) -> (Code, Cow<'static, str>) {
     let text = format!("grpc: trying to send message larger than max ({bytes} vs. {LONGEST})");
     (Code::ResourceExhausted, text.into())
 }
+
+/// etcd has no such error.
+const NOT_COPIED: &str =
+    "etcdserver: the database file could not be copied; the member's log says why";
 
 /// Errors with a fixed text; [`code_and_text`] has the other one.
 fn fixed(error: Error) -> (Code, &'static str) {
@@ -55,10 +59,7 @@ fn fixed(error: Error) -> (Code, &'static str) {
         Error::TimeoutLeaderTransfer => {
             (Unknown, "etcdserver: request timed out, leader transfer took too long")
         }
-        Error::NotCopied => (
-            Unknown,
-            "etcdserver: the database file could not be copied; the member's log says why",
-        ),
+        Error::NotCopied => (Unknown, NOT_COPIED),
         Error::Timeout => (Unavailable, "etcdserver: request timed out"),
         Error::TimeoutDueToLeaderFail => {
             (Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
@@ -77,7 +78,36 @@ fn fixed(error: Error) -> (Code, &'static str) {
         Error::SessionExpired => (Unknown, "mutex: session is expired"),
         Error::ElectionNotLeader => (Unknown, "election: not leader"),
         Error::ElectionNoLeader => (Unknown, "election: no leader"),
+        Error::Members(refusal) => of_members(refusal),
+        // FailedPrecondition from 3.6 on.
+        Error::NotSupportedForLearner => (Unavailable, "etcdserver: rpc not supported for learner"),
         Error::MissingLeaderKey => (Unknown, "\"leader\" field must be provided"),
+    }
+}
+
+/// Code and text of a refused change of the members.
+fn of_members(refusal: Refusal) -> (Code, &'static str) {
+    use Code::{FailedPrecondition, Internal, InvalidArgument, NotFound, Unknown};
+    match refusal {
+        Refusal::BadUrls => (InvalidArgument, "etcdserver: given member URLs are invalid"),
+        Refusal::NotFound | Refusal::Removed => (NotFound, "etcdserver: member not found"),
+        Refusal::Exists => (FailedPrecondition, "etcdserver: member ID already exist"),
+        Refusal::PeerUrlExists => (FailedPrecondition, "etcdserver: Peer URLs already exists"),
+        Refusal::NotLearner => {
+            (FailedPrecondition, "etcdserver: can only promote a learner member")
+        }
+        Refusal::TooManyLearners => {
+            (FailedPrecondition, "etcdserver: too many learner members in cluster")
+        }
+        Refusal::NotReady => (
+            FailedPrecondition,
+            "etcdserver: can only promote a learner member which is in sync with leader",
+        ),
+        // Declared as FailedPrecondition, but etcd's server sends the client's error value.
+        Refusal::NotEnoughStarted => {
+            (Unknown, "etcdserver: re-configuration failed due to not enough started members")
+        }
+        Refusal::Malformed => (Internal, "etcdserver: the change carries no member"),
     }
 }
 
@@ -159,10 +189,39 @@ mod tests {
             (Error::WatchCanceled, 1, "etcdserver: watch canceled"),
             (Error::Canceled, 1, "etcdserver: request canceled"),
             (Error::Corrupt, 15, "etcdserver: corrupt cluster"),
+            (Error::NotSupportedForLearner, 14, "etcdserver: rpc not supported for learner"),
         ];
         for (error, code, text) in rows {
             let status = status(error);
             assert_eq!((status.code() as i32, status.message()), (code, text), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn refused_changes_of_the_members_have_the_codes_and_texts_of_etcd() {
+        let rows = [
+            (Refusal::BadUrls, 3, "given member URLs are invalid"),
+            (Refusal::NotFound, 5, "member not found"),
+            (Refusal::Removed, 5, "member not found"),
+            (Refusal::Exists, 9, "member ID already exist"),
+            (Refusal::PeerUrlExists, 9, "Peer URLs already exists"),
+            (Refusal::NotLearner, 9, "can only promote a learner member"),
+            (Refusal::TooManyLearners, 9, "too many learner members in cluster"),
+            (
+                Refusal::NotReady,
+                9,
+                "can only promote a learner member which is in sync with leader",
+            ),
+            (
+                Refusal::NotEnoughStarted,
+                2,
+                "re-configuration failed due to not enough started members",
+            ),
+        ];
+        for (refusal, code, text) in rows {
+            let status = status(Error::Members(refusal));
+            let text = format!("etcdserver: {text}");
+            assert_eq!((status.code() as i32, status.message()), (code, &*text), "{refusal:?}");
         }
     }
 }

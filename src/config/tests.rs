@@ -293,7 +293,6 @@ fn flags_that_would_endanger_security_or_data_are_refused() {
         "--host-whitelist=example.com",
         "--discovery=http://x",
         "--discovery-srv=x",
-        "--force-new-cluster",
         "--proxy=on",
         "--discovery-token=t",
         "--peer-skip-client-san-verification",

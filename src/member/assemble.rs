@@ -21,6 +21,7 @@ use crate::{
         lessor,
         long_reads::LongReads,
         members::Members,
+        membership::Membership,
         mvcc::Store,
         propose::Proposer,
         read_index::ReadIndex,
@@ -68,6 +69,11 @@ pub(super) fn server(
         proposer: Arc::clone(&proposer),
         members: Arc::clone(&members),
     });
+    let membership = Membership {
+        proposer: Arc::clone(&proposer),
+        reads: Arc::clone(&reads),
+        is_strict: config.strict_reconfig_check,
+    };
     let concurrency = Arc::new(Concurrency {
         kv: Arc::clone(&kv),
         leases: Arc::clone(&leases),
@@ -83,6 +89,7 @@ pub(super) fn server(
         store,
         backend: Arc::clone(&data.backend),
         members,
+        membership,
         alarms: Arc::clone(&proposer.alarms),
         proposer,
         reads,

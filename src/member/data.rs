@@ -20,7 +20,7 @@ use std::{
 
 use raft::eraftpb::ConfState;
 
-use super::{Error, modes, moment, peers};
+use super::{Error, join, modes, moment, peers, standalone};
 use crate::{
     config::{ServerConfig, ids},
     pb,
@@ -66,6 +66,8 @@ pub struct Data {
     pub highest_id: u64,
     /// The members with which the log begins, for a cluster whose log is not applied yet.
     pub initial: Vec<Member>,
+    /// The members that `--force-new-cluster` leaves behind. This one does not talk to them.
+    pub left_behind: Vec<u64>,
 }
 
 /// Finds the data directory, or makes it. A member without a log asks the others whether it may
@@ -80,7 +82,7 @@ pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
     if !dirs.has_log {
         dirs.check_not_restored()?;
         if !config.new_cluster {
-            return Err(Error::CannotJoin);
+            return Ok(Dirs { existing: Some(join::find(config)?), ..dirs });
         }
         peers::check_not_bootstrapped(config, own_id(config))?;
     }
@@ -91,16 +93,21 @@ pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
 pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     let initial = initial_members(config);
     let options = wal_options(config);
+    let first_owner = owner(config, &initial);
+    let initial = dirs.existing.as_ref().map_or(initial, |existing| existing.members.clone());
     if !dirs.has_log {
-        drop(wal::create(&dirs.wal, &owner(config, &initial), &options)?);
+        let owner = dirs.existing.as_ref().map_or(first_owner, join::Existing::owner);
+        drop(wal::create(&dirs.wal, &owner, &options)?);
     }
     let (mut wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
     let mut hard_state = recovered.hard_state;
     let replayed = hard_state.commit;
     let (mut last_index, mut last_term) = (recovered.last_index, recovered.last_term);
-    if last_index == 0 || hard_state.term == 0 {
+    let is_first = recovered.metadata == first_owner;
+    if is_first && (last_index == 0 || hard_state.term == 0) {
         // A new member, or one that was killed while the first entries were written. They and their
-        // hard state are one write, but a power failure may keep only a part of it.
+        // hard state are one write, but a power failure may keep only a part of it. A member that
+        // has joined has an id of its own, and its log begins with what the leader sends.
         let (entries, first) = bootstrap::first_entries(initial.iter().map(to_context).collect());
         wal.save(&entries, Some(&first), true)?;
         (last_index, last_term) = (first.commit, first.term);
@@ -118,6 +125,16 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     // A commit index is not synced by itself: the WAL's may be behind what was applied.
     hard_state.commit = hard_state.commit.max(applied);
     let conf_state = conf_state(&backend, applied)?;
+    let mut left_behind = Vec::new();
+    if config.force_new_cluster && dirs.has_log {
+        let own = recovered.metadata.node_id;
+        let is_removed = standalone::is_removed(&backend, own);
+        let (conf_state, peer_urls) = (&conf_state, config.advertise_peer_urls.as_slice());
+        let found = standalone::Found { own, peer_urls, applied, conf_state, is_removed };
+        (hard_state, left_behind) = standalone::force(&found, &hard_state, &mut wal, &locations)?;
+        (last_index, last_term) =
+            (hard_state.commit, locations.term(hard_state.commit).unwrap_or(0));
+    }
     // The flags may name them by other URLs by now, and so by other ids.
     let initial = first_members(&locations, last_index)?.unwrap_or(initial);
     let highest_id = highest_id(&locations, recovered.metadata.node_id, last_index)?;
@@ -133,6 +150,7 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         replayed,
         highest_id,
         initial,
+        left_behind,
     })
 }
 
@@ -213,8 +231,7 @@ fn first_members(locations: &Locations, last_index: u64) -> Result<Option<Vec<Me
         return Ok(None);
     }
     let entries = locations.entries(1, last_index + 1, SCAN_BYTES)?;
-    let added = entries.iter().map_while(moment::added).map(|(_, member)| member);
-    let members: Vec<Member> = added.collect();
+    let members: Vec<Member> = entries.iter().map_while(moment::added).collect();
     Ok((!members.is_empty()).then_some(members))
 }
 
@@ -236,6 +253,8 @@ fn highest_id(locations: &Locations, member_id: u64, last_index: u64) -> Result<
 pub struct Dirs {
     /// Whether there is a log, so that this is not the first start.
     has_log: bool,
+    /// The cluster that this member joins.
+    existing: Option<join::Existing>,
     wal: PathBuf,
     db: PathBuf,
     restored: PathBuf,
@@ -281,6 +300,7 @@ impl Dirs {
         modes::warn_if_open(&wal)?;
         Ok(Self {
             has_log: wal::exists(&wal)?,
+            existing: None,
             wal,
             db: database(config),
             restored: snap.join(MARK),

@@ -5,6 +5,7 @@
 //! [`Error::NoSpace`], which depends on the member's own file and quota. A storage failure is not
 //! in this list, because it ends the member.
 
+use super::members::Refusal;
 use crate::trace::{Reason, Span};
 
 /// Why a request was refused, or has no known outcome.
@@ -90,6 +91,10 @@ pub enum Error {
     ElectionNoLeader,
     /// etcd: v3election.ErrMissingLeaderKey.
     MissingLeaderKey,
+    /// A change of the members is refused.
+    Members(Refusal),
+    /// etcd: ErrGPRCNotSupportedForLearner.
+    NotSupportedForLearner,
 }
 
 impl Error {
@@ -133,6 +138,8 @@ impl Error {
             Error::ElectionNotLeader => Reason::ElectionNotLeader,
             Error::ElectionNoLeader => Reason::ElectionNoLeader,
             Error::MissingLeaderKey => Reason::MissingLeaderKey,
+            Error::Members(refusal) => refusal.reason(),
+            Error::NotSupportedForLearner => Reason::NotSupportedForLearner,
         }
     }
 }

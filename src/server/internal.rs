@@ -9,6 +9,7 @@
 //! | `internal/LeaseCheckpoint` | the remaining time of leases is logged for the next leader |
 //! | `internal/AutoCompact` | automatic compaction is due on the leader |
 //! | `internal/RaiseAlarm` | the backend of a member is full |
+//! | `internal/Promote` | another member asks the leader to promote a learner |
 //!
 //! Left out: the grant and the deletion inside Lock and Campaign, which belong to these calls.
 
@@ -32,6 +33,7 @@ pub(super) enum Internal {
     LeaseCheckpoint = 33,
     AutoCompact = 34,
     RaiseAlarm = 35,
+    Promote = 70,
 }
 
 impl Internal {
@@ -66,6 +68,7 @@ mod tests {
             (Internal::LeaseCheckpoint, "internal/LeaseCheckpoint"),
             (Internal::AutoCompact, "internal/AutoCompact"),
             (Internal::RaiseAlarm, "internal/RaiseAlarm"),
+            (Internal::Promote, "internal/Promote"),
         ];
         for (request, name) in named {
             assert_eq!(name, METHODS[usize::from(request as u8)]);

@@ -31,6 +31,11 @@ impl Server {
         Ok(members.into_iter().map(etcdserverpb::Member::from).collect())
     }
 
+    /// Whether this member has no vote.
+    pub(crate) fn is_learner(&self) -> bool {
+        self.members.is_learner(self.member_id)
+    }
+
     /// Maintenance.HashKV: reads the whole key bucket.
     pub(crate) async fn hash_kv(&self, id: u64, revision: i64) -> Result<HashKv, Error> {
         self.long_reads.hash(id, move |store| store.hash_kv(id, revision)).await?
@@ -90,7 +95,7 @@ impl Server {
             raft_term: self.status.term(),
             raft_applied_index: self.status.applied(),
             errors,
-            is_learner: self.members.is_learner(self.member_id),
+            is_learner: self.is_learner(),
             ..StatusResponse::default()
         }
     }

@@ -12,8 +12,9 @@ use glass_etcd::{
         etcdserverpb::{
             AlarmRequest, CompactionRequest, DefragmentRequest, DeleteRangeRequest, HashKvRequest,
             HashRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
-            LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest, PutRequest,
-            RangeRequest, RequestOp, StatusRequest, TxnRequest, request_op::Request as Op,
+            LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest,
+            MemberRemoveRequest, MemberUpdateRequest, PutRequest, RangeRequest, RequestOp,
+            StatusRequest, TxnRequest, request_op::Request as Op,
         },
         v3electionpb::{CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest},
         v3lockpb::{LockRequest, UnlockRequest},
@@ -347,6 +348,34 @@ fn of_members() -> Vec<Row> {
     ]
 }
 
+/// Changes of the members that are refused: those that are not would change the cluster that all
+/// other rows use, and `upkeep::members` makes them.
+fn of_changes() -> Vec<Row> {
+    const ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
+    const ASKED: &str = "raft.propose raft.inbox";
+    const CHANGED: &str = "raft.entry apply.entry members.change";
+    let peer_ur_ls = vec!["http://127.0.0.1:1".to_owned()];
+    let failing = "members.change apply.entry raft.propose";
+    let unknown = Reason::MemberNotFound;
+    vec![
+        row("of no URL", ADD, &MemberAddRequest::default())
+            .fails(3, Reason::MemberBadUrls, "rpc.validate")
+            .on(&[CHECKED]),
+        row("of no member", "/etcdserverpb.Cluster/MemberRemove", &MemberRemoveRequest { id: 77 })
+            .fails(5, unknown, failing)
+            .on(&["auth.authenticate members.check", ASKED, CHANGED])
+            .others(&[CHANGED]),
+        row(
+            "of no member",
+            "/etcdserverpb.Cluster/MemberUpdate",
+            &MemberUpdateRequest { id: 77, peer_ur_ls },
+        )
+        .fails(5, unknown, failing)
+        .on(&[CHECKED, "auth.authenticate", ASKED, CHANGED])
+        .others(&[CHANGED]),
+    ]
+}
+
 /// Locks and elections of these names, which nobody has used.
 fn of_locks(name: &str) -> Vec<Row> {
     const LOCK: &str = "/v3lockpb.Lock/Lock";
@@ -425,10 +454,6 @@ fn of_refusals() -> Vec<Row> {
     let late = row("with a malformed deadline", PUT_PATH, &put("each/late"));
     vec![
         unserved("/etcdserverpb.Maintenance/Downgrade"),
-        unserved("/etcdserverpb.Cluster/MemberAdd"),
-        unserved("/etcdserverpb.Cluster/MemberRemove"),
-        unserved("/etcdserverpb.Cluster/MemberUpdate"),
-        unserved("/etcdserverpb.Cluster/MemberPromote"),
         unserved("/etcdserverpb.Auth/AuthEnable"),
         unserved("/etcdserverpb.Auth/AuthStatus"),
         unserved("/etcdserverpb.Auth/UserAdd"),
@@ -452,7 +477,8 @@ fn of_refusals() -> Vec<Row> {
 
 fn rows(name: &str) -> Vec<Row> {
     let of_keys = [of_ranges(), of_puts(), of_txns()];
-    let others = [of_leases(), of_members(), of_locks(name), of_elections(name), of_refusals()];
+    let others = [of_leases(), of_members(), of_changes(), of_locks(name)];
+    let others = others.into_iter().chain([of_elections(name), of_refusals()]);
     of_keys.into_iter().chain(others).flatten().collect()
 }
 

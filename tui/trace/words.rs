@@ -9,7 +9,7 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
-        value::{BRANCHES, OPERATORS, POOLS, ROLES, STAGES, TARGETS, WATCH_ENDS},
+        value::{BRANCHES, CHANGES, OPERATORS, POOLS, ROLES, STAGES, TARGETS, WATCH_ENDS},
     },
 };
 
@@ -76,6 +76,7 @@ pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> Strin
         Unit::Branch => named(BRANCHES),
         Unit::WatchEnd => named(WATCH_ENDS),
         Unit::Pool => named(POOLS),
+        Unit::Change => named(CHANGES),
         Unit::Signed => number.cast_signed().to_string(),
         Unit::Flag => (if number == 0 { "no" } else { "yes" }).to_owned(),
         Unit::Bytes => format!("{number}B"),
