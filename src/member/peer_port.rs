@@ -1,5 +1,5 @@
-//! Pages of the peer port beside raft: the list of members, this member's version, the ids of
-//! requests to keep, and, while it leads, leases for the clients of other members.
+//! Pages of the peer port beside raft: the list of members, this member's version, a hash of its
+//! keys, the ids of requests to keep, and, while it leads, leases for the clients of other members.
 
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ use crate::{
         leasepb::{LeaseInternalRequest, LeaseInternalResponse},
     },
     server::{
+        corruption::{Answerer, HASH_KV, Refused},
         lease::{
             Asking, Primary, Question, Refusal,
             forward::{ASKING, LEASES, LEASES_INTERNAL, NOT_FOUND},
@@ -33,7 +34,12 @@ use crate::{
 };
 
 /// The routes for all paths that `rafthttp` does not serve itself.
-pub(super) fn router(members: Arc<Members>, leases: Primary, keeper: Keeper) -> Router {
+pub(super) fn router(
+    members: Arc<Members>,
+    leases: Primary,
+    keeper: Keeper,
+    hashes: Answerer,
+) -> Router {
     let leases = Router::new()
         .route(LEASES, any(keep_alive))
         .route(LEASES_INTERNAL, any(time_to_live))
@@ -43,6 +49,7 @@ pub(super) fn router(members: Arc<Members>, leases: Primary, keeper: Keeper) -> 
         .route("/version", any(version))
         .with_state(members)
         .merge(leases)
+        .merge(Router::new().route(HASH_KV, any(hash_kv)).with_state(hashes))
         .merge(Router::new().route(keep::PATH, any(keep::take)).with_state(keeper))
 }
 
@@ -63,6 +70,29 @@ async fn version(State(members): State<Arc<Members>>, method: Method) -> Respons
         return method_not_allowed();
     }
     ([(header::CONTENT_TYPE, "application/json")], version_json(members.version())).into_response()
+}
+
+/// Hashes the keys for another member (etcd: hashKVHandler).
+async fn hash_kv(
+    State(hashes): State<Answerer>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if method != Method::GET {
+        return method_not_allowed();
+    }
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match hashes.answer(header, &body).await {
+        Ok(answer) => {
+            let cluster = (HeaderName::from_static("x-etcd-cluster-id"), hashes.cluster());
+            let json = (header::CONTENT_TYPE, "application/json".to_owned());
+            ([cluster, json], answer).into_response()
+        }
+        Err(Refused::Cluster) => refuse(StatusCode::PRECONDITION_FAILED, "cluster ID mismatch\n"),
+        Err(Refused::Malformed) => refuse(StatusCode::BAD_REQUEST, "error unmarshalling request\n"),
+        Err(Refused::NoHash(why)) => refuse(StatusCode::BAD_REQUEST, why),
+    }
 }
 
 /// Renews a lease of another member's client (etcd: leasehttp's LeasePrefix).

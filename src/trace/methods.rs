@@ -77,4 +77,5 @@ pub const METHODS: &[&str] = &[
     "GET /readyz/serializable_read",
     "GET /readyz/linearizable_read",
     "GET /readyz/non_learner",
+    "internal/CheckHash",
 ];
