@@ -29,6 +29,7 @@ mod command;
 pub(crate) mod compactor;
 pub(crate) mod concurrency;
 pub mod corruption;
+mod downgrade;
 pub mod dropped;
 pub mod error;
 pub mod health;

@@ -68,6 +68,7 @@ pub enum Method {
     Defragment = 38,
     Snapshot = 39,
     MoveLeader = 40,
+    Downgrade = 41,
     WatchStream = 63,
     LeaseKeepAliveStream = 64,
     HttpLivezSerializableRead = 65,

@@ -6,6 +6,15 @@ use tonic::{Code, Status};
 
 use crate::server::{Error, answer::writer::LONGEST};
 
+// Texts that would take lines of their own in the table.
+const WRONG_VERSION: &str = "etcdserver: wrong downgrade target version format";
+const WRONG_TARGET: &str = "etcdserver: invalid downgrade target version";
+const NO_VERSION: &str = "etcdserver: cluster version not found during downgrade";
+const NO_DOWNGRADE: &str = "etcdserver: no inflight downgrade job";
+const TRANSFER: &str = "etcdserver: request timed out, leader transfer took too long";
+const TOO_LONG: &str = "grpc: trying to send message larger than max";
+const LEADER_FAIL: &str = "etcdserver: request timed out, possibly due to previous leader failure";
+
 /// Code and text of an error. Clients compare the text.
 pub fn code_and_text(error: Error) -> (Code, Cow<'static, str>) {
     let Error::AnswerTooLong { bytes } = error else {
@@ -40,9 +49,7 @@ fn fixed(error: Error) -> (Code, &'static str) {
         Error::LeaseNotFound => (NotFound, "etcdserver: requested lease not found"),
         // Declared as ResourceExhausted, but etcd's server sends the client's error value.
         Error::TooManyRequests => (Unknown, "etcdserver: too many requests"),
-        Error::AnswerTooLong { .. } => {
-            (ResourceExhausted, "grpc: trying to send message larger than max")
-        }
+        Error::AnswerTooLong { .. } => (ResourceExhausted, TOO_LONG),
         Error::ProposalDropped => (Unknown, "raft proposal dropped"),
         Error::Corrupt => (DataLoss, "etcdserver: corrupt cluster"),
         Error::NoLeader => (Unavailable, "etcdserver: no leader"),
@@ -52,17 +59,18 @@ fn fixed(error: Error) -> (Code, &'static str) {
         Error::NotLeader => (FailedPrecondition, "etcdserver: not leader"),
         Error::BadLeaderTransferee => (FailedPrecondition, "etcdserver: bad leader transferee"),
         // etcd's table of codes lacks these two, so gRPC calls them unknown.
-        Error::TimeoutLeaderTransfer => {
-            (Unknown, "etcdserver: request timed out, leader transfer took too long")
-        }
+        Error::TimeoutLeaderTransfer => (Unknown, TRANSFER),
         Error::NotCopied => (
             Unknown,
             "etcdserver: the database file could not be copied; the member's log says why",
         ),
+        Error::UnknownMethod => (Unknown, "etcdserver: unknown method"),
+        Error::WrongDowngradeVersion => (InvalidArgument, WRONG_VERSION),
+        Error::InvalidDowngradeTarget => (InvalidArgument, WRONG_TARGET),
+        Error::ClusterVersionUnavailable => (Unavailable, NO_VERSION),
+        Error::NoInflightDowngrade => (FailedPrecondition, NO_DOWNGRADE),
         Error::Timeout => (Unavailable, "etcdserver: request timed out"),
-        Error::TimeoutDueToLeaderFail => {
-            (Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
-        }
+        Error::TimeoutDueToLeaderFail => (Unavailable, LEADER_FAIL),
         Error::TimeoutDueToConnectionLost => {
             (Unavailable, "etcdserver: request timed out, possibly due to connection lost")
         }
@@ -156,6 +164,15 @@ mod tests {
                 14,
                 "etcdserver: request timed out, waiting for the applied index took too long",
             ),
+            (Error::UnknownMethod, 2, "etcdserver: unknown method"),
+            (Error::WrongDowngradeVersion, 3, "etcdserver: wrong downgrade target version format"),
+            (Error::InvalidDowngradeTarget, 3, "etcdserver: invalid downgrade target version"),
+            (
+                Error::ClusterVersionUnavailable,
+                14,
+                "etcdserver: cluster version not found during downgrade",
+            ),
+            (Error::NoInflightDowngrade, 9, "etcdserver: no inflight downgrade job"),
             (Error::WatchCanceled, 1, "etcdserver: watch canceled"),
             (Error::Canceled, 1, "etcdserver: request canceled"),
             (Error::Corrupt, 15, "etcdserver: corrupt cluster"),

@@ -35,6 +35,7 @@ mod compare;
 mod hash;
 mod key_index;
 mod key_map;
+pub(crate) mod offline;
 pub(crate) mod older_keys;
 pub(crate) mod plan;
 pub(crate) mod read_txn;

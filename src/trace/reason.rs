@@ -82,6 +82,10 @@ reasons! {
     VoteFollows = "the member follows a leader in this term";
     LeadershipChanged = "the term or the leader changed; the member asks again";
     Unsupported = "this version cannot carry the request out";
+    WrongDowngradeVersion = "wrong downgrade target version format";
+    InvalidDowngradeTarget = "invalid downgrade target version";
+    ClusterVersionUnavailable = "cluster version not found during downgrade";
+    NoInflightDowngrade = "no inflight downgrade job";
 }
 
 impl Reason {
