@@ -339,7 +339,6 @@ async fn members_give_each_other_their_hash_in_etcds_form() {
             ask("GET", &id, "{}"),
             ask("GET", "", "{\"revision\":3}"),
             ask("GET", &id, "{\"revision\":99}"),
-            ask("GET", "1", "{}"),
             ask("GET", &id, "no question"),
             ask("POST", &id, "{}"),
         ];
@@ -348,7 +347,12 @@ async fn members_give_each_other_their_hash_in_etcds_form() {
         found.push(ask("GET", &id, "{\"revision\":2}"));
         found.push(ask("GET", &id, "{\"revision\":4}"));
         let codes: Vec<u16> = found.iter().map(|answer| answer.0).collect();
-        assert_eq!(codes, [200, 200, 400, 412, 400, 405, 400, 200], "{kind:?}");
+        assert_eq!(codes, [200, 200, 400, 400, 405, 400, 200], "{kind:?}");
+        if kind == Kind::Glass {
+            // Late 3.5 refuses another cluster, and 3.5.1 does not look.
+            let refused = ask("GET", "1", "{}");
+            assert_eq!(refused, (412, "cluster ID mismatch\n".to_owned()));
+        }
         answers.push(found);
     }
     let [ours, theirs] = answers.as_slice() else {
