@@ -164,15 +164,6 @@ mod tests {
                 14,
                 "etcdserver: request timed out, waiting for the applied index took too long",
             ),
-            (Error::UnknownMethod, 2, "etcdserver: unknown method"),
-            (Error::WrongDowngradeVersion, 3, "etcdserver: wrong downgrade target version format"),
-            (Error::InvalidDowngradeTarget, 3, "etcdserver: invalid downgrade target version"),
-            (
-                Error::ClusterVersionUnavailable,
-                14,
-                "etcdserver: cluster version not found during downgrade",
-            ),
-            (Error::NoInflightDowngrade, 9, "etcdserver: no inflight downgrade job"),
             (Error::WatchCanceled, 1, "etcdserver: watch canceled"),
             (Error::Canceled, 1, "etcdserver: request canceled"),
             (Error::Corrupt, 15, "etcdserver: corrupt cluster"),
@@ -180,6 +171,21 @@ mod tests {
         for (error, code, text) in rows {
             let status = status(error);
             assert_eq!((status.code() as i32, status.message()), (code, text), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_downgrade_is_refused_with_codes_and_texts_of_etcd() {
+        let rows = [
+            (Error::UnknownMethod, 2, "unknown method"),
+            (Error::WrongDowngradeVersion, 3, "wrong downgrade target version format"),
+            (Error::InvalidDowngradeTarget, 3, "invalid downgrade target version"),
+            (Error::ClusterVersionUnavailable, 14, "cluster version not found during downgrade"),
+            (Error::NoInflightDowngrade, 9, "no inflight downgrade job"),
+        ];
+        for (error, code, text) in rows {
+            let (status, expected) = (status(error), format!("etcdserver: {text}"));
+            assert_eq!((status.code() as i32, status.message()), (code, &*expected), "{error:?}");
         }
     }
 }
