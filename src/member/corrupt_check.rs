@@ -34,7 +34,7 @@ pub(super) fn initial(
         patience: assemble::request_timeout(config),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checked = runtime.block_on(checker.initial(ids.of_client(0, b"", false)));
+    let checked = runtime.block_on(checker.initial(ids.of_client(0, b"", true)));
     // A pending name lookup must not delay the start.
     runtime.shutdown_background();
     Ok(checked?)

@@ -251,7 +251,7 @@ async fn after_compactions(watch: Arc<Watch>, every: Duration) {
 impl Watch {
     /// Compares the newest revision, and raises the alarm if members differ.
     async fn check_newest(&self) -> Result<(), Error> {
-        let id = self.proposer.ids.of_member(false);
+        let id = self.proposer.ids.of_member(true);
         let check = async {
             let (own, others) = self.checker.compare(id, Occasion::Period, 0).await?;
             // By then this member has applied all that any earlier leader has committed.
@@ -274,7 +274,7 @@ impl Watch {
 
     /// Compares a compacted revision. Returns whether it was compared on all members.
     async fn check_compacted(&self, revision: i64) -> Result<bool, Error> {
-        let id = self.proposer.ids.of_member(false);
+        let id = self.proposer.ids.of_member(true);
         let check = async {
             let (own, others) = self.checker.compare(id, Occasion::Compaction, revision).await?;
             self.raise(self.wrong(&own, &others)).await;

@@ -10,8 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use glass_etcd::{
-    pb::etcdserverpb::{AlarmRequest, AlarmType, HashKvRequest, PutRequest, RangeRequest},
+    fields,
+    pb::etcdserverpb::{
+        AlarmRequest, AlarmType, CompactionRequest, HashKvRequest, PutRequest, RangeRequest,
+    },
     storage::backend::{Backend, Bucket, Options},
+    story::{Event, Recording},
+    trace::Stage,
 };
 use tonic::Code;
 
@@ -21,6 +26,7 @@ use crate::{
     cluster::Cluster,
     programs::{Kind, left_out},
     random::Random,
+    traces::listen::Listener,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -28,8 +34,16 @@ const PAGE: usize = 4096;
 /// More than redb keeps in memory, so that most of it is read from the disk.
 const VALUES: usize = 48;
 const VALUE: usize = 256 << 10;
-const CHECKED: &[(&str, &str)] = &[("ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", "1s")];
-const CHECKED_AT_START: &[(&str, &str)] = &[("ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK", "true")];
+const CHECKED: &[(&str, &str)] = &[
+    ("ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", "1s"),
+    ("ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_ENABLED", "true"),
+    ("ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_TIME", "1s"),
+];
+const CHECKED_AT_START: &[(&str, &str)] = &[
+    ("ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK", "true"),
+    ("ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_ENABLED", "true"),
+    ("ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_TIME", "1s"),
+];
 
 fn database(cluster: &Cluster, at: usize) -> PathBuf {
     cluster.members[at].data_dir.join("member/snap/db")
@@ -78,6 +92,7 @@ async fn a_member_with_changed_rows_serves_none_is_named_and_is_healed() {
         return left_out("changed rows: etcd serves them");
     }
     let mut cluster = Cluster::start_with(&Kind::Glass, 3, CHECKED).await;
+    let listener = Listener::start(&cluster).await;
     let leader = cluster.leader().await;
     let bad = (leader + 1) % 3;
     for number in 0..VALUES {
@@ -109,6 +124,25 @@ async fn a_member_with_changed_rows_serves_none_is_named_and_is_healed() {
     let log = cluster.log(bad);
     assert!(log.contains("initial corruption checking passed"), "{log}");
     assert!(corrupt(&mut cluster.client(leader)).await.is_empty());
+    are_recorded(&mut cluster.client(leader), &listener).await;
+}
+
+/// Compacts, and finds in the trace that a member was found before, and that all agree now.
+async fn are_recorded(leader: &mut Client, listener: &Listener) {
+    let revision = leader.put("a", "1").await.unwrap();
+    let compaction = CompactionRequest { revision, physical: true };
+    leader.kv.compact(compaction).await.unwrap();
+    for check in [[1, 2, 2, 1], [2, 2, 2, 0]] {
+        let is_it = |event: &Event| {
+            event.stage == Stage::CorruptCheck
+                && fields!(event, CorruptCheck: occasion, asked, answered, differ) == check
+        };
+        let told = |recording: &Recording| match recording.events.iter().any(is_it) {
+            true => Ok(()),
+            false => Err(format!("none like {check:?}")),
+        };
+        listener.until("a check in the trace", told).await;
+    }
 }
 
 /// Flips a bit in each page of the values while the member runs, and reads them.
