@@ -2,6 +2,7 @@
 
 mod bad_start;
 mod compacted_answers;
+mod corrupt;
 mod damaged_pages;
 mod departed_leader;
 mod disk;
