@@ -32,6 +32,7 @@ mod notify;
 pub mod otlp;
 pub mod peer_port;
 pub mod peers;
+mod recover;
 pub mod restore;
 mod sockets;
 pub mod start;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfChange, ConfState, Message};
+use raft::eraftpb::{ConfChange, ConfState, Message, SnapshotMetadata};
 
 use crate::trace;
 
@@ -86,6 +86,8 @@ pub(crate) enum Input {
     },
     /// A message to this peer could not be sent.
     Unreachable(u64),
+    /// This member's database and a `.snap` file have everything up to this index.
+    SnapshotMade(SnapshotMetadata),
     /// The result of sending a snapshot to a peer.
     SnapshotSent {
         /// The receiver of the snapshot.
@@ -165,6 +167,7 @@ impl Input {
             Input::ApplyConfChange { .. }
             | Input::HandOver { .. }
             | Input::Unreachable(_)
+            | Input::SnapshotMade(_)
             | Input::SnapshotSent { .. }
             | Input::Stop => 0,
         }

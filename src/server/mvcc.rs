@@ -33,6 +33,7 @@
 mod compact;
 mod compare;
 mod hash;
+mod install;
 mod key_index;
 mod key_map;
 pub(crate) mod older_keys;
@@ -64,7 +65,7 @@ use self::{compact::Worker, tree_index::RestoredRow, watch::Watchers};
 use crate::{
     pb::mvccpb::KeyValue,
     server::lessor::Lessor,
-    storage::backend::{Backend, Bucket, WriteGuard},
+    storage::backend::{Backend, Bucket, Cut, WriteGuard},
     trace,
 };
 
@@ -146,7 +147,8 @@ impl Store {
     pub(crate) fn open(backend: Arc<Backend>) -> Result<Arc<Store>, OpenError> {
         let finished = compact::mark(&backend, compact::FINISHED)?;
         let scheduled = compact::mark(&backend, compact::SCHEDULED)?;
-        let Contents { tree, newest, stored, attached } = restore(&backend)?;
+        let rows = restore(&backend, &backend.cut(Bucket::Key))?;
+        let Contents { tree, newest, stored, attached } = rows;
         let lessor = Lessor::open(&backend, attached).map_err(OpenError::Lease)?;
         let compacted = finished.max(scheduled);
         let revision = newest.max(compacted).max(1);
@@ -250,12 +252,11 @@ struct Contents {
     attached: HashMap<Bytes, i64>,
 }
 
-/// Reads the key bucket, oldest revision first.
-fn restore(backend: &Backend) -> Result<Contents, OpenError> {
+/// Reads the rows of a key bucket, oldest revision first.
+fn restore(backend: &Backend, cut: &Cut) -> Result<Contents, OpenError> {
     let mut contents = Contents::default();
     let mut before = Revision::default();
-    let cut = backend.cut(Bucket::Key);
-    for (row_key, row) in backend.rows(&cut) {
+    for (row_key, row) in backend.rows(cut) {
         contents.stored += (row_key.len() + row.len()) as u64;
         let Some((revision, is_tombstone)) = Revision::from_row_key(&row_key) else {
             return Err(OpenError::RowKey(row_key));

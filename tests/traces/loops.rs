@@ -57,6 +57,11 @@ const LOOPS: &[Loop] = &[
     without("member/otlp.rs", "collects spans for the collector: the export is not exported"),
     without("member/otlp.rs", "sends spans to it: the export is not exported"),
     without("member/otlp/send.rs", "a connection to it: the export is not exported"),
+    with(
+        "server/snapshots.rs",
+        "snapshots of the member, and old files",
+        &[Stage::SnapshotMake, Stage::LogPurge],
+    ),
     with("server/lease/expiry.rs", "one revocation", &[Stage::LeaseExpire, Stage::LeaseRevoke]),
     without("api/v3/snapshot.rs", "it closes the file of a copy whose stream has ended"),
     with(
@@ -71,6 +76,11 @@ const LOOPS: &[Loop] = &[
     with("raft/rafthttp/transport.rs", "one peer", &[Stage::RaftSend]),
     with("raft/rafthttp/transport.rs", "requests to cut links", &[Stage::RaftLink]),
     with("raft/rafthttp/peer.rs", "one stream", &[Stage::RaftReceive]),
+    with("raft/rafthttp/peer.rs", "one snapshot", &[Stage::SnapshotSend]),
+    with("raft/rafthttp/snapshot_sender.rs", "copies the database", &[Stage::SnapshotSend]),
+    without("raft/rafthttp/snapshot_sender.rs", "a connection: the snapshot has the stage"),
+    without("raft/rafthttp/snapshot_sender.rs", "reads the copy: the snapshot has the stage"),
+    with("raft/rafthttp/snapshot_receiver.rs", "writes the file", &[Stage::SnapshotReceive]),
     with("raft/rafthttp/pipeline.rs", "one request of the pipeline", &[Stage::RaftSend]),
     with("raft/rafthttp/server.rs", "one connection", &[Stage::RaftReceive]),
     without("raft/rafthttp/questions.rs", "a connection: the question has the stages"),

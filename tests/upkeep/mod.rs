@@ -9,6 +9,7 @@ mod checkpoints;
 mod no_leader;
 mod restore;
 mod resume;
+mod snapshots;
 
 use std::time::Duration;
 

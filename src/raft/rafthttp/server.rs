@@ -39,7 +39,7 @@ use super::{
     dial::Socket,
     glass,
     hub::{Hub, Stranger},
-    identity, probing,
+    identity, probing, snapshot_receiver,
     stream::StreamBody,
     wire::{self, FRAME_LEN_MAX},
 };
@@ -159,7 +159,7 @@ async fn answer(
         }
     } else if path == "/raft/snapshot" {
         match refusal(&hub, &request, &Method::POST) {
-            None => stamp(&hub, no_snapshots()),
+            None => stamp(&hub, snapshot_receiver::receive(&hub, request).await),
             Some(refusal) => refusal,
         }
     } else if path == "/raft/probing" {
@@ -276,10 +276,6 @@ async fn body_of(hub: &Hub, body: Incoming, max: usize) -> Result<Held<'_>, Stat
         }
         Ok(Err(Unread::TooLong | Unread::Broken)) | Err(_) => Err(StatusCode::BAD_REQUEST),
     }
-}
-
-fn no_snapshots() -> Answer {
-    refuse(StatusCode::NOT_IMPLEMENTED, "this member cannot receive snapshots yet")
 }
 
 impl Body for Payload {
