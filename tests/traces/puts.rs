@@ -44,6 +44,10 @@ const EVERYWHERE: [Stage; 12] = [
 /// The story of a put is complete when nothing is missing and both followers have acknowledged.
 pub(super) fn is_complete(told: &Told) -> Result<(), String> {
     told.is_complete()?;
+    both_have_acknowledged(told)
+}
+
+pub(super) fn both_have_acknowledged(told: &Told) -> Result<(), String> {
     let acknowledged: usize = (0..3).map(|at| told.on(at, Stage::RaftProgress).len()).sum();
     if acknowledged == 2 { Ok(()) } else { Err(format!("{acknowledged} acknowledgements")) }
 }
