@@ -511,7 +511,7 @@ mod tests {
     }
 
     /// Goal: a member that was killed between the record of a received snapshot and the renaming
-    /// of its database goes on with that database. Method: both are on the disk.
+    /// of its database uses that database at its next start. Method: both are on the disk.
     #[test]
     fn a_received_database_is_taken_at_the_next_start() {
         let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@
 //!
 //! A snapshot says that the database has everything up to its index (etcd: `LoadNewestAvailable`,
 //! `recoverSnapshotBackend`). A database that was received is renamed only after the log has the
-//! record of its snapshot, so a member that was killed in between finds it here and goes on.
+//! record of its snapshot, so a member that was killed in between finds it here, and uses it.
 
 use std::{fs, path::Path, sync::Arc};
 

@@ -164,12 +164,18 @@ struct Running {
     backend: Arc<Backend>,
     transport: rafthttp::Transport,
     shares: Shares,
-    raft: JoinHandle<()>,
-    apply: JoinHandle<()>,
-    snapshots: JoinHandle<()>,
+    threads: Threads,
     compaction: compaction::Compaction,
     /// The receivers that the grpc side takes when it starts.
     answers: std::sync::Mutex<Option<Answers>>,
+}
+
+/// The threads that a stopping member waits for, in this order.
+struct Threads {
+    raft: JoinHandle<()>,
+    apply: JoinHandle<()>,
+    /// It ends with apply, which alone wishes for snapshots.
+    snapshots: JoinHandle<()>,
 }
 
 /// The receivers of what raft and apply send to the grpc side.
@@ -236,19 +242,8 @@ impl Running {
         let compaction = start_compaction(&server.store, &config.compaction)?;
         start_watch_sync(Arc::clone(&server.store))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
-        let inbox = to_raft;
-        Ok(Self {
-            server,
-            inbox,
-            backend,
-            transport,
-            shares,
-            raft,
-            apply,
-            snapshots,
-            compaction,
-            answers,
-        })
+        let (inbox, threads) = (to_raft, Threads { raft, apply, snapshots });
+        Ok(Self { server, inbox, backend, transport, shares, threads, compaction, answers })
     }
 }
 
@@ -474,10 +469,8 @@ impl Running {
         // Clients first, so that their sockets close and the ports become free.
         runtime.shutdown_background();
         let _ = self.inbox.send(Input::Stop);
-        let raft = self.raft.join();
-        let apply = self.apply.join();
-        // It ends with apply, which alone wishes for snapshots.
-        let snapshots = self.snapshots.join();
+        let Threads { raft, apply, snapshots } = self.threads;
+        let (raft, apply, snapshots) = (raft.join(), apply.join(), snapshots.join());
         if raft.is_err() || apply.is_err() || snapshots.is_err() {
             tracing::error!("a thread of the member has panicked");
         }

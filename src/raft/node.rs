@@ -31,7 +31,7 @@ use std::{
 
 use raft::{
     RawNode, ReadState, Ready, SnapshotStatus, StateRole,
-    eraftpb::{ConfChange, ConfState, Entry, EntryType, Message, MessageType, SnapshotMetadata},
+    eraftpb::{Entry, EntryType, Message, MessageType, SnapshotMetadata},
 };
 use tokio::sync::mpsc::UnboundedSender;
 

@@ -66,8 +66,8 @@ impl Writes {
         self.queue.is_empty()
     }
 
-    /// Hands the Ready's snapshot, entries and hard state to the WAL. Returns whether term or vote have
-    /// changed.
+    /// Hands the Ready's snapshot, entries and hard state to the WAL. Returns whether term or vote
+    /// have changed.
     pub(crate) fn persist(
         &mut self,
         received: Option<&SnapshotMetadata>,

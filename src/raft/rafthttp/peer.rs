@@ -64,9 +64,9 @@ impl Link {
         }
     }
 
-    /// Queues a message: a snapshot goes by a request of its own, MsgApp on its stream if the peer has opened it, else all on the message
-    /// stream if that is open, else on the pipeline. Returns it when that queue is full. (etcd:
-    /// peer.pick)
+    /// Queues a message: a snapshot goes by a request of its own, MsgApp on its stream if the peer
+    /// has opened it, else all on the message stream if that is open, else on the pipeline. Returns
+    /// it when that queue is full. (etcd: peer.pick)
     #[must_use]
     pub(super) fn send(&self, outbound: Outbound) -> Option<Message> {
         let kind = outbound.message.get_msg_type();

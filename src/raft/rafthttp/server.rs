@@ -39,7 +39,8 @@ use super::{
     dial::Socket,
     glass,
     hub::{Hub, Stranger},
-    identity, probing, snapshot_receiver,
+    identity, probing,
+    snapshot_receiver::{self, Refused},
     stream::StreamBody,
     wire::{self, FRAME_LEN_MAX},
 };
@@ -159,7 +160,7 @@ async fn answer(
         }
     } else if path == "/raft/snapshot" {
         match refusal(&hub, &request, &Method::POST) {
-            None => stamp(&hub, snapshot_receiver::receive(&hub, request).await),
+            None => stamp(&hub, snapshot(&hub, request).await),
             Some(refusal) => refusal,
         }
     } else if path == "/raft/probing" {
@@ -262,6 +263,14 @@ async fn posted(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
     match hub.local.receive(Box::new(message), link) {
         Ok(()) => Answer::empty(StatusCode::NO_CONTENT),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message"),
+    }
+}
+
+/// Answers `POST /raft/snapshot`, once the headers are checked.
+async fn snapshot(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
+    match snapshot_receiver::receive(hub, request).await {
+        Ok(()) => Answer::empty(StatusCode::NO_CONTENT),
+        Err(Refused(status, text)) => refuse(status, &text),
     }
 }
 

@@ -20,7 +20,6 @@ use super::{
     glass,
     hub::{Hub, Stranger},
     identity,
-    server::{Answer, refuse},
     snapshots::{CHUNKS_WAITING, Database, Description, hex},
     wire,
 };
@@ -41,26 +40,23 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const MESSAGE_MAX: usize = 1 << 20;
 /// The bytes that a received database leaves free on the disk, for the log and the next commit.
 const ROOM_LEFT: u64 = 16 << 20;
-/// After so many bytes the file is synced, so that the last sync does not take long.
+/// The file is synced each time it has grown by this, so that the last sync does not take long.
 const SYNC_EVERY: u64 = 16 << 20;
 
 /// Why a snapshot was not taken: the answer's status, and its text.
-struct Refused(StatusCode, String);
+pub(super) struct Refused(pub(super) StatusCode, pub(super) String);
 
 fn refused(status: StatusCode, text: impl Into<String>) -> Refused {
     Refused(status, text.into())
 }
 
-/// Answers `POST /raft/snapshot`, once the headers are checked.
-pub(super) async fn receive(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
+/// Carries out `POST /raft/snapshot`, once the headers are checked.
+pub(super) async fn receive(hub: &Rc<Hub>, request: Request<Incoming>) -> Result<(), Refused> {
     let from = identity::sender(request.headers());
-    match try_receive(hub, from, request).await {
-        Ok(()) => Answer::empty(StatusCode::NO_CONTENT),
-        Err(Refused(status, text)) => {
-            hub.local.complain(from, "its snapshot was not taken", &text);
-            refuse(status, &text)
-        }
-    }
+    let received = try_receive(hub, from, request).await;
+    received.inspect_err(|Refused(_, text)| {
+        hub.local.complain(from, "its snapshot was not taken", text);
+    })
 }
 
 async fn try_receive(hub: &Rc<Hub>, from: u64, request: Request<Incoming>) -> Result<(), Refused> {

@@ -73,7 +73,11 @@ impl Shared {
             let (asked, stopping) = self.wait_for_work();
             match self.install_if_asked() {
                 // What the buffers had is in the new file.
-                Some(old) => retired.push(old),
+                Some(old) => {
+                    let installed = self.read().committed;
+                    note_committed(installed.index, installed.revision, 0);
+                    retired.push(old);
+                }
                 None => self.commit(),
             }
             let mut control = self.control();

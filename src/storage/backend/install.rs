@@ -1,7 +1,7 @@
 //! A database that was received takes the place of the file (etcd: `OpenSnapshotBackend`).
 //!
 //! ```text
-//!   INDEX.snap.db ──open, read──▶ Received        the old file goes on to be read
+//!   INDEX.snap.db ──open, read──▶ Received        readers use the old file
 //!        commit thread: rename to db, sync ──▶ readers and the next commit get the new one
 //! ```
 //!
@@ -29,7 +29,6 @@ use bytes::Bytes;
 use super::{
     Applied, Backend, Bucket, Cut, Error, POISONED, Shared,
     buffer::Buffer,
-    commit::note_committed,
     defrag::folder_of,
     file::{DatabaseFile, FileRead, take_after},
 };
@@ -105,7 +104,7 @@ impl Backend {
         control.install = Some(Install { received, done });
         self.shared.wake.notify_one();
         drop(control);
-        // It fails if the commit thread has ended: the next start goes on with the received file.
+        // It fails if the commit thread has ended: the next start uses the received file.
         let _ = installed.recv();
     }
 }
@@ -143,7 +142,6 @@ impl Shared {
         let old = std::mem::replace(&mut *database, received.database);
         drop(database);
         self.sizes.note(sizes);
-        note_committed(received.applied.index, received.applied.revision, 0);
         self.control().full = false;
         drop(buffers);
         self.done.notify_all();

@@ -13,8 +13,8 @@
 //! A watermark stands at the row of its index. It says something of an entry only if the member has
 //! that entry there (see [`kept`]).
 //!
-//! A log begins behind the entries that a snapshot has made unnecessary: of those the member has the
-//! effects only, in its file.
+//! A log begins behind the entries that a snapshot has made unnecessary: of those the member has
+//! the effects only, in its file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -154,7 +154,7 @@ fn what_is_not_whole_is_refused_in_words_and_leaves_nothing() {
         (&glass[..], body(0xa, 0xb, &[8; 2000], &right), 500, "not what was announced"),
         (&glass[..], body(0xa, 0xb, &database, &of(&database[1..])), 400, "too long"),
         (&glass[..], body(0xa, 0xb, &database, &huge), 507, "no room"),
-        (&glass[..], b"\0\0\0\0\0\0\0\x02xx".to_vec(), 400, "broken message"),
+        (&glass[..], b"\0\0\0\0\0\0\0\x02xx".to_vec(), 400, "wrong raft message type"),
         (&glass[..], b"\xff\0\0\0\0\0\0\x02xx".to_vec(), 400, "longer than the limit"),
         (&glass[..], b"\0\0\0".to_vec(), 400, "no message"),
     ] {

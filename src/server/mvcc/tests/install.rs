@@ -73,7 +73,7 @@ fn a_received_database_takes_the_place_of_keys_leases_and_index() {
     let lessor = follower.store.lessor();
     assert_eq!(lessor.keys(70).unwrap(), Vec::<Bytes>::new());
     assert_eq!(lessor.keys(71).unwrap(), ["c"]);
-    // It goes on from there, also after a restart.
+    // The next write follows on, also after a restart.
     follower.index = leader.index;
     assert_eq!(follower.put("d", "1"), revision_new + 1);
     follower.store.backend().commit_now();
