@@ -195,6 +195,19 @@ pub struct Keepalive {
     pub min_time: Duration,
 }
 
+/// When snapshots are made, and which old files stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshots {
+    /// Applied entries after which a snapshot is made (`--snapshot-count`).
+    pub count: u64,
+    /// Entries before a snapshot that stay for slow followers (`--snapshot-catchup-entries`).
+    pub catch_up_entries: u64,
+    /// The most `.snap` files that stay (`--max-snapshots`).
+    pub max_files: usize,
+    /// The most segments of the log that stay, unless more are needed (`--max-wals`).
+    pub max_wals: usize,
+}
+
 /// A member's configuration, complete and checked.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -257,6 +270,8 @@ pub struct ServerConfig {
     pub compaction: Compaction,
     /// When this member's keys are compared with those of others.
     pub corrupt_check: CorruptCheck,
+    /// When snapshots are made, and which old files stay.
+    pub snapshots: Snapshots,
     /// Whether leases keep their remaining time at a change of leader.
     pub lease_checkpoint: LeaseCheckpoint,
     /// `--threads` (ours): grpc threads.

@@ -36,6 +36,7 @@ mod notify;
 pub mod otlp;
 pub mod peer_port;
 pub mod peers;
+mod recover;
 pub mod restore;
 mod sockets;
 mod standalone;

@@ -25,6 +25,7 @@ pub(crate) mod node;
 pub(crate) mod proposals;
 pub(crate) mod rafthttp;
 mod reads;
+pub(crate) mod snapshot;
 pub(crate) mod sound;
 pub(crate) mod status;
 pub(crate) mod timing;

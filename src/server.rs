@@ -49,6 +49,7 @@ mod own;
 pub(crate) mod propose;
 mod publish;
 pub mod read_index;
+pub(crate) mod snapshots;
 pub(crate) mod stopping;
 pub mod txn;
 pub mod views;

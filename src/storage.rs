@@ -3,7 +3,8 @@
 //! ```text
 //!   raft ──entries, votes──▶ wal/      the log: append, fsync, then promise
 //!   apply ──keys, values───▶ backend/  the state that the log leads to, a little behind it
-//!                              │      └── redb_file.rs, blocks.rs   how much of it the disk holds
+//!                              │      ├── redb_file.rs, blocks.rs   how much of it the disk holds
+//!                              │      └── snap.rs    from where on the log is needed
 //!                              └──────┬──────┘
 //!                                  disk.rs    one type for every durable file
 //! ```
@@ -27,6 +28,7 @@ pub mod damage;
 pub mod disk;
 pub mod redb_file;
 pub mod redb_panic;
+pub mod snap;
 pub mod wal;
 
 #[cfg(test)]

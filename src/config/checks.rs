@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use super::{
     Keepalive, LeaseCheckpoint, LogFormat, LogLevel, LogOutput, Parsed, ProcessOptions,
-    ServerConfig,
+    ServerConfig, Snapshots,
     args::Given,
     compaction::compaction,
     corruption::corrupt_check,
@@ -83,6 +83,7 @@ pub(super) fn build(
         unsafe_no_fsync: given.boolean("unsafe-no-fsync"),
         compaction: compaction(given)?,
         corrupt_check: corrupt_check(given)?,
+        snapshots: snapshots(given),
         lease_checkpoint: lease_checkpoint(given, &mut warnings)?,
         threads: threads(given)?,
         trace_observe: given.boolean("trace-observe"),
@@ -384,6 +385,22 @@ fn lease_checkpoint(
             ));
             Ok(LeaseCheckpoint::InMemory)
         }
+    }
+}
+
+/// The flags of snapshots and of old files. As in etcd, a count of 0 means the default, and a
+/// number of files of 0 means that all stay.
+fn snapshots(given: &Given) -> Snapshots {
+    let (new, old) = ("snapshot-catchup-entries", "experimental-snapshot-catchup-entries");
+    let files = |name| match usize::try_from(given.uint(name)) {
+        Ok(0) | Err(_) => usize::MAX,
+        Ok(max) => max,
+    };
+    Snapshots {
+        count: Some(given.uint("snapshot-count")).filter(|count| *count != 0).unwrap_or(100_000),
+        catch_up_entries: given.uint(if given.has(new) { new } else { old }),
+        max_files: files("max-snapshots"),
+        max_wals: files("max-wals"),
     }
 }
 

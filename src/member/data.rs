@@ -3,6 +3,7 @@
 //! ```text
 //!   data-dir/member/wal/   the log                  (storage::wal)
 //!   data-dir/member/snap/db   the database          (storage::backend)
+//!   data-dir/member/snap/*.snap   from where on the log is needed   (storage::snap)
 //!   data-dir/member/snap/restored   the database was restored, and its rows are in no log
 //!   data-dir/restoring/    a restore has not ended: nothing here is used
 //!   data-dir/member/boot   how often it was started (a number, for the trace)
@@ -20,7 +21,11 @@ use std::{
 
 use raft::eraftpb::ConfState;
 
-use super::{Error, join, modes, moment, peers, standalone};
+use super::{
+    Error, join, modes, moment, peers,
+    recover::{self, Log, Place},
+    standalone,
+};
 use crate::{
     config::{ServerConfig, ids},
     pb,
@@ -55,6 +60,8 @@ pub struct Data {
     pub locations: Arc<Locations>,
     /// The opened database file.
     pub backend: Arc<Backend>,
+    /// The directory of the files of snapshots.
+    pub snap: PathBuf,
     /// The state with which raft starts.
     pub(crate) start: Start,
     /// The consistent index: everything up to it is in the database.
@@ -99,8 +106,9 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         let owner = dirs.existing.as_ref().map_or(first_owner, join::Existing::owner);
         drop(wal::create(&dirs.wal, &owner, &options)?);
     }
-    let (mut wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
-    let mut hard_state = recovered.hard_state;
+    let place = place(config, dirs, &options);
+    let Log { mut wal, locations, recovered } = place.open()?;
+    let mut hard_state = recovered.hard_state.clone();
     let replayed = hard_state.commit;
     let (mut last_index, mut last_term) = (recovered.last_index, recovered.last_term);
     let is_first = recovered.metadata == first_owner;
@@ -114,8 +122,12 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         hard_state = first;
     }
     dirs.check_restored()?;
-    let backend = open_database(config, dirs)?;
+    let backend = open_database(config, dirs, &place, recovered.snapshot.index())?;
     let (applied, term) = backend.consistent_index();
+    let Log { mut wal, locations, recovered } =
+        place.reach(Log { wal, locations, recovered }, backend.path(), applied)?;
+    locations
+        .compact(recovered.snapshot.index().min(applied).saturating_sub(place.catch_up_entries));
     if last_index < applied {
         return Err(Error::LogBehindBackend { consistent: applied, last: last_index });
     }
@@ -142,7 +154,15 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         member_id: recovered.metadata.node_id,
         cluster_id: recovered.metadata.cluster_id,
         boot: dirs.count_boot()?,
-        start: Start { hard_state, conf_state, last_index, last_term },
+        start: Start {
+            hard_state,
+            conf_state,
+            last_index,
+            last_term,
+            snapshot: recover::metadata(&recovered.snapshot),
+            catch_up_entries: place.catch_up_entries,
+        },
+        snap: dirs.snap.clone(),
         wal,
         locations,
         backend,
@@ -155,11 +175,23 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
 }
 
 /// The database. If it is damaged, the error says what can be done about it.
-fn open_database(config: &ServerConfig, dirs: &Dirs) -> Result<Arc<Backend>, Error> {
-    Backend::open(&dirs.db, backend_options(config)).map_err(|error| match error.is_damage() {
-        true => Error::Damaged { what: with_causes(&error), way_out: damage::way_out(&dirs.db) },
-        false => error.into(),
+fn open_database(
+    config: &ServerConfig,
+    dirs: &Dirs,
+    place: &Place<'_>,
+    index: u64,
+) -> Result<Arc<Backend>, Error> {
+    place.database(&dirs.db, &backend_options(config), index).map_err(|error| match error {
+        Error::Backend(error) if error.is_damage() => {
+            Error::Damaged { what: with_causes(&error), way_out: damage::way_out(&dirs.db) }
+        }
+        other => other,
     })
+}
+
+fn place<'a>(config: &ServerConfig, dirs: &'a Dirs, options: &wal::Options) -> Place<'a> {
+    let catch_up_entries = config.snapshots.catch_up_entries;
+    Place { wal: &dirs.wal, snap: &dirs.snap, options: *options, catch_up_entries }
 }
 
 /// Begins the log of a new cluster, in a data directory whose database was restored before. The
@@ -243,9 +275,9 @@ fn first_members(locations: &Locations, last_index: u64) -> Result<Option<Vec<Me
     Ok((!members.is_empty()).then_some(members))
 }
 
-/// Searches the log for the highest request id of this member.
+/// Searches the log that was read for the highest request id of this member.
 fn highest_id(locations: &Locations, member_id: u64, last_index: u64) -> Result<u64, Error> {
-    let (mut next, mut highest) = (1, 0);
+    let (mut next, mut highest) = (locations.first_index(), 0);
     while next <= last_index {
         let entries = locations.entries(next, last_index + 1, SCAN_BYTES)?;
         let ids = entries.iter().map(|entry| pb::entry_id(&entry.data));
@@ -264,6 +296,7 @@ pub struct Dirs {
     /// The cluster that this member joins.
     existing: Option<join::Existing>,
     wal: PathBuf,
+    snap: PathBuf,
     db: PathBuf,
     restored: PathBuf,
     boot: PathBuf,
@@ -299,6 +332,7 @@ impl Dirs {
             wal,
             db: database(config),
             restored: snap.join(damage::RESTORED_MARK),
+            snap,
             boot: member.join("boot"),
         })
     }
@@ -347,8 +381,14 @@ fn data_dir(path: &Path, source: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use raft::eraftpb::{Entry, HardState};
+
     use super::*;
-    use crate::config::{Asked, parse};
+    use crate::{
+        config::{Asked, parse},
+        pb::{raftpb, walpb},
+        storage::snap,
+    };
 
     fn config(dir: &Path) -> ServerConfig {
         let dir = dir.display().to_string();
@@ -420,6 +460,97 @@ mod tests {
         assert!(refused.ends_with("it is made anew from the log"), "{refused}");
         fs::remove_file(dirs.database()).unwrap();
         open(&config, &dirs).unwrap().backend.stop();
+    }
+
+    /// A data directory with entries 1 to 40 in its log, of which the database has 30.
+    fn with_entries(dir: &Path) -> (ServerConfig, Dirs) {
+        let mut config = config(dir);
+        config.snapshots.catch_up_entries = 4;
+        let data = open(&config, &find(&config).unwrap()).unwrap();
+        data.backend.write().set_conf_state(r#"{"voters":[1],"auto_leave":false}"#.into());
+        data.backend.write().set_applied(30, 2, 1);
+        data.backend.stop();
+        let mut wal = data.wal;
+        let entry = |index| Entry { index, term: 2, data: "x".into(), ..Entry::default() };
+        let entries: Vec<Entry> = (2..=40).map(entry).collect();
+        let state = HardState { term: 2, commit: 40, ..HardState::default() };
+        wal.save(&entries, Some(&state), true).unwrap();
+        let dirs = Dirs::make(&config).unwrap();
+        (config, dirs)
+    }
+
+    /// Has the wal thread write the record of a snapshot.
+    fn record(config: &ServerConfig, dirs: &Dirs, index: u64) {
+        let (wal, ..) = wal::open(&dirs.wal, &wal_options(config)).unwrap();
+        let place = walpb::Snapshot { index: Some(index), term: Some(2), conf_state: None };
+        let snapshot = Some(wal::SnapshotRecord { place, replaces_log: false });
+        let writer = wal::spawn(wal, |_| ());
+        writer.write(wal::Write { snapshot, sync: true, ..wal::Write::default() });
+        writer.stop();
+    }
+
+    fn save(dirs: &Dirs, index: u64) {
+        let (index, term) = (Some(index), Some(2));
+        let metadata = raftpb::SnapshotMetadata { index, term, conf_state: None };
+        snap::save(&dirs.snap, metadata, true).unwrap();
+    }
+
+    #[test]
+    fn a_start_begins_at_the_newest_snapshot_that_has_a_file_and_a_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, dirs) = with_entries(dir.path());
+        let start = || {
+            let data = open(&config, &find(&config).unwrap()).unwrap();
+            data.backend.stop();
+            let first = data.locations.first_index();
+            (data.start.snapshot.index, first, data.start.last_index, data.applied)
+        };
+        assert_eq!(start(), (0, 1, 40, 30));
+        // A file without a record is an orphan.
+        save(&dirs, 25);
+        assert_eq!(start(), (0, 1, 40, 30));
+        record(&config, &dirs, 20);
+        save(&dirs, 20);
+        // The four entries before the snapshot stay for followers.
+        assert_eq!(start(), (20, 17, 40, 30));
+        record(&config, &dirs, 25);
+        assert_eq!(start(), (25, 22, 40, 30));
+    }
+
+    #[test]
+    fn a_database_that_is_gone_is_rebuilt_only_if_the_log_has_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, dirs) = with_entries(dir.path());
+        save(&dirs, 25);
+        record(&config, &dirs, 25);
+        fs::remove_file(dirs.database()).unwrap();
+        let data = open(&config, &find(&config).unwrap()).unwrap();
+        assert_eq!((data.applied, data.locations.first_index()), (0, 1));
+        data.backend.stop();
+        drop(data);
+        let segment = fs::read_dir(&dirs.wal).unwrap().next().unwrap().unwrap().path();
+        fs::rename(&segment, dirs.wal.join("0000000000000001-0000000000000010.wal")).unwrap();
+        let refused = open(&config, &find(&config).unwrap()).err().expect("entries are gone");
+        assert!(!matches!(refused, Error::LogBehindBackend { .. }), "{refused}");
+    }
+
+    /// Goal: a member that was killed between the record of a received snapshot and the renaming
+    /// of its database uses that database at its next start. Method: both are on the disk.
+    #[test]
+    fn a_received_database_is_taken_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, dirs) = with_entries(dir.path());
+        save(&dirs, 38);
+        record(&config, &dirs, 38);
+        let received = snap::received_path(&dirs.snap, 38);
+        let backend = Backend::open(&received, backend_options(&config)).unwrap();
+        backend.write().set_applied(38, 2, 7);
+        backend.stop();
+        drop(backend);
+        let data = open(&config, &find(&config).unwrap()).unwrap();
+        assert_eq!((data.applied, data.start.snapshot.index), (38, 38));
+        assert!(!received.exists());
+        data.backend.stop();
     }
 
     #[test]

@@ -86,6 +86,21 @@ pub enum Error {
         /// The log's last index.
         last: u64,
     },
+    /// The database is too old, or gone, and so is the log that could bring it forward.
+    #[error(
+        "{} has applied entry {applied}, and the log begins with entry {first}: what is between \
+         them is gone. Put the right file back, or remove this member from the cluster, delete its \
+         data directory, and add it again",
+        path.display()
+    )]
+    BackendBehindLog {
+        /// The database file.
+        path: PathBuf,
+        /// The backend's consistent index; 0 for a file that is new.
+        applied: u64,
+        /// The first entry of the log.
+        first: u64,
+    },
     /// The database of a restored member is missing.
     #[error(
         "{} is gone, and the log does not have its rows, because it was restored from a snapshot: \
@@ -138,6 +153,9 @@ pub enum Error {
     /// The log cannot be opened or read.
     #[error(transparent)]
     Wal(#[from] crate::storage::wal::Error),
+    /// The files of snapshots cannot be read.
+    #[error(transparent)]
+    Snap(#[from] crate::storage::snap::Error),
     /// The database file cannot be opened.
     #[error(transparent)]
     Backend(#[from] crate::storage::backend::Error),

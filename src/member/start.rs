@@ -63,6 +63,7 @@ use crate::{
         outcome::Outcomes,
         propose::Proposer,
         read_index::{Coordinator, ReadIndex},
+        snapshots::{self, Wishes},
         wait,
     },
     set, stage,
@@ -167,11 +168,18 @@ struct Running {
     backend: Arc<Backend>,
     transport: rafthttp::Transport,
     shares: Shares,
-    raft: JoinHandle<()>,
-    apply: JoinHandle<()>,
+    threads: Threads,
     compaction: compaction::Compaction,
     /// The receivers that the grpc side takes when it starts.
     answers: std::sync::Mutex<Option<Answers>>,
+}
+
+/// The threads that a stopping member waits for, in this order.
+struct Threads {
+    raft: JoinHandle<()>,
+    apply: JoinHandle<()>,
+    /// It ends with apply, which alone wishes for snapshots.
+    snapshots: JoinHandle<()>,
 }
 
 /// The receivers of what raft and apply send to the grpc side.
@@ -228,7 +236,10 @@ impl Running {
         let (reads_sender, reads) = unbounded_channel();
         let (refused_sender, refused) = unbounded_channel();
         let (outcomes_sender, outcomes) = unbounded_channel();
-        let applier = Applier::new(&server, transport.sender(), outcomes_sender, data.replayed);
+        let (wishes, snapshots) = start_snapshots(config, &data, &to_raft)?;
+        let peers = transport.sender();
+        let snapshots_of = (wishes, data.snap.clone());
+        let applier = Applier::new(&server, peers, outcomes_sender, snapshots_of, data.replayed);
         let backend = Arc::clone(&data.backend);
         let outputs = |writes| Outputs {
             writes,
@@ -243,8 +254,8 @@ impl Running {
         let compaction = start_compaction(&server.store, &config.compaction)?;
         start_watch_sync(Arc::clone(&server.store))?;
         let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
-        let inbox = to_raft;
-        Ok(Self { server, inbox, backend, transport, shares, raft, apply, compaction, answers })
+        let (inbox, threads) = (to_raft, Threads { raft, apply, snapshots });
+        Ok(Self { server, inbox, backend, transport, shares, threads, compaction, answers })
     }
 }
 
@@ -290,6 +301,11 @@ fn transport_config(
         election: config.election,
         connections: shares.from_peers,
         cuts,
+        database: Some(rafthttp::Database {
+            backend: Arc::clone(&data.backend),
+            dir: data.snap.clone(),
+            fsync: !config.unsafe_no_fsync,
+        }),
         extra,
     }
 }
@@ -369,6 +385,22 @@ fn start_raft(
 fn start_apply(applier: Applier, committed: Receiver<Committed>) -> Result<JoinHandle<()>, Error> {
     let thread = std::thread::Builder::new().name("apply".to_owned());
     Ok(thread.spawn(move || applier.run(&committed))?)
+}
+
+fn start_snapshots(
+    config: &ServerConfig,
+    data: &Data,
+    inbox: &Inbox,
+) -> Result<(Wishes, JoinHandle<()>), Error> {
+    let settings = snapshots::Settings {
+        dir: data.snap.clone(),
+        count: config.snapshots.count,
+        max_files: config.snapshots.max_files,
+        max_segments: config.snapshots.max_wals,
+        fsync: !config.unsafe_no_fsync,
+    };
+    let last = data.start.snapshot.index;
+    Ok(snapshots::start(settings, last, &data.backend, &data.locations, inbox.clone())?)
 }
 
 fn start_compaction(store: &Arc<Store>, how: &Compaction) -> Result<compaction::Compaction, Error> {
@@ -454,9 +486,9 @@ impl Running {
         // Clients first, so that their sockets close and the ports become free.
         runtime.shutdown_background();
         let _ = self.inbox.send(Input::Stop);
-        let raft = self.raft.join();
-        let apply = self.apply.join();
-        if raft.is_err() || apply.is_err() {
+        let Threads { raft, apply, snapshots } = self.threads;
+        let (raft, apply, snapshots) = (raft.join(), apply.join(), snapshots.join());
+        if raft.is_err() || apply.is_err() || snapshots.is_err() {
             tracing::error!("a thread of the member has panicked");
         }
         self.compaction.stop();

@@ -38,10 +38,7 @@ pub(super) fn skip(raft: &Raft<LogStorage>, timing: &Timing, connected: usize) -
 mod tests {
     use std::time::Duration;
 
-    use raft::{
-        RawNode, StateRole,
-        eraftpb::{ConfState, HardState},
-    };
+    use raft::{RawNode, StateRole, eraftpb::ConfState};
 
     use super::*;
     use crate::{
@@ -57,10 +54,8 @@ mod tests {
         let metadata = Metadata { node_id: 1, cluster_id: 2 };
         let log = create(&dir.path().join("wal"), &metadata, &Options::default());
         let start = Start {
-            hard_state: HardState::default(),
             conf_state: ConfState::from(((1..=voters).collect::<Vec<_>>(), vec![])),
-            last_index: 0,
-            last_term: 0,
+            ..Start::default()
         };
         let config = raft::Config {
             id: 1,

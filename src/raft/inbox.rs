@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfChange, ConfState, EntryType, Message};
+use raft::eraftpb::{ConfChange, ConfState, EntryType, Message, SnapshotMetadata};
 use tokio::sync::oneshot;
 
 use crate::trace;
@@ -96,6 +96,8 @@ pub(crate) enum Input {
     },
     /// A message to this peer could not be sent.
     Unreachable(u64),
+    /// This member's database and a `.snap` file have everything up to this index.
+    SnapshotMade(SnapshotMetadata),
     /// The result of sending a snapshot to a peer.
     SnapshotSent {
         /// The receiver of the snapshot.
@@ -185,6 +187,7 @@ impl Input {
             | Input::AskMatch { .. }
             | Input::HandOver { .. }
             | Input::Unreachable(_)
+            | Input::SnapshotMade(_)
             | Input::SnapshotSent { .. }
             | Input::Stop => 0,
         }

@@ -67,7 +67,7 @@ mod tests {
         let log = create(&dir.path().join("wal"), &metadata, &Options::default());
         let conf_state = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
         let hard_state = HardState { term: 2, ..HardState::default() };
-        let start = Start { hard_state, conf_state, last_index: 0, last_term: 0 };
+        let start = Start { hard_state, conf_state, ..Start::default() };
         let log = LogStorage::new(start, log.unwrap().1);
         let config = Config { id: 1, election_tick: 10, heartbeat_tick: 1, ..Config::default() };
         (RawNode::new(&config, log, &logger()).unwrap(), dir)

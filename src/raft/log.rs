@@ -1,22 +1,24 @@
 //! The log as raft-rs reads it: the newest entries in memory, older ones in the WAL's segments.
 //!
 //! ```text
-//!   index   1 ........ first cached ............ stable ........... last
-//!           └─ WAL segments ─┘└──────────── cache (bounded) ───────────┘
+//!   index   first ........ first cached ............ stable ........... last
+//!           └── WAL segments ──┘└──────────── cache (bounded) ───────────┘
 //! ```
 //!
 //! An entry enters the cache before the WAL has it, because raft-rs must be able to read what it
 //! was just given. It may leave the cache only once it is on disk (`stable`), and only when the
 //! cache holds more than its bytes. Entries that a new leader overwrites leave at once.
 //!
-//! Left out: snapshots. The log begins at index 1 until log compaction comes, and a follower that
-//! is far behind is served from the segments.
+//! When a snapshot is made, the entries up to its index are dropped, but for some that slow
+//! followers may still ask for ([`LogStorage::snapshot_made`]). A follower that asks for a dropped
+//! entry is sent the database instead. A snapshot that is received takes the place of the whole log
+//! ([`LogStorage::apply_snapshot`]).
 
 use std::{collections::VecDeque, sync::Arc};
 
 use raft::{
     Error, GetEntriesContext, RaftState, StorageError,
-    eraftpb::{ConfState, Entry, HardState, Snapshot},
+    eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata},
     storage::Storage,
 };
 
@@ -36,6 +38,13 @@ const ENTRY_OVERHEAD: usize = 96;
 pub(crate) struct LogStorage {
     hard_state: HardState,
     conf_state: ConfState,
+    /// The newest snapshot that was made or received; index 0 before the first.
+    snapshot: SnapshotMetadata,
+    /// How many entries before a snapshot stay (etcd: SnapshotCatchUpEntries).
+    catch_up_entries: u64,
+    first_index: u64,
+    /// The term of the entry before the first one.
+    term_before: u64,
     cache: VecDeque<Entry>,
     cache_bytes: usize,
     /// The index up to which the WAL has synced the entries of the cache.
@@ -46,7 +55,7 @@ pub(crate) struct LogStorage {
 }
 
 /// The state that a start has recovered from WAL and database.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Start {
     /// Term, vote and commit index, the latter at least the consistent index.
     pub(crate) hard_state: HardState,
@@ -56,12 +65,21 @@ pub(crate) struct Start {
     pub(crate) last_index: u64,
     /// The term of that entry.
     pub(crate) last_term: u64,
+    /// The newest snapshot; index 0 if there is none.
+    pub(crate) snapshot: SnapshotMetadata,
+    /// How many entries before a snapshot stay for slow followers.
+    pub(crate) catch_up_entries: u64,
 }
 
 impl LogStorage {
     /// Starts with an empty cache over the segments in `locations`.
     pub(crate) fn new(start: Start, locations: Arc<Locations>) -> Self {
+        let first_index = locations.first_index();
         Self {
+            snapshot: start.snapshot,
+            catch_up_entries: start.catch_up_entries,
+            first_index,
+            term_before: locations.term(first_index - 1).unwrap_or(0),
             hard_state: start.hard_state,
             conf_state: start.conf_state,
             cache: VecDeque::new(),
@@ -123,6 +141,59 @@ impl LogStorage {
         self.conf_state = conf_state;
     }
 
+    /// Notes a snapshot that this member has made, and drops the entries before it, except for
+    /// those that slow followers may ask for, and those behind a snapshot on its way to one, whose
+    /// index is `sent`. Returns false if a newer one was received meanwhile.
+    pub(crate) fn snapshot_made(&mut self, made: SnapshotMetadata, sent: Option<u64>) -> bool {
+        if made.index <= self.snapshot.index || made.index < self.first_index {
+            return false;
+        }
+        let upto = made.index.saturating_sub(self.catch_up_entries);
+        self.snapshot = made;
+        self.compact(upto.min(sent.unwrap_or(u64::MAX)));
+        true
+    }
+
+    /// Drops the entries up to `index`, which are applied.
+    fn compact(&mut self, index: u64) {
+        let Ok(term) = self.term(index) else { return };
+        if index < self.first_index {
+            return;
+        }
+        let first = index + 1;
+        mark!(LogCompact, 0, first_old = self.first_index, first_new = first, term = term);
+        (self.first_index, self.term_before) = (first, term);
+        while let Some(entry) = self.cache.pop_front_if(|entry| entry.index < first) {
+            self.cache_bytes -= cost(&entry);
+        }
+        self.locations.compact(index);
+    }
+
+    /// Takes over a snapshot that was received: the log begins behind it, and is empty.
+    pub(crate) fn apply_snapshot(&mut self, received: &SnapshotMetadata) {
+        let (index, term) = (received.index, received.term);
+        if index < self.last_index {
+            // Entries of a leader that has lost reach beyond it.
+            mark!(LogTruncate, 0, last_old = self.last_index, last_new = index, term = term);
+        }
+        self.conf_state = received.get_conf_state().clone();
+        self.snapshot = received.clone();
+        (self.first_index, self.term_before) = (index + 1, term);
+        (self.last_index, self.last_term, self.stable) = (index, term, index);
+        self.cache.clear();
+        self.cache_bytes = 0;
+    }
+
+    /// The index of the first entry.
+    pub(crate) fn first_index(&self) -> u64 {
+        self.first_index
+    }
+
+    /// The last index.
+    pub(crate) fn last(&self) -> u64 {
+        self.last_index
+    }
+
     fn cached_from(&self) -> u64 {
         self.cache.front().map_or(self.last_index + 1, |entry| entry.index)
     }
@@ -161,6 +232,9 @@ impl Storage for LogStorage {
         max_size: impl Into<Option<u64>>,
         _context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
+        if low < self.first_index {
+            return Err(Error::Store(StorageError::Compacted));
+        }
         if self.last_index + 1 < high {
             return Err(Error::Store(StorageError::Unavailable));
         }
@@ -188,8 +262,11 @@ impl Storage for LogStorage {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == 0 {
-            return Ok(0);
+        if index + 1 == self.first_index {
+            return Ok(self.term_before);
+        }
+        if index < self.first_index {
+            return Err(Error::Store(StorageError::Compacted));
         }
         if index == self.last_index {
             return Ok(self.last_term);
@@ -205,7 +282,7 @@ impl Storage for LogStorage {
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(1)
+        Ok(self.first_index)
     }
 
     fn last_index(&self) -> raft::Result<u64> {
@@ -213,8 +290,14 @@ impl Storage for LogStorage {
     }
 
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // The log begins at 1, so no follower ever needs one.
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+        if self.snapshot.index == 0 {
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        // It only says that a snapshot is needed: the one that is sent is made when it is sent, and
+        // is newer (etcd: createMergedSnapshotMessage).
+        let mut snapshot = Snapshot::default();
+        snapshot.set_metadata(self.snapshot.clone());
+        Ok(snapshot)
     }
 }
 

@@ -19,6 +19,8 @@
 //! A commit index alone is not worth a write: it travels with the next entries, or with the next
 //! tick. After a crash it may be behind the applied entries; `member` starts with the greater one.
 
+mod snapshots;
+
 use std::{
     sync::{
         Arc,
@@ -29,7 +31,7 @@ use std::{
 
 use raft::{
     RawNode, ReadState, Ready, SnapshotStatus, StateRole,
-    eraftpb::{Entry, EntryType, Message, MessageType},
+    eraftpb::{Entry, EntryType, Message, MessageType, SnapshotMetadata},
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -46,6 +48,7 @@ use super::{
     proposals::{self, Forwarded, Proposal, Proposals, Reason},
     rafthttp,
     reads::{self, ParkedReads},
+    snapshot::{self, Arriving},
     sound::{self, Fault},
     timing::Timing,
     writes::{Persisted, Writes},
@@ -69,8 +72,10 @@ const COMPLAINTS_EVERY: Duration = Duration::from_secs(5);
 pub(crate) const COMMITTED_BYTES_MAX: u64 = 16 << 20;
 
 /// Committed entries on their way to apply.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Committed {
+    /// A received database that comes before the entries. Its record is in the log on the disk.
+    pub(crate) snapshot: Option<SnapshotMetadata>,
     /// The entries, in log order.
     pub(crate) entries: Vec<Entry>,
     /// The raw tick at which they were handed over, for the trace.
@@ -142,6 +147,7 @@ pub(crate) struct Node {
     backlog: Backlog,
     /// The removal of this member, which leads, until another one does.
     held: Option<Held>,
+    arriving: Arriving,
     stopping: bool,
 }
 
@@ -173,6 +179,7 @@ impl Node {
             reads: ParkedReads::default(),
             backlog: Backlog::default(),
             held: None,
+            arriving: Arriving::default(),
             stopping: false,
         }
     }
@@ -253,6 +260,7 @@ impl Node {
             Input::AskMatch { member, answer } => _ = answer.send(self.matched(member)),
             Input::HandOver { to } => self.hand_over_leadership(to),
             Input::Unreachable(peer) => self.raw.report_unreachable(peer),
+            Input::SnapshotMade(made) => self.snapshot_made(made),
             Input::SnapshotSent { peer, ok } => {
                 let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
                 self.raw.report_snapshot(peer, status);
@@ -295,6 +303,9 @@ impl Node {
             _ => {}
         }
         let brings = !message.entries.is_empty();
+        if kind == MessageType::MsgTimeoutNow && self.arriving.is_under_way() {
+            return;
+        }
         let expected = Expected::before(&self.raw.raft, &message);
         let asked = PendingReads::before(&self.raw.raft, message.term);
         let is_refused = is_proposal && !proposals::can_append(&self.raw.raft);
@@ -363,6 +374,7 @@ impl Node {
             mark!(RaftStable, 0, stable_old = before, stable_new = now, waited = waited);
         }
         self.raw.on_persist_ready(ready);
+        self.install_if_persisted(ready);
         self.deferred.persisted(number);
         self.note_changes(self.raw.raft.id);
     }
@@ -376,6 +388,9 @@ impl Node {
         }
         // A process that was stopped for a while ticks once, not once for each missed tick.
         self.next_tick = now + self.timing.tick;
+        if self.arriving.is_under_way() {
+            return;
+        }
         // Once, and only for the first election: later it would cause a needless one.
         if self.raw.raft.leader_id != 0 || self.advance_until < now {
             self.timing.advance = 0;
@@ -506,13 +521,18 @@ impl Node {
         let conf_index = if is_leader { 0 } else { last_conf_change(&committed) };
 
         // 1. In memory first: from here on raft-rs reads the entries back from the log storage.
+        let received = snapshots::received(&ready);
+        if let Some(snapshot) = &received {
+            self.accept_snapshot(snapshot);
+        }
         let entries = ready.take_entries();
         self.raw.mut_store().append(&entries);
         self.note_entries(&entries);
 
         // ANCHOR: send_before_sync
         // 2. The wal thread writes and syncs; its answer comes through the inbox.
-        let vote_changed = self.outputs.writes.persist(entries, ready.hs().cloned());
+        let hard_state = ready.hs().cloned();
+        let vote_changed = self.outputs.writes.persist(received.as_ref(), entries, hard_state);
 
         // 3. A leader sends while the disk works, unless it has just voted for itself.
         let messages = ready.take_messages();
@@ -557,7 +577,8 @@ impl Node {
         if !entries.is_empty() {
             self.note_committed(&entries);
             self.backlog.add(&entries);
-            let _ = self.outputs.committed.send(Committed { entries, since: trace::handed_over() });
+            let since = trace::handed_over();
+            let _ = self.outputs.committed.send(Committed { entries, since, snapshot: None });
         }
         for read in reads {
             let Ok(round) = read.request_ctx.as_slice().try_into().map(u64::from_be_bytes) else {

@@ -199,6 +199,13 @@ impl Proposals {
         lost.into_iter().map(|sent| self.lose(sent)).collect()
     }
 
+    /// A snapshot has taken the place of entries that this member will not see. Whether its
+    /// proposals are among them cannot be known, so none may be proposed again; their clients wait
+    /// until their timeout.
+    pub(crate) fn entries_skipped(&mut self) {
+        self.sent.clear();
+    }
+
     fn lose(&mut self, Sent { proposal, term, is_repeatable }: Sent) -> Lost {
         let lost = Lost { id: proposal.id, term, again: None };
         if !is_repeatable {

@@ -31,16 +31,14 @@
 //! * The bytes are etcd's, so a cluster may mix both; `glass` says what headers carry in addition.
 //!
 //! Left out, and why
-//! * Snapshots: `POST /raft/snapshot` is answered with 501, and a MsgSnap to a peer is reported to
-//!   raft as failed. A member that needs a snapshot cannot catch up until they exist.
+//! * Snapshots between a member of etcd and one of these (see `snapshots`).
 //! * TLS: only `http://host:port` is dialled and served.
 //! * Probes of others: `/raft/probing` is answered, but this member sends none and logs no clock
 //!   differences.
 //!
 //! Read in this order: `transport` (what the raft layer sees), `hub`, `local`, `peer`, `stream`,
-//! the codecs, `pipeline`, `server`; [`questions`] stands by itself, and so does `links`, by which
-//! `glass up` cuts off peers. (etcd:
-//! server/etcdserver/api/rafthttp)
+//! the codecs, `pipeline`, `server`, `snapshots`; [`questions`] stands by itself, and so does
+//! `links`, by which `glass up` cuts off peers. (etcd: server/etcdserver/api/rafthttp)
 
 mod active;
 mod bodies;
@@ -60,6 +58,9 @@ mod pipeline;
 mod probing;
 pub(crate) mod questions;
 mod server;
+mod snapshot_receiver;
+mod snapshot_sender;
+mod snapshots;
 mod stream;
 mod transport;
 mod wire;
@@ -71,4 +72,5 @@ pub(crate) use active::Active;
 pub(super) use glass::round;
 pub use links::Cuts;
 pub(crate) use peer::Peer;
+pub(crate) use snapshots::Database;
 pub(crate) use transport::{Config, Sender, Transport, spawn};

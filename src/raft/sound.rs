@@ -12,7 +12,7 @@ use raft::{
     eraftpb::{Entry, EntryType, Message, MessageType},
 };
 
-use super::log::LogStorage;
+use super::{log::LogStorage, snapshot};
 use crate::{
     pb::{self, RequestFault},
     trace::Reason,
@@ -36,8 +36,6 @@ pub(crate) enum Fault {
         /// The last index of this member's log.
         last: u64,
     },
-    /// A snapshot, which this member cannot take yet.
-    Snapshot,
     /// It proposes a request that this member, which leads, could not apply itself.
     Unsupported {
         /// The number of the request's field in `InternalRaftRequest`.
@@ -57,7 +55,7 @@ impl Fault {
         match self {
             Self::Unsupported { .. } => Reason::Unsupported,
             Self::TooLarge(_) => Reason::RequestTooLarge,
-            Self::TailLost { .. } | Self::Snapshot | Self::Senseless(_) => Reason::Undecodable,
+            Self::TailLost { .. } | Self::Senseless(_) => Reason::Undecodable,
         }
     }
 }
@@ -71,7 +69,6 @@ impl fmt::Display for Fault {
                  log ends at {last}: the log has lost its tail. Remove this member from the \
                  cluster and add it again with an empty data directory"
             ),
-            Self::Snapshot => f.write_str("this member cannot take a snapshot yet"),
             Self::Unsupported { kind, name } => write!(
                 f,
                 "it proposes {name} (kind {kind}), which this version cannot carry out; once in \
@@ -105,7 +102,7 @@ pub(crate) fn fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault>
         MessageType::MsgReadIndex | MessageType::MsgReadIndexResp if message.entries.len() != 1 => {
             wrong("a read has one context")
         }
-        MessageType::MsgSnapshot => Some(Fault::Snapshot),
+        MessageType::MsgSnapshot => snapshot_fault(message),
         MessageType::MsgHeartbeat if last < message.commit => {
             Some(Fault::TailLost { commit: message.commit, last })
         }
@@ -146,6 +143,21 @@ fn term_fault(message: &Message, raft: &Raft<LogStorage>) -> Option<Fault> {
         }
         _ if !has_term => "it has no term",
         _ if raft.term.saturating_add(TERM_LEAD_MAX) < message.term => "its term is beyond reason",
+        _ => return None,
+    };
+    Some(Fault::Senseless(what))
+}
+
+/// The fault of a snapshot, if it has one. Its database is on the disk already.
+fn snapshot_fault(message: &Message) -> Option<Fault> {
+    let metadata = message.get_snapshot().get_metadata();
+    let what = match metadata {
+        metadata if metadata.index == 0 || metadata.term == 0 => "its snapshot has no place",
+        metadata if metadata.index == u64::MAX => "its snapshot's index is beyond reason",
+        metadata if message.term < metadata.term => "its snapshot is of a later term",
+        metadata if !snapshot::is_sound(metadata.get_conf_state()) => {
+            "its snapshot has a configuration that no cluster can have"
+        }
         _ => return None,
     };
     Some(Fault::Senseless(what))
@@ -238,7 +250,7 @@ mod tests {
             create(&dir.path().join("wal"), &metadata, &Options::default()).unwrap();
         let conf_state = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
         let hard_state = HardState { term: 2, ..HardState::default() };
-        let start = Start { hard_state, conf_state, last_index: 0, last_term: 0 };
+        let start = Start { hard_state, conf_state, ..Start::default() };
         let mut log = LogStorage::new(start, locations);
         log.append(&[entry(1, 1), entry(2, 1), entry(3, 2)]);
         let config = Config { id: 1, election_tick: 10, heartbeat_tick: 1, ..Config::default() };
@@ -530,7 +542,42 @@ mod tests {
             let refused = checked(&mut raft, message.clone());
             assert!(matches!(refused, Some(Fault::Senseless(_))), "{message:?}");
         }
-        let snapshot = message(MessageType::MsgSnapshot);
-        assert_eq!(checked(&mut raft, snapshot), Some(Fault::Snapshot));
+    }
+
+    #[test]
+    fn a_snapshot_that_no_member_could_have_made_does_not_reach_raft() {
+        let conf = |voters: &[u64], learners: &[u64]| {
+            ConfState::from((voters.to_vec(), learners.to_vec()))
+        };
+        let snapshot = |index, term, conf_state: ConfState| {
+            let mut message = message(MessageType::MsgSnapshot);
+            let metadata = message.mut_snapshot().mut_metadata();
+            (metadata.index, metadata.term) = (index, term);
+            metadata.set_conf_state(conf_state);
+            message
+        };
+        let (mut raft, _dir) = follower();
+        let joint = ConfState { voters_outgoing: vec![1], ..conf(&[1, 2, 3], &[]) };
+        for (index, term, conf_state) in [
+            (0, 2, conf(&[1, 2, 3], &[])),
+            (9, 0, conf(&[1, 2, 3], &[])),
+            (9, 3, conf(&[1, 2, 3], &[])),
+            (u64::MAX, 2, conf(&[1, 2, 3], &[])),
+            (9, 2, conf(&[], &[1])),
+            (9, 2, conf(&[1, 1, 3], &[])),
+            (9, 2, conf(&[1, 2], &[2])),
+            (9, 2, conf(&[0, 1], &[])),
+            (9, 2, joint),
+        ] {
+            let refused = checked(&mut raft, snapshot(index, term, conf_state));
+            assert!(matches!(refused, Some(Fault::Senseless(_))), "{index} {term}");
+        }
+        assert_eq!(raft.raft_log.last_index(), 3);
+        // raft-rs itself ignores one of another cluster's members, and one that it has.
+        assert_eq!(checked(&mut raft, snapshot(9, 2, conf(&[2, 3], &[]))), None);
+        assert_eq!(checked(&mut raft, snapshot(2, 1, conf(&[1, 2, 3], &[]))), None);
+        assert_eq!(raft.raft_log.last_index(), 3);
+        assert_eq!(checked(&mut raft, snapshot(9, 2, conf(&[1, 2, 4], &[3]))), None);
+        assert_eq!((raft.raft_log.last_index(), raft.raft_log.committed), (9, 9));
     }
 }

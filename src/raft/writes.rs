@@ -10,8 +10,9 @@
 
 use std::collections::VecDeque;
 
-use raft::eraftpb::{Entry, HardState};
+use raft::eraftpb::{Entry, HardState, SnapshotMetadata};
 
+use super::snapshot;
 use crate::storage::wal;
 
 /// The writes on their way to the disk.
@@ -65,9 +66,14 @@ impl Writes {
         self.queue.is_empty()
     }
 
-    /// Hands the Ready's entries and hard state to the WAL. Returns whether term or vote have
-    /// changed.
-    pub(crate) fn persist(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>) -> bool {
+    /// Hands the Ready's snapshot, entries and hard state to the WAL. Returns whether term or vote
+    /// have changed.
+    pub(crate) fn persist(
+        &mut self,
+        received: Option<&SnapshotMetadata>,
+        entries: Vec<Entry>,
+        hard_state: Option<HardState>,
+    ) -> bool {
         let vote = hard_state.as_ref().map(|state| (state.term, state.vote));
         let vote_changed = vote.is_some_and(|vote| vote != self.vote);
         if let Some(vote) = vote {
@@ -76,24 +82,38 @@ impl Writes {
         if hard_state.is_some() {
             self.unwritten = hard_state;
         }
-        if !entries.is_empty() || vote_changed {
+        if received.is_some() {
+            // The WAL will not have the entries that the snapshot replaces.
+            self.queue.iter_mut().for_each(|(_, last)| *last = 0);
+        }
+        if !entries.is_empty() || vote_changed || received.is_some() {
             let hard_state = self.unwritten.take();
-            self.write(entries, hard_state, true);
+            let snapshot = received.map(|received| snapshot::record(received, true));
+            self.write(wal::Write { snapshot, entries, hard_state, sync: true, ready: 0 });
         }
         vote_changed
+    }
+
+    /// Writes the record of a snapshot that this member has made, with the commit index, which is
+    /// not below it.
+    pub(crate) fn write_snapshot(&mut self, made: &SnapshotMetadata) {
+        let snapshot = Some(snapshot::record(made, false));
+        let hard_state = self.unwritten.take();
+        self.write(wal::Write { snapshot, hard_state, sync: true, ..wal::Write::default() });
     }
 
     /// Writes a commit index that no entries have taken along, without a sync.
     pub(crate) fn write_commit(&mut self) {
         if let Some(hard_state) = self.unwritten.take() {
-            self.write(Vec::new(), Some(hard_state), false);
+            let hard_state = Some(hard_state);
+            self.write(wal::Write { hard_state, ..wal::Write::default() });
         }
     }
 
     /// A write without a sync bears the number of the last Ready too: it is reported only together
     /// with a sync that covers that Ready.
-    fn write(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>, sync: bool) {
-        let ready = self.last_ready;
+    fn write(&mut self, write: wal::Write) {
+        let (ready, entries) = (self.last_ready, &write.entries);
         // The WAL will not have the entries that these overwrite.
         if let Some(first) = entries.first().map(|entry| entry.index) {
             for (_, last) in &mut self.queue {
@@ -102,7 +122,7 @@ impl Writes {
         }
         self.queue.push_back((ready, entries.last().map_or(0, |entry| entry.index)));
         self.last = ready;
-        self.wal.write(wal::Write { entries, hard_state, sync, ready });
+        self.wal.write(wal::Write { ready, ..write });
     }
 
     /// The WAL has everything up to the Ready `number` on disk.

@@ -29,6 +29,15 @@ pub struct Alarms {
 #[error("the database is damaged: a row of its alarms cannot be read: {0}")]
 pub struct Damaged(prost::DecodeError);
 
+fn read(backend: &Backend) -> Result<BTreeSet<(i32, u64)>, Damaged> {
+    let mut raised = BTreeSet::new();
+    for (key, _) in backend.range(Bucket::Alarm, b"", None, usize::MAX) {
+        let alarm = AlarmMember::decode(key).map_err(Damaged)?;
+        raised.insert((alarm.alarm, alarm.member_id));
+    }
+    Ok(raised)
+}
+
 impl Alarms {
     /// Reads the raised alarms from the backend.
     ///
@@ -36,13 +45,22 @@ impl Alarms {
     ///
     /// A row does not decode. It may have been an alarm, so the member must not start without it.
     pub fn open(backend: &Backend) -> Result<Self, Damaged> {
-        let mut raised = BTreeSet::new();
-        for (key, _) in backend.range(Bucket::Alarm, b"", None, usize::MAX) {
-            let alarm = AlarmMember::decode(key).map_err(Damaged)?;
-            raised.insert((alarm.alarm, alarm.member_id));
-        }
+        let raised = read(backend)?;
         publish(&raised);
         Ok(Self { raised: RwLock::new(raised) })
+    }
+
+    /// Apply thread: reads the alarms again, from a database that was received.
+    ///
+    /// # Errors
+    ///
+    /// As [`Alarms::open`].
+    pub fn reload(&self, backend: &Backend) -> Result<(), Damaged> {
+        let read = read(backend)?;
+        let mut raised = self.raised.write().expect("nobody panics while holding it");
+        *raised = read;
+        publish(&raised);
+        Ok(())
     }
 
     /// The raised alarms of a type, or all for [`AlarmType::None`].

@@ -65,6 +65,10 @@ pub struct Lessor {
     cleared: Mutex<Option<mpsc::Receiver<Clear>>>,
 }
 
+/// Leases that are to be exchanged for the present ones.
+#[derive(Debug)]
+pub(super) struct Prepared(State);
+
 #[derive(Debug, Default)]
 struct State {
     leases: HashMap<i64, Lease>,
@@ -142,18 +146,41 @@ impl Lessor {
         backend: &Backend,
         attached: HashMap<Bytes, i64>,
     ) -> Result<Lessor, prost::DecodeError> {
-        let mut state = State::default();
-        for (_, row) in backend.range(Bucket::Lease, b"", None, usize::MAX) {
-            let row = leasepb::Lease::decode(row)?;
-            let lease = Lease { remaining: row.remaining_ttl, ..Lease::new(row.ttl) };
-            state.leases.insert(row.id, lease);
-        }
-        for (key, lease) in attached {
-            state.attach(&key, lease);
-        }
+        let rows = backend.range(Bucket::Lease, b"", None, usize::MAX);
+        let state = read(rows.into_iter().map(|(_, row)| row), attached)?;
         let (clears, cleared) = mpsc::channel(CLEARS_MAX);
         let (state, cleared) = (Mutex::new(state), Mutex::new(Some(cleared)));
         Ok(Lessor { state, gone: watch::Sender::new(()), clears, cleared })
+    }
+
+    /// Reads the leases of a received database, to be exchanged for these. The arguments are as for
+    /// [`Lessor::open`] and [`Lessor::raise`].
+    ///
+    /// # Errors
+    /// A row does not decode.
+    pub(super) fn prepare(
+        &self,
+        rows: impl Iterator<Item = Bytes>,
+        attached: HashMap<Bytes, i64>,
+        min_ttl: i64,
+    ) -> Result<Prepared, prost::DecodeError> {
+        let mut state = read(rows, attached)?;
+        for lease in state.leases.values_mut() {
+            lease.ttl = lease.ttl.max(min_ttl);
+        }
+        Ok(Prepared(state))
+    }
+
+    /// Apply thread: exchanges the leases for those of a received database. Only a follower gets
+    /// one, so there are no deadlines any more.
+    pub(super) fn exchange(&self, Prepared(new): Prepared) {
+        let mut state = self.lock();
+        (state.leases, state.holders) = (new.leases, new.holders);
+        state.primary = None;
+        state.queue.clear();
+        state.checkpoints.clear();
+        drop(state);
+        self.gone.send_replace(());
     }
 
     /// Raises shorter leases to `min_ttl` seconds, for a member that starts with a longer election
@@ -429,6 +456,23 @@ impl Lessor {
     pub(super) fn gone(&self) -> watch::Receiver<()> {
         self.gone.subscribe()
     }
+}
+
+/// The leases in these rows, with the attached keys.
+fn read(
+    rows: impl Iterator<Item = Bytes>,
+    attached: HashMap<Bytes, i64>,
+) -> Result<State, prost::DecodeError> {
+    let mut state = State::default();
+    for row in rows {
+        let row = leasepb::Lease::decode(row)?;
+        let lease = Lease { remaining: row.remaining_ttl, ..Lease::new(row.ttl) };
+        state.leases.insert(row.id, lease);
+    }
+    for (key, lease) in attached {
+        state.attach(&key, lease);
+    }
+    Ok(state)
 }
 
 impl Lease {

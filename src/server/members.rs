@@ -148,26 +148,25 @@ impl Members {
     /// A row does not decode. Without it a voter could be missing, which this member would not
     /// dial.
     pub fn open(cluster_id: u64, backend: &Backend) -> Result<Self, Damaged> {
-        let damaged = |key: &Bytes| Damaged { key: String::from_utf8_lossy(key).into_owned() };
-        let mut inner = Inner::default();
-        for (key, value) in backend.range(Bucket::Members, b"", None, usize::MAX) {
-            let member: Member = serde_json::from_slice(&value).map_err(|_| damaged(&key))?;
-            inner.members.insert(member.id, member);
-        }
-        for (key, _) in backend.range(Bucket::MembersRemoved, b"", None, usize::MAX) {
-            inner.removed.insert(parse_hex(&key).ok_or_else(|| damaged(&key))?);
-        }
-        if let Some((value, _)) = backend.get(Bucket::Cluster, VERSION_KEY) {
-            inner.version = Some(String::from_utf8_lossy(&value).into_owned());
-        }
-        let max_learners = MAX_LEARNERS;
-        Ok(Self { cluster_id, max_learners, inner: RwLock::new(inner) })
+        let inner = RwLock::new(read(backend)?);
+        Ok(Self { cluster_id, max_learners: MAX_LEARNERS, inner })
     }
 
     /// The same members, which may have this many learners among them.
     #[must_use]
     pub fn with_max_learners(self, max_learners: usize) -> Self {
         Self { max_learners, ..self }
+    }
+
+    /// Apply thread: reads the members again, from a database that was received.
+    ///
+    /// # Errors
+    ///
+    /// As [`Members::open`].
+    pub fn reload(&self, backend: &Backend) -> Result<(), Damaged> {
+        let read = read(backend)?;
+        *self.inner.write().expect("nobody panics while holding it") = read;
+        Ok(())
     }
 
     /// These members, without a backend.
@@ -327,6 +326,23 @@ impl From<Member> for etcdserverpb::Member {
             is_learner: member.is_learner,
         }
     }
+}
+
+/// The members in the backend's rows.
+fn read(backend: &Backend) -> Result<Inner, Damaged> {
+    let damaged = |key: &Bytes| Damaged { key: String::from_utf8_lossy(key).into_owned() };
+    let mut inner = Inner::default();
+    for (key, value) in backend.range(Bucket::Members, b"", None, usize::MAX) {
+        let member: Member = serde_json::from_slice(&value).map_err(|_| damaged(&key))?;
+        inner.members.insert(member.id, member);
+    }
+    for (key, _) in backend.range(Bucket::MembersRemoved, b"", None, usize::MAX) {
+        inner.removed.insert(parse_hex(&key).ok_or_else(|| damaged(&key))?);
+    }
+    if let Some((value, _)) = backend.get(Bucket::Cluster, VERSION_KEY) {
+        inner.version = Some(String::from_utf8_lossy(&value).into_owned());
+    }
+    Ok(inner)
 }
 
 fn store(member: &Member, backend: &mut WriteGuard<'_>) {

@@ -33,6 +33,7 @@
 mod compact;
 mod compare;
 mod hash;
+mod install;
 mod key_index;
 mod key_map;
 pub(crate) mod offline;
@@ -259,7 +260,7 @@ struct Contents {
     attached: HashMap<Bytes, i64>,
 }
 
-/// Reads the rows of the key bucket, oldest revision first.
+/// Reads the rows of a key bucket, oldest revision first.
 fn restore(rows: &mut dyn Iterator<Item = (Bytes, Bytes)>) -> Result<Contents, OpenError> {
     let mut contents = Contents::default();
     let mut before = Revision::default();

@@ -45,7 +45,7 @@
 //! A defragmentation ([`defrag`]) exchanges the file itself for a copy without free pages. Tools
 //! use the file of a member that does not run ([`offline`]), without buffers.
 //!
-//! Left out: sending the file to another member.
+//! A database that was received from another member takes the place of the file ([`install`]).
 
 mod batch;
 mod bucket;
@@ -57,6 +57,7 @@ mod defrag;
 mod file;
 mod free;
 mod hash;
+mod install;
 pub mod offline;
 mod read_tx;
 mod size;
@@ -89,6 +90,7 @@ pub use self::{
     bucket::Bucket,
     copy::{Copied, FileCopy},
     defrag::{Defragmented, Refused},
+    install::Received,
     read_tx::{Cut, View},
 };
 

@@ -17,6 +17,7 @@
 //! * The alarm is tried for a bounded time. The member ends also without it.
 
 use std::{
+    fs,
     path::Path,
     sync::{
         OnceLock,
@@ -68,6 +69,11 @@ pub fn end(file: &Path, why: &str) -> ! {
 /// What an operator can do about a damaged database.
 pub fn way_out(file: &Path) -> &'static str {
     match file.with_file_name(RESTORED_MARK).try_exists() {
+        Ok(false) if has_snapshot(file) => {
+            "Move the file away and start the member again: it is made anew from the log, if that \
+             has everything; if not, remove this member from the cluster and add it with an empty \
+             data directory"
+        }
         Ok(false) => "Move the file away and start the member again: it is made anew from the log",
         // The log may not have its rows.
         Ok(true) | Err(_) => {
@@ -77,10 +83,17 @@ pub fn way_out(file: &Path) -> &'static str {
     }
 }
 
+/// Whether a `.snap` file lies beside the database, so that the log's first entries may be gone.
+fn has_snapshot(file: &Path) -> bool {
+    let beside = file.parent().map(fs::read_dir);
+    let Some(Ok(mut beside)) = beside else { return true };
+    beside.any(|entry| {
+        entry.is_ok_and(|entry| entry.path().extension().is_some_and(|it| it == "snap"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::storage::own_process;
 
@@ -88,7 +101,9 @@ mod tests {
     fn the_way_out_of_damage_depends_on_what_the_log_has() {
         let dir = tempfile::tempdir().unwrap();
         let db = dir.path().join("db");
-        assert!(way_out(&db).contains("made anew from the log"));
+        assert!(way_out(&db).ends_with("made anew from the log"));
+        fs::write(dir.path().join("0000000000000002-0000000000000007.snap"), "").unwrap();
+        assert!(way_out(&db).contains("if that has everything"));
         fs::write(dir.path().join(RESTORED_MARK), "").unwrap();
         let way_out = way_out(&db);
         let expected = way_out.contains("restore it again") && !way_out.contains("made anew");

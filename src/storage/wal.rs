@@ -37,7 +37,8 @@
 //! checksum distinguish a frame whose length was damaged from a torn one.
 //!
 //! **Left out.** Segments are not locked one by one, as etcd does for its purge: the directory is
-//! locked as a whole. Snapshot *files* live elsewhere; here is only the record that names them.
+//! locked as a whole, and the list of [`locations`] says which segments nobody reads any more.
+//! Snapshot *files* live elsewhere ([`super::snap`]); here is only the record that names them.
 
 mod ahead;
 mod copy;
@@ -56,8 +57,8 @@ mod tests;
 pub use copy::{Copied, Until, copy, owner};
 pub use error::{Error, Reason};
 pub use locations::Locations;
-pub use reader::{Recovered, open};
-pub use writer::{Wal, Watermarks, Write, Writer, create, spawn};
+pub use reader::{Recovered, open, open_at};
+pub use writer::{SnapshotRecord, Wal, Watermarks, Write, Writer, create, spawn};
 
 pub use segment::exists;
 

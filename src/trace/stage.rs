@@ -163,6 +163,27 @@ macro_rules! vocabulary {
     /// Entries of a former leader are removed, because they conflict with the new leader's log.
     LogTruncate = "log.truncate" Loop Story ["last.old" Index, "last.new" Index, "term" Term]
         "raft/log.rs", "raft unstable.truncateAndAppend", "elections.md";
+    /// The database on the disk has everything up to the index; a file says so, and later a record.
+    SnapshotMake = "snapshot.make" Loop Story ["index" Index, "term" Term, "stored" Index, "bytes" Bytes]
+        "server/snapshots.rs", "etcdserver EtcdServer.snapshot", "wal.md#snapshots";
+    /// The log drops the entries before a snapshot, but for some that followers may still ask for.
+    LogCompact = "log.compact" Loop Story ["first.old" Index, "first.new" Index, "term" Term]
+        "raft/log.rs", "raft MemoryStorage.Compact", "wal.md#snapshots";
+    /// The member removes segments of the log and files of snapshots that nobody needs any more.
+    LogPurge = "log.purge" Loop Stage ["segments" Count, "files" Count]
+        "server/snapshots.rs", "client/pkg/fileutil PurgeFile", "wal.md#snapshots";
+    /// The leader copies its database, and sends it to a member that needs entries it has dropped.
+    SnapshotSend = "snapshot.send" Loop Story ["peer" Member, "index" Index, "term" Term, "revision" Revision, "bytes" Bytes]
+        "raft/rafthttp/snapshot_sender.rs", "etcdserver/api/rafthttp snapshotSender.send", "wal.md#snapshots";
+    /// A member receives a database, compares its hash, and syncs it, before raft hears of it.
+    SnapshotReceive = "snapshot.receive" Loop Story ["peer" Member, "index" Index, "term" Term, "bytes" Bytes]
+        "raft/rafthttp/snapshot_receiver.rs", "etcdserver/api/rafthttp snapshotHandler.ServeHTTP", "wal.md#snapshots";
+    /// A received snapshot takes the place of raft's whole log; the log's record of it comes next.
+    SnapshotAccept = "snapshot.accept" Loop Story ["last.old" Index, "last.new" Index, "term" Term]
+        "raft/node/snapshots.rs", "raft raft.restore", "wal.md#snapshots";
+    /// A received database takes the place of the member's own: keys, leases, members, watchers.
+    SnapshotInstall = "snapshot.install" Loop Story ["applied.old" Index, "applied.new" Index, "revision.old" Revision, "revision.new" Revision, "keys" Count, "watchers" Count]
+        "server/apply/applier.rs", "etcdserver EtcdServer.applySnapshot", "wal.md#snapshots";
     /// A message to another member is encoded and handed to the connection.
     RaftSend = "raft.send" Loop Story
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag, "waited" Nanos]

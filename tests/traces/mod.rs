@@ -95,6 +95,13 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
+    (Stage::SnapshotMake, "only after many entries; the test of snapshots makes them often"),
+    (Stage::LogCompact, "as above"),
+    (Stage::LogPurge, "as above"),
+    (Stage::SnapshotSend, "only for a follower that is far behind; the test of snapshots has one"),
+    (Stage::SnapshotReceive, "as above"),
+    (Stage::SnapshotAccept, "as above"),
+    (Stage::SnapshotInstall, "as above"),
     (Stage::RaftLink, "only when `glass up` is asked to cut a link; the test of links does that"),
 ];
 

@@ -10,6 +10,7 @@ mod members;
 mod no_leader;
 mod restore;
 mod resume;
+mod snapshots;
 
 use std::time::Duration;
 

@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::errno::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, file};
@@ -49,7 +48,9 @@ impl Saved {
     pub(super) fn copy(&self, to: &Path, name: &Path, check: bool) -> Result<(), Error> {
         let copy = disk::File::create(to).map_err(file(name))?;
         self.read(check && self.has_hash, |part, offset| {
-            fail::fail_point!("restore-disk-full", |_| Err(file(name)(Errno::ENOSPC.into())));
+            fail::fail_point!("restore-disk-full", |_| Err(file(name)(
+                nix::errno::Errno::ENOSPC.into()
+            )));
             copy.write_at(part, offset).map_err(file(name))
         })?;
         copy.sync_all().map_err(file(name))

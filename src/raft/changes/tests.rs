@@ -20,7 +20,7 @@ fn member() -> (Raft<LogStorage>, TempDir) {
     let (_, locations) = create(&dir.path().join("wal"), &metadata, &Options::default()).unwrap();
     let conf_state = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
     let hard_state = HardState { term: 2, ..HardState::default() };
-    let start = Start { hard_state, conf_state, last_index: 0, last_term: 0 };
+    let start = Start { hard_state, conf_state, ..Start::default() };
     let mut log = LogStorage::new(start, locations);
     log.append(&[Entry { index: 1, term: 2, ..Entry::default() }]);
     let config = Config {

@@ -19,12 +19,7 @@ impl Fixture {
         let metadata = Metadata { node_id: 1, cluster_id: 2 };
         let (wal, locations) =
             create(&dir.path().join("wal"), &metadata, &Options::default()).unwrap();
-        let start = Start {
-            hard_state: HardState::default(),
-            conf_state: ConfState::default(),
-            last_index: 0,
-            last_term: 0,
-        };
+        let start = Start { catch_up_entries: 3, ..Start::default() };
         Self { log: LogStorage::new(start, locations), wal, _dir: dir }
     }
 
@@ -110,4 +105,59 @@ fn a_range_that_begins_on_disk_and_ends_in_the_cache_is_read_whole() {
     for limit in 1..=12 {
         assert_eq!(limit, read(Some(mebibytes(limit))), "{limit} MiB");
     }
+}
+
+fn metadata(index: u64, term: u64) -> SnapshotMetadata {
+    SnapshotMetadata { index, term, ..SnapshotMetadata::default() }
+}
+
+#[test]
+fn a_snapshot_drops_the_entries_before_it_but_for_those_that_followers_may_ask_for() {
+    let mut fixture = Fixture::new();
+    let entries: Vec<Entry> = (1..=20).map(|index| entry(index, 1 + index / 10, 10)).collect();
+    fixture.append(&entries);
+    fixture.log.stable_to(20);
+    let needs = fixture.log.snapshot(0, 2).unwrap_err();
+    assert_eq!(needs, Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+    assert!(fixture.log.snapshot_made(metadata(13, 2), None));
+    // Three before the snapshot stay.
+    assert_eq!(fixture.log.first_index(), 11);
+    assert_eq!([10, 11, 20].map(|index| fixture.log.term(index).unwrap()), [2, 2, 3]);
+    assert_eq!(fixture.log.term(9), Err(Error::Store(StorageError::Compacted)));
+    let context = GetEntriesContext::empty(false);
+    let dropped = fixture.log.entries(10, 12, None, context).unwrap_err();
+    assert_eq!(dropped, Error::Store(StorageError::Compacted));
+    assert_eq!(fixture.terms(11, 21).len(), 10);
+    assert_eq!(fixture.log.locations.first_index(), 11);
+    assert_eq!(fixture.log.snapshot(0, 2).unwrap().get_metadata(), &metadata(13, 2));
+    assert!(!fixture.log.snapshot_made(metadata(13, 2), None), "it is not newer");
+}
+
+#[test]
+fn entries_behind_a_snapshot_on_its_way_stay() {
+    let mut fixture = Fixture::new();
+    let entries: Vec<Entry> = (1..=20).map(|index| entry(index, 1, 10)).collect();
+    fixture.append(&entries);
+    fixture.log.stable_to(20);
+    assert!(fixture.log.snapshot_made(metadata(19, 1), Some(5)));
+    assert_eq!(fixture.log.first_index(), 6);
+    // The next one makes up for it.
+    fixture.append(&[entry(21, 1, 10)]);
+    fixture.log.stable_to(21);
+    assert!(fixture.log.snapshot_made(metadata(21, 1), None));
+    assert_eq!(fixture.log.first_index(), 19);
+}
+
+#[test]
+fn a_received_snapshot_takes_the_place_of_the_log() {
+    let mut fixture = Fixture::new();
+    fixture.append(&[entry(1, 1, 10), entry(2, 1, 10), entry(3, 1, 10)]);
+    fixture.log.apply_snapshot(&metadata(2, 4));
+    assert_eq!(fixture.log.first_index(), 3);
+    assert_eq!(fixture.log.last_index().unwrap(), 2);
+    assert_eq!(fixture.log.term(2).unwrap(), 4);
+    assert_eq!(fixture.log.term(3), Err(Error::Store(StorageError::Unavailable)));
+    fixture.log.append(&[entry(3, 4, 10)]);
+    assert_eq!(fixture.terms(3, 4), [(3, 4)]);
+    assert!(!fixture.log.snapshot_made(metadata(2, 4), None), "the received one is as new");
 }

@@ -114,13 +114,7 @@ impl Node {
     }
 
     fn carry_out(&mut self, Accepted { index, change, answer }: Accepted) {
-        let conf_state = match self.raw.apply_conf_change(&change) {
-            Ok(conf_state) => conf_state,
-            Err(error) => {
-                tracing::error!(%error, index, "raft refused a configuration change");
-                self.raw.raft.prs().conf().to_conf_state()
-            }
-        };
+        let conf_state = self.new_configuration(index, &change);
         self.raw.mut_store().set_conf_state(conf_state.clone());
         self.deferred.conf_applied(index);
         // Apply waits for the answer, unless the member is shutting down.

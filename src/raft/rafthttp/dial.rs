@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    body::Incoming,
+    body::{Body, Incoming},
     client::conn::http1::{self, SendRequest},
     rt::{Read, ReadBufCursor, Write},
 };
@@ -133,16 +133,20 @@ pub(super) type Sender = SendRequest<Full<Bytes>>;
 
 /// Opens a connection to a peer. The caller spawns the second part, which ends when the sender and
 /// the last answer's body are dropped.
-pub(super) async fn open(
+pub(super) async fn open<B>(
     target: &Target,
-) -> Result<(Sender, http1::Connection<Socket, Full<Bytes>>), Failed> {
+) -> Result<(SendRequest<B>, http1::Connection<Socket, B>), Failed>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
     Ok(http1::handshake(Socket::new(stream)?).await?)
 }
 
 /// Opens a connection. It lives until the returned sender and the last answer's body are dropped.
 pub(super) async fn connect(target: &Target) -> Result<Sender, Failed> {
-    let (sender, connection) = open(target).await?;
+    let (sender, connection) = open::<Full<Bytes>>(target).await?;
     tokio::task::spawn_local(async move {
         // The caller that waits for the answer gets the error too, and logs it.
         let _ = connection.await;

@@ -214,6 +214,7 @@ mod tests {
                     connections: 1,
                     active: Arc::default(),
                     links: Arc::default(),
+                    database: None,
                     inbox: inbox().0,
                 }));
                 hub.add(&Peer { id: 2, urls: Vec::new() });

@@ -7,7 +7,14 @@ use std::{cell::RefCell, collections::HashSet, sync::Arc, time::Duration};
 
 use raft::eraftpb::{Message, MessageType};
 
-use super::{active::Active, drops, glass, identity::Identity, links::Links, log_limit::LogLimit};
+use super::{
+    active::Active,
+    drops, glass,
+    identity::Identity,
+    links::Links,
+    log_limit::LogLimit,
+    snapshots::{Database, Snapshots},
+};
 use crate::{
     clock,
     raft::inbox::{Inbox, Input, Refused},
@@ -22,6 +29,7 @@ pub(super) struct Seed {
     pub(super) connections: usize,
     pub(super) active: Arc<Active>,
     pub(super) links: Arc<Links>,
+    pub(super) database: Option<Database>,
     pub(super) inbox: Inbox,
 }
 
@@ -33,6 +41,7 @@ pub(super) struct Local {
     pub(super) active: Arc<Active>,
     /// The links that are cut.
     pub(super) links: Arc<Links>,
+    pub(super) snapshots: Snapshots,
     inbox: Inbox,
     peers: RefCell<HashSet<u64>>,
     removed: RefCell<HashSet<u64>>,
@@ -46,6 +55,7 @@ impl Local {
             dial_timeout: Duration::from_secs(1) + seed.election,
             active: seed.active,
             links: seed.links,
+            snapshots: Snapshots::new(seed.database),
             inbox: seed.inbox,
             peers: RefCell::default(),
             removed: RefCell::default(),
@@ -102,6 +112,19 @@ impl Local {
         let (peer, kind, term) = (message.from, message.get_msg_type(), message.term);
         let taken = self.inbox.offer(Input::Step { message, since: trace::handed_over() });
         taken.inspect_err(|_| drops::untaken(peer, kind, term))
+    }
+
+    /// Hands raft the message of a snapshot whose database is on the disk.
+    pub(super) fn receive_snapshot(&self, message: Message, link: u64) -> Result<(), Refused> {
+        glass::received(&message, link);
+        let message = Box::new(message);
+        self.inbox.offer(Input::Step { message, since: trace::handed_over() })
+    }
+
+    /// Reports to raft that a peer has a snapshot.
+    pub(super) fn snapshot_sent(&self, peer: u64) {
+        // As in `lost`: raft pauses the peer until it hears of this.
+        let _ = self.inbox.send(Input::SnapshotSent { peer, ok: true });
     }
 
     fn is_for_raft(&self, message: &Message) -> bool {

@@ -1,6 +1,6 @@
 //! One peer: its queues, and which of them a message takes.
 
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
 use raft::eraftpb::{Message, MessageType};
 use tokio::task::JoinSet;
@@ -11,6 +11,7 @@ use super::{
     glass::Outbound,
     local::Local,
     pipeline::Pipeline,
+    snapshot_sender,
     stream::{Outgoing, Reader},
 };
 
@@ -29,6 +30,9 @@ pub(super) struct Link {
     msgapp: Rc<Outgoing>,
     message: Rc<Outgoing>,
     pipeline: Pipeline,
+    local: Rc<Local>,
+    /// Snapshots that are being sent.
+    snapshots: RefCell<JoinSet<()>>,
     _readers: JoinSet<()>,
 }
 
@@ -46,6 +50,8 @@ impl Link {
             message: Outgoing::new(peer.id, Channel::Message),
             pipeline: Pipeline::start(local, peer.id, &urls),
             urls,
+            local: local.clone(),
+            snapshots: RefCell::default(),
             _readers: readers,
         }
     }
@@ -58,14 +64,19 @@ impl Link {
         }
     }
 
-    /// Queues a message: MsgApp on its stream if the peer has opened it, else all on the message
-    /// stream if that is open, else on the pipeline. Returns it when that queue is full. (etcd:
-    /// peer.pick)
+    /// Queues a message: a snapshot goes by a request of its own, MsgApp on its stream if the peer
+    /// has opened it, else all on the message stream if that is open, else on the pipeline. Returns
+    /// it when that queue is full. (etcd: peer.pick)
     #[must_use]
     pub(super) fn send(&self, outbound: Outbound) -> Option<Message> {
         let kind = outbound.message.get_msg_type();
         if kind == MessageType::MsgSnapshot {
-            return Some(outbound.message);
+            let send = snapshot_sender::send(self.local.clone(), self.urls.clone(), outbound);
+            let mut snapshots = self.snapshots.borrow_mut();
+            // Those that have ended.
+            while snapshots.try_join_next().is_some() {}
+            snapshots.spawn_local(send);
+            return None;
         }
         if kind == MessageType::MsgAppend && self.msgapp.is_attached() {
             return self.msgapp.push(outbound);

@@ -40,6 +40,7 @@ use super::{
     glass,
     hub::{Hub, Stranger},
     identity, probing,
+    snapshot_receiver::{self, Refused},
     stream::StreamBody,
     wire::{self, FRAME_LEN_MAX},
 };
@@ -159,7 +160,7 @@ async fn answer(
         }
     } else if path == "/raft/snapshot" {
         match refusal(&hub, &request, &Method::POST) {
-            None => stamp(&hub, no_snapshots()),
+            None => stamp(&hub, snapshot(&hub, request).await),
             Some(refusal) => refusal,
         }
     } else if path == "/raft/probing" {
@@ -265,6 +266,14 @@ async fn posted(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
     }
 }
 
+/// Answers `POST /raft/snapshot`, once the headers are checked.
+async fn snapshot(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
+    match snapshot_receiver::receive(hub, request).await {
+        Ok(()) => Answer::empty(StatusCode::NO_CONTENT),
+        Err(Refused(status, text)) => refuse(status, &text),
+    }
+}
+
 /// Reads a request's body, or says with which status it is refused.
 async fn body_of(hub: &Hub, body: Incoming, max: usize) -> Result<Held<'_>, StatusCode> {
     match timeout(BODY_TIMEOUT, hub.bodies.read(body, max)).await {
@@ -276,10 +285,6 @@ async fn body_of(hub: &Hub, body: Incoming, max: usize) -> Result<Held<'_>, Stat
         }
         Ok(Err(Unread::TooLong | Unread::Broken)) | Err(_) => Err(StatusCode::BAD_REQUEST),
     }
-}
-
-fn no_snapshots() -> Answer {
-    refuse(StatusCode::NOT_IMPLEMENTED, "this member cannot receive snapshots yet")
 }
 
 impl Body for Payload {

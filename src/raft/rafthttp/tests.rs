@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod etcd;
+mod snapshots;
 
 const CLUSTER: u64 = 0xc1;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,6 +55,7 @@ fn config(id: u64, port: u16, peers: Vec<Peer>) -> Config {
         server_version: "3.5.33",
         election: Duration::from_secs(1),
         cuts: None,
+        database: None,
         extra: axum::Router::new().route("/version", axum::routing::get(|| async { "a version" })),
     }
 }
@@ -333,7 +335,7 @@ fn refusals_are_etcds_and_come_in_its_order() {
     check("GET", "/raft/stream/msgapp/e", &[], 404, "error sender not found\n");
     check("GET", stream, &[("X-Raft-To", "b")], 412, "to field mismatch\n");
     check("POST", "/raft/snapshot", &[foreign], 412, "cluster ID mismatch\n");
-    let text = "this member cannot receive snapshots yet\n";
+    let text = "this member's database is redb's, and the sender's is bbolt's: it cannot take the snapshot of a member of etcd\n";
     check("POST", "/raft/snapshot", &[], 501, text);
     check("POST", "/raft", &[], 204, "");
     assert_eq!(ask(member.port, "GET", "/version", &[foreign]).2, "a version");

@@ -29,6 +29,7 @@ use super::{
     local,
     peer::Peer,
     questions, server,
+    snapshots::Database,
 };
 use crate::{raft::inbox::Inbox, trace};
 
@@ -56,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) connections: usize,
     /// Requests to cut links, if the one that started this member may make them.
     pub(crate) cuts: Option<Cuts>,
+    /// The database to send to followers that have fallen behind; none in tests.
+    pub(crate) database: Option<Database>,
     /// Answers requests on the peer port that are not under `/raft`. Its handlers run on the peer
     /// thread: they must not block.
     pub(crate) extra: axum::Router,
@@ -114,8 +117,9 @@ pub(crate) fn spawn(
         links.want(&cuts.borrow());
         questions::end_at_cuts(links.clone());
     }
-    let active_too = active.clone();
-    let seed = local::Seed { identity, election, connections, active: active_too, links, inbox };
+    let (active_too, database) = (active.clone(), config.database);
+    let seed =
+        local::Seed { identity, election, connections, active: active_too, links, database, inbox };
     let (peers, extra, cuts) = (config.peers, config.extra, config.cuts);
     let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || {
         run(&runtime, async move {

@@ -3,10 +3,11 @@
 
 use std::{
     ops::ControlFlow,
+    path::PathBuf,
     sync::{Arc, mpsc::Receiver},
 };
 
-use raft::eraftpb::{Entry, EntryType};
+use raft::eraftpb::{Entry, EntryType, SnapshotMetadata};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::key_space::KvRequest;
@@ -22,10 +23,11 @@ use crate::{
         members::Members,
         mvcc::{Batch, ReplyTo, Store},
         outcome::{Outcome, Outcomes, Response},
+        snapshots::Wishes,
         wait::Wait,
     },
     stage,
-    storage::{backend::Backend, fatal},
+    storage::{backend::Backend, fatal, snap},
     trace,
 };
 
@@ -53,6 +55,9 @@ pub(crate) struct Applier {
     inbox: Inbox,
     peers: rafthttp::Sender,
     outcomes: UnboundedSender<Outcomes>,
+    snapshots: Wishes,
+    /// Where received databases are.
+    snap_dir: PathBuf,
     /// Entries up to this index were committed before the member started.
     replayed: u64,
 }
@@ -66,11 +71,13 @@ enum Room {
 
 impl Applier {
     /// Makes the applier of a server. It connects to new members through `peers`, and sends
-    /// outcomes for the waiting requests through `outcomes`, whose length their number bounds.
+    /// outcomes for the waiting requests through `outcomes`, whose length their number bounds. It
+    /// asks for `snapshots`.
     pub(crate) fn new(
         server: &Server,
         peers: rafthttp::Sender,
         outcomes: UnboundedSender<Outcomes>,
+        (snapshots, snap_dir): (Wishes, PathBuf),
         replayed: u64,
     ) -> Self {
         Self {
@@ -89,6 +96,8 @@ impl Applier {
             inbox: server.proposer.inbox.clone(),
             peers,
             outcomes,
+            snapshots,
+            snap_dir,
             replayed,
         }
     }
@@ -97,10 +106,55 @@ impl Applier {
     pub(crate) fn run(self, committed: &Receiver<Committed>) {
         trace::set_thread("apply");
         while let Ok(next) = committed.recv() {
+            if let Some(snapshot) = &next.snapshot {
+                self.install(snapshot);
+            }
             if self.apply_all(&next).is_break() {
                 return;
             }
         }
+    }
+
+    /// Puts a received database in the place of everything that this thread changes. Its log record
+    /// is on the disk. A file that cannot be used ends the member.
+    fn install(&self, snapshot: &SnapshotMetadata) {
+        let (index, before) = (snapshot.index, self.status.applied());
+        if index <= before {
+            return;
+        }
+        let mut span = stage!(SnapshotInstall, 0, applied_old = before, applied_new = index);
+        fail::fail_point!("snapshot-before-install");
+        let path = snap::received_path(&self.snap_dir, index);
+        let installed = self.store.install(&path, index, self.min_ttl);
+        let installed = installed.unwrap_or_else(|error| fatal(&error));
+        self.alarms.reload(&self.backend).unwrap_or_else(|error| fatal(&error));
+        // Auth must be off in it, as at a start.
+        AuthStore::open(&self.backend).map(drop).unwrap_or_else(|error| fatal(&error));
+        self.members.reload(&self.backend).unwrap_or_else(|error| fatal(&error));
+        self.dial_all();
+        crate::set!(
+            span,
+            SnapshotInstall,
+            revision_old = installed.revision_old,
+            revision_new = installed.revision_new,
+            keys = installed.keys,
+            watchers = installed.watchers
+        );
+        drop(span);
+        self.status.set_applied(index);
+        self.snapshots.installed(index);
+        tracing::info!("snapshot-index" = index, "applied a snapshot that was received");
+        fail::fail_point!("snapshot-after-install");
+    }
+
+    /// Connects to the members that a received database names, and to no others that were removed.
+    fn dial_all(&self) {
+        for member in self.members.list() {
+            if member.id != self.member_id {
+                self.peers.set_peer(rafthttp::Peer { id: member.id, urls: member.peer_urls });
+            }
+        }
+        self.members.removed().into_iter().for_each(|id| self.peers.remove_peer(id));
     }
 
     fn apply_all(&self, committed: &Committed) -> ControlFlow<()> {
@@ -139,6 +193,7 @@ impl Applier {
     fn finish(&self, last: Option<&Entry>, outcomes: Vec<Outcome>) {
         if let Some(last) = last {
             self.status.set_applied(last.index);
+            self.snapshots.note(last.index, last.term, || self.backend.conf_state());
         }
         if !outcomes.is_empty() {
             // A closed channel means that the member is shutting down.
@@ -304,6 +359,7 @@ mod tests {
             peers: Vec::new(),
             server_version: "3.5.33",
             cuts: None,
+            database: None,
             election: std::time::Duration::from_secs(1),
             extra: axum::Router::new(),
         };
@@ -320,6 +376,8 @@ mod tests {
             backend,
             no_space: Arc::default(),
             wait: Arc::default(),
+            snapshots: Wishes::unheard(),
+            snap_dir: dir.to_owned(),
             status: Arc::new(Status::new(0)),
             inbox: to_raft,
             peers: transport.sender(),
@@ -341,7 +399,7 @@ mod tests {
         let (applier, _transport) = applier(dir.path());
         let (sender, committed) = channel();
         let entries = vec![Entry { index: 1, term: 1, data: data.into(), ..Entry::default() }];
-        sender.send(Committed { entries, since: 0 }).unwrap();
+        sender.send(Committed { entries, ..Committed::default() }).unwrap();
         drop(sender);
         applier.run(&committed);
         None
@@ -409,7 +467,7 @@ mod tests {
             }
         }
         let (sender, committed) = channel();
-        sender.send(Committed { entries, since: 0 }).unwrap();
+        sender.send(Committed { entries, ..Committed::default() }).unwrap();
         drop(sender);
         applier.run(&committed);
         let mut rows = Vec::new();
@@ -439,7 +497,9 @@ mod tests {
             Entry { index, term: 1, data, ..Entry::default() }
         };
         let (sender, committed) = channel();
-        sender.send(Committed { entries: (1..=3).map(entry).collect(), since: 0 }).unwrap();
+        sender
+            .send(Committed { entries: (1..=3).map(entry).collect(), ..Committed::default() })
+            .unwrap();
         drop(sender);
         applier.run(&committed);
         let mut marked = Vec::new();
@@ -470,7 +530,7 @@ mod tests {
         let data = request.encode_to_vec().into();
         let (sender, committed) = channel();
         let entries = vec![Entry { index: 1, term: 1, data, ..Entry::default() }];
-        sender.send(Committed { entries, since: 0 }).unwrap();
+        sender.send(Committed { entries, ..Committed::default() }).unwrap();
         drop(sender);
         applier.run(&committed);
         assert_eq!(1, status.applied());
@@ -489,7 +549,7 @@ mod tests {
         let (sender, committed) = channel();
         // Two batches of committed entries: the second must not be applied either.
         for entries in [vec![change, normal.clone()], vec![Entry { index: 3, ..normal }]] {
-            sender.send(Committed { entries, since: 0 }).unwrap();
+            sender.send(Committed { entries, ..Committed::default() }).unwrap();
         }
         applier.run(&committed);
         assert_eq!((0, 0), (status.applied(), backend.consistent_index().0));

@@ -7,6 +7,8 @@
 
 use std::{thread, time::Duration};
 
+use raft::eraftpb::EntryType;
+
 use super::{
     super::{command::Command, internal::Internal, propose::Proposer},
     corrupt,
@@ -35,8 +37,8 @@ pub(crate) fn raise_own(proposer: &Proposer) {
         let data = Command::Alarm(corrupt(proposer.member_id)).encode(header);
         let leader = proposer.status.leader();
         let _span = stage!(RaftPropose, id, bytes = data.len(), leader = leader).begun();
-        let since = trace::handed_over();
-        if proposer.inbox.offer(Input::Propose { id, data, since }).is_err() {
+        let (kind, since) = (EntryType::EntryNormal, trace::handed_over());
+        if proposer.inbox.offer(Input::Propose { id, data, kind, since }).is_err() {
             return;
         }
         let until = clock::now() + PATIENCE;

@@ -3,6 +3,7 @@
 mod compaction;
 mod crash;
 mod hashes;
+mod install;
 mod locks;
 mod model;
 mod scripts;

@@ -173,6 +173,25 @@ impl Watchers {
         crate::set!(span, WatchNotify, synced = synced, victims = victims);
     }
 
+    /// Makes synced watchers unsynced, because a received database has taken the key space from
+    /// revision `had` to `current` without events. Victims find out by themselves. To be called
+    /// under the index lock. Returns how many watchers have to read what they have missed.
+    pub(super) fn fall_behind(&self, had: i64, current: i64) -> usize {
+        let mut state = self.lock();
+        let synced = |(number, watcher): (&u64, &Watcher)| {
+            matches!(watcher.group, Group::Synced).then_some(*number)
+        };
+        let numbers: Vec<u64> = state.watchers.iter().filter_map(synced).collect();
+        for number in numbers {
+            state.fall_behind(number, had, current);
+        }
+        let behind = state.unsynced.len();
+        self.note_synced(&state);
+        drop(state);
+        self.work.notify_one();
+        behind
+    }
+
     fn note_synced(&self, state: &State) {
         let others = state.unsynced.len() + state.victims.len();
         self.synced.store(state.watchers.len() - others, Ordering::Release);
@@ -240,6 +259,16 @@ impl State {
         } else {
             watcher.group = Group::Unsynced;
             self.unsynced.insert((watcher.min_rev, number));
+        }
+    }
+
+    fn fall_behind(&mut self, number: u64, had: i64, current: i64) {
+        let Some(watcher) = self.watchers.get_mut(&number) else { return };
+        // One that starts in the future stays synced until its start.
+        watcher.min_rev = watcher.min_rev.max(had + 1);
+        if watcher.min_rev <= current {
+            self.lookup.remove(&watcher.keys, number);
+            self.assign_group(number, current);
         }
     }
 

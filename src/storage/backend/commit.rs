@@ -16,6 +16,7 @@ use super::{
     buffer::{Buffer, Entry, Frozen},
     defrag::{Defragmented, Refused},
     file::{CONF_STATE, CONSISTENT_INDEX, DatabaseFile, FileRead, TERM},
+    install::Install,
     size::Sizes,
     tail::Rows,
 };
@@ -35,6 +36,8 @@ pub(super) struct Control {
     pub(super) full: bool,
     /// Callers that wait for a defragmentation.
     pub(super) defragment: Vec<SyncSender<Result<Defragmented, Refused>>>,
+    /// A received database that is to take the place of the file.
+    pub(super) install: Option<Install>,
     /// The thread must commit once more and then end.
     pub(super) stopping: bool,
     /// The thread has ended.
@@ -68,13 +71,22 @@ impl Shared {
         let mut retired: Vec<Arc<DatabaseFile>> = Vec::new();
         loop {
             let (asked, stopping) = self.wait_for_work();
-            self.commit();
+            match self.install_if_asked() {
+                // What the buffers had is in the new file.
+                Some(old) => {
+                    let installed = self.read().committed;
+                    note_committed(installed.index, installed.revision, 0);
+                    retired.push(old);
+                }
+                None => self.commit(),
+            }
             let mut control = self.control();
             control.finished = asked;
             control.stopped = stopping;
             if stopping {
                 // Who waits for a defragmentation learns that there is none.
                 control.defragment.clear();
+                control.install = None;
             }
             drop(control);
             self.done.notify_all();
@@ -93,7 +105,9 @@ impl Shared {
         let mut control = self.control();
         loop {
             let left = deadline.saturating_duration_since(clock::now());
-            let is_asked = control.asked > control.finished || !control.defragment.is_empty();
+            let is_asked = control.asked > control.finished
+                || !control.defragment.is_empty()
+                || control.install.is_some();
             let wanted = control.stopping || control.full || is_asked;
             if wanted || left.is_zero() {
                 return (control.asked, control.stopping);

@@ -23,6 +23,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use redb::{
     Durability, ReadOnlyTable, ReadableTable, StorageError, TableDefinition, WriteTransaction,
 };
@@ -96,6 +97,8 @@ pub struct FileCopy {
     len: u64,
     /// The last entry that it contains, and its revision.
     pub committed: Committed,
+    /// The configuration of the cluster as of that entry, as JSON.
+    pub conf_state: Option<Bytes>,
     /// What was copied.
     pub copied: Copied,
 }
@@ -122,13 +125,14 @@ impl Backend {
         let (file, committed) = (Arc::clone(&buffers.file), buffers.committed);
         drop(buffers);
         self.shared.check_room()?;
+        let (_, conf_state) = file.state(&self.shared.path)?;
         let number = COPIES.fetch_add(1, Ordering::Relaxed);
         let path = self.shared.path.with_file_name(copy_name(number));
         let copy = copy_to(&file, &path);
         // An open file without a name takes room until it is closed, and no longer.
         let _ = fs::remove_file(&path);
         let (file, len, copied) = copy.inspect_err(|error| self.shared.end_if_damaged(error))?;
-        Ok(FileCopy { file, len, committed, copied })
+        Ok(FileCopy { file, len, committed, conf_state, copied })
     }
 }
 

@@ -14,10 +14,19 @@
 //! A reader does not follow the checksum from record to record, which would mean to read all that
 //! went before. It checks the frame, the record's form, and that index and term match the list. The
 //! start has checked the rest, and later entries were written by this process.
+//!
+//! The list is bounded: when a snapshot is made, the places of entries that no follower will ask
+//! for are dropped ([`Locations::compact`]). A segment may be removed once all its entries are
+//! dropped, and a later segment has the place of the newest snapshot ([`Locations::purge`]). So a
+//! reader never finds a place whose segment is gone.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use raft::eraftpb::Entry;
@@ -28,7 +37,7 @@ use super::{
     record::{self, Frame, WORD},
     segment::Name,
 };
-use crate::storage::disk::File;
+use crate::storage::disk::{File, sync_dir};
 
 /// The most locations that are copied under the lock at a time.
 const BATCH: u64 = 512;
@@ -109,6 +118,20 @@ impl List {
     pub(super) fn set_term_before(&mut self, term: u64) {
         self.term_before = Some(term);
     }
+
+    /// Drops the entries up to `index`, whose term stays known. Does nothing if they are not all
+    /// there.
+    pub(super) fn compact(&mut self, index: u64) {
+        if index < self.first {
+            return;
+        }
+        let Some(place) = self.get(index) else { return };
+        self.term_before = Some(place.term);
+        self.places.drain(..(index + 1 - self.first) as usize);
+        // What a start has read may have been much more.
+        self.places.shrink_to(self.places.len() + self.places.len() / 4 + 1024);
+        self.first = index + 1;
+    }
 }
 
 /// The location of each entry, and the files to read it from.
@@ -118,6 +141,8 @@ pub struct Locations {
     state: RwLock<State>,
     /// Older segments that were read from lately, the latest last.
     handles: Mutex<Vec<(u64, Arc<File>)>>,
+    /// The index of the newest snapshot whose record is on the disk; 0 before the first.
+    snapshot: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -132,7 +157,8 @@ struct State {
 impl Locations {
     pub(super) fn new(dir: &Path, list: List, segments: Vec<Name>, tail: Arc<File>) -> Locations {
         let state = RwLock::new(State { list, segments, tail });
-        Locations { dir: dir.to_owned(), state, handles: Mutex::new(Vec::new()) }
+        let (handles, snapshot) = (Mutex::new(Vec::new()), AtomicU64::new(0));
+        Locations { dir: dir.to_owned(), state, handles, snapshot }
     }
 
     /// The first index in the log; one past the last if there are no entries.
@@ -149,6 +175,50 @@ impl Locations {
     /// or the log begins at index 1.
     pub fn term(&self, index: u64) -> Option<u64> {
         self.state().list.term(index)
+    }
+
+    /// The index of the newest snapshot whose record is on the disk; 0 before the first.
+    pub fn snapshot(&self) -> u64 {
+        self.snapshot.load(Ordering::Acquire)
+    }
+
+    /// Notes that the record of a snapshot is on the disk.
+    pub(super) fn note_snapshot(&self, index: u64) {
+        self.snapshot.fetch_max(index, Ordering::AcqRel);
+    }
+
+    /// Forgets where the entries up to `index` are: nobody will read them again. Only the thread
+    /// that reads entries may call it.
+    pub fn compact(&self, index: u64) {
+        self.update(|list| list.compact(index));
+    }
+
+    /// Removes the oldest segments, as long as there are more than `max`, none of their entries is
+    /// in the list, and the next segment begins at or before the newest snapshot's index (etcd:
+    /// `ReleaseLockTo`, `PurgeFile`). Returns the removed files.
+    pub fn purge(&self, max: usize) -> Result<Vec<PathBuf>, Error> {
+        let mut removed = Vec::new();
+        while let Some(name) = self.take_oldest(max) {
+            let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+            handles.retain(|(sequence, _)| *sequence != name.sequence);
+            drop(handles);
+            let path = name.path(&self.dir);
+            fail::fail_point!("wal-purge-before-remove");
+            fs::remove_file(&path).map_err(Error::io("removing", &path, 0))?;
+            // In order, so that a power failure leaves no gap between the segments.
+            sync_dir(&self.dir).map_err(Error::io("syncing", &self.dir, 0))?;
+            removed.push(path);
+        }
+        Ok(removed)
+    }
+
+    /// Takes the oldest segment out of the list of segments, if it may be removed.
+    fn take_oldest(&self, max: usize) -> Option<Name> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let (first, snapshot) = (state.list.first(), self.snapshot());
+        let [_, next, ..] = state.segments.as_slice() else { return None };
+        let is_free = next.index <= first && next.index <= snapshot;
+        (is_free && max < state.segments.len()).then(|| state.segments.remove(0))
     }
 
     /// Reads the entries from `low` up to, not including, `high`: as many as have together at most
@@ -332,6 +402,25 @@ mod tests {
         assert_eq!((list.first(), list.last(), list.term(9)), (10, 9, Some(4)));
         list.push(10, place(4));
         assert_eq!((list.first(), list.last(), list.term(8)), (10, 10, None));
+    }
+
+    #[test]
+    fn a_compacted_list_still_knows_the_term_of_its_last_dropped_entry() {
+        let mut list = List::new(1, Some(0));
+        for (index, term) in [(1, 1), (2, 1), (3, 2), (4, 3)] {
+            list.push(index, place(term));
+        }
+        list.compact(3);
+        assert_eq!((list.first(), list.last()), (4, 4));
+        assert_eq!([2, 3, 4].map(|index| list.term(index)), [None, Some(2), Some(3)]);
+        for beyond in [0, 2, 5, 9] {
+            list.compact(beyond);
+            assert_eq!(list.first(), 4, "{beyond}");
+        }
+        list.compact(4);
+        assert_eq!((list.first(), list.last(), list.term(4)), (5, 4, Some(3)));
+        list.push(5, place(4));
+        assert_eq!((list.last(), list.term(5)), (5, Some(4)));
     }
 
     #[test]

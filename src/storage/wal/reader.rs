@@ -1,6 +1,7 @@
-//! Reads the whole log at a start (etcd: WAL.ReadAll, decoder.decode).
+//! Reads the log at a start (etcd: WAL.ReadAll, decoder.decode).
 //!
-//! The segments are read once, from the first to the last, through a window of a megabyte. Only the
+//! The segments are read once, from the one with the first entry that is needed to the last,
+//! through a window of a megabyte. Only the
 //! location of each entry, the newest hard state, and the snapshots' indexes stay in memory;
 //! entries are read again when they are needed.
 //!
@@ -39,6 +40,8 @@ pub struct Recovered {
     /// The newest snapshot's place that is not ahead of the commit index. In a log without
     /// snapshots it has index and term 0.
     pub snapshot: walpb::Snapshot,
+    /// All snapshots' places in the part that was read, in the order of their records.
+    pub snapshots: Vec<walpb::Snapshot>,
     /// The first index in the log; one past the last if there are no entries.
     pub first_index: u64,
     /// The last index; without entries, the snapshot's.
@@ -52,12 +55,23 @@ pub struct Recovered {
 /// A torn tail is cut off. A damaged log is refused with file and offset, and so is a directory in
 /// which no further segment can be made.
 pub fn open(dir: &Path, options: &Options) -> Result<(Wal, Arc<Locations>, Recovered), Error> {
+    open_at(dir, options, 0)
+}
+
+/// The same, but reads only the segments from the one on that may have the entry at `index` (etcd:
+/// `searchIndex`).
+pub fn open_at(
+    dir: &Path,
+    options: &Options,
+    index: u64,
+) -> Result<(Wal, Arc<Locations>, Recovered), Error> {
     let locked = segment::lock(dir)?;
     let names = segment::list(dir)?;
     segment::remove_leftovers(dir)?;
     segment::check_writable(dir)?;
-    let (last, older) = names.split_last().expect("a list of segments is not empty");
-    let mut replay = Replay::new(names[0]);
+    let begin = names.iter().rposition(|name| name.index <= index).unwrap_or(0);
+    let (last, older) = names[begin..].split_last().expect("a list of segments is not empty");
+    let mut replay = Replay::new(names[begin]);
     for name in older {
         let path = name.path(dir);
         let file = File::open_read_only(&path).map_err(Error::io("opening", &path, 0))?;
@@ -71,6 +85,7 @@ pub fn open(dir: &Path, options: &Options) -> Result<(Wal, Arc<Locations>, Recov
     let file = Arc::new(file);
     let Replay { list, hard_state, crc, .. } = replay;
     let locations = Arc::new(Locations::new(dir, list, names.clone(), Arc::clone(&file)));
+    locations.note_snapshot(recovered.snapshot.index());
     let tail = Tail { name: *last, file, offset, crc, hard_state };
     let metadata = message::metadata_bytes(&recovered.metadata);
     let wal = Wal::new(locked, options, metadata, tail, Arc::clone(&locations));
@@ -97,8 +112,10 @@ struct Replay {
     metadata: Option<Metadata>,
     hard_state: HardState,
     snapshots: Vec<walpb::Snapshot>,
+    /// The last snapshot, while no hard state behind it has said that it is committed.
+    unsettled: Option<walpb::Snapshot>,
     list: List,
-    /// The first segment that exists; older ones may have been purged.
+    /// The first segment that is read. Older ones may have been purged, or are not needed.
     first: Name,
 }
 
@@ -112,6 +129,7 @@ impl Replay {
             metadata: None,
             hard_state: HardState::default(),
             snapshots: Vec::new(),
+            unsettled: None,
             list: List::new(index, term_before),
             first,
         }
@@ -177,7 +195,9 @@ impl Replay {
             Kind::Entry => self.entry(data, name, offset),
             Kind::State => self.state(data),
             Kind::Snapshot => {
-                self.snapshots.push(message::snapshot(data).ok_or(Reason::Snapshot)?);
+                let snapshot = message::snapshot(data).ok_or(Reason::Snapshot)?;
+                self.unsettled = Some(snapshot.clone());
+                self.snapshots.push(snapshot);
                 Ok(())
             }
         }
@@ -221,7 +241,23 @@ impl Replay {
             return Err(Reason::Term);
         }
         self.hard_state = state;
+        self.settle();
         Ok(())
+    }
+
+    /// Lets a received snapshot take the place of the entries before its record, once it is known
+    /// to be committed. Entries that stand before it and go on behind its index belong to a leader
+    /// that has lost: if they stayed, terms would fall along the log. (etcd keeps them.)
+    fn settle(&mut self) {
+        let commit = self.hard_state.commit;
+        let Some(snapshot) = self.unsettled.take_if(|snapshot| snapshot.index() <= commit) else {
+            return;
+        };
+        let (index, term) = (snapshot.index(), snapshot.term());
+        let is_other = self.list.term(index).is_some_and(|found| found != term);
+        if self.list.last() < index || is_other {
+            self.list.reset(index, term);
+        }
     }
 
     /// Checks that the parts fit together, once all is read.
@@ -240,6 +276,9 @@ impl Replay {
         }
         if index + 1 == self.list.first() {
             self.list.set_term_before(term);
+        } else if self.list.term(self.list.first() - 1).is_none() {
+            // Raft needs the term of the entry before the first one.
+            self.list.compact(self.list.first());
         }
         let last_index = self.list.last();
         if last_index < commit {
@@ -249,6 +288,7 @@ impl Replay {
             metadata: self.metadata.ok_or(error(Reason::Head))?,
             hard_state: self.hard_state.clone(),
             snapshot,
+            snapshots: self.snapshots.clone(),
             first_index: self.list.first(),
             last_index,
             last_term: self.list.term(last_index).unwrap_or(0),

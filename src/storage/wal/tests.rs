@@ -23,6 +23,7 @@ use crate::{
     },
 };
 
+mod compacted;
 mod copied;
 mod first;
 mod growth;
@@ -408,7 +409,7 @@ fn a_group_shares_one_fsync_and_is_reported_in_order() {
         let _ = gates.lock().unwrap().recv();
     });
     let write =
-        |ready, entries, sync| writer.write(Write { entries, hard_state: None, sync, ready });
+        |ready, entries, sync| writer.write(Write { entries, sync, ready, ..Write::default() });
     write(1, vec![entry(1, 1, 9)], true);
     assert_eq!(reports.recv().unwrap(), (1, Some("wal".to_owned())));
     let watermarks = writer.watermarks();

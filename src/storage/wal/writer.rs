@@ -93,6 +93,10 @@ struct Group {
     head: Vec<u8>,
     /// The index of each entry, and where it is.
     placed: Vec<(u64, Location)>,
+    /// Index and term of a received snapshot, which takes the place of all entries before it.
+    reset: Option<(u64, u64)>,
+    /// The index of the newest snapshot with a record in the group, 0 for none.
+    snapshot: u64,
     /// The first index, 0 without entries.
     first: u64,
     /// The last index, 0 without entries.
@@ -109,6 +113,8 @@ struct Unsynced {
     first: u64,
     /// The last index, 0 without entries.
     last: u64,
+    /// The index of the newest snapshot, 0 without one.
+    snapshot: u64,
     /// The new term and the vote in it, if either has changed; otherwise 0.
     term: u64,
     vote: u64,
@@ -236,6 +242,29 @@ impl Wal {
         Ok(())
     }
 
+    /// Encodes the record of a snapshot (etcd: WAL.SaveSnapshot). A received one is followed at
+    /// once by a hard state that commits it: if the write is torn behind that, a reader knows that
+    /// the snapshot counts, and if it is torn before, that it does not.
+    fn queue_snapshot(
+        &mut self,
+        record: &SnapshotRecord,
+        hard_state: Option<&HardState>,
+    ) -> Result<(), Error> {
+        let SnapshotRecord { place, replaces_log } = record;
+        let bytes = message::snapshot_bytes(place);
+        record::append(&mut self.group.buffer, &mut self.crc, Kind::Snapshot, &[&bytes]);
+        self.group.snapshot = place.index().max(self.group.snapshot);
+        if *replaces_log {
+            self.last_index = place.index();
+            self.group.placed.clear();
+            self.group.reset = Some((place.index(), place.term()));
+            let committed =
+                |state: &HardState| HardState { commit: place.index(), ..state.clone() };
+            self.queue(&[], hard_state.map(committed).as_ref())?;
+        }
+        Ok(())
+    }
+
     fn queue_entry(&mut self, entry: &Entry) -> Result<(), Error> {
         let (index, last) = (entry.index, self.last_index);
         if index == 0 || last + 1 < index {
@@ -309,7 +338,11 @@ impl Wal {
         let mut group = mem::take(&mut self.group);
         self.offset += group.buffer.len() as u64;
         self.unsynced.add(&group);
+        let reset = group.reset.take();
         self.locations.update(|list| {
+            if let Some((index, term)) = reset {
+                list.reset(index, term);
+            }
             for (index, place) in group.placed.drain(..) {
                 list.push(index, place);
             }
@@ -318,13 +351,14 @@ impl Wal {
         if BUFFER_BYTES < group.buffer.capacity() {
             group.buffer = Vec::new();
         }
-        (group.first, group.last) = (0, 0);
+        (group.first, group.last, group.snapshot) = (0, 0, 0);
         self.group = group;
     }
 
     /// Returns when everything written so far is on the disk.
     fn sync(&mut self) -> Result<(), Error> {
         if !self.options.fsync || self.unsynced.bytes == 0 {
+            self.locations.note_snapshot(self.unsynced.snapshot);
             return Ok(());
         }
         let written = self.watermarks.written.load(Ordering::Relaxed);
@@ -333,6 +367,7 @@ impl Wal {
         fail::fail_point!("wal-before-fsync");
         self.fdatasync().inspect_err(|_| span.flag(FLAG_ERROR))?;
         histogram::WAL_FSYNC.observe(trace::raw_clock::to_ns(trace::raw_clock::now() - began));
+        self.locations.note_snapshot(self.unsynced.snapshot);
         self.unsynced = Unsynced::default();
         self.watermarks.synced.store(written, Ordering::Release);
         trace::watermarks().synced.store(written, Ordering::Relaxed);
@@ -341,7 +376,7 @@ impl Wal {
     }
 
     fn open_fsync_span(&self, written: u64) -> Span {
-        let Unsynced { bytes, first, last, term, vote } = self.unsynced;
+        let Unsynced { bytes, first, last, term, vote, .. } = self.unsynced;
         let synced = self.watermarks.synced.load(Ordering::Relaxed);
         let mut span = stage!(
             WalFsync,
@@ -425,6 +460,7 @@ impl Wal {
 impl Unsynced {
     fn add(&mut self, group: &Group) {
         self.bytes += group.buffer.len() as u64;
+        self.snapshot = self.snapshot.max(group.snapshot);
         if group.first != 0 {
             self.first = if self.first == 0 { group.first } else { group.first.min(self.first) };
             self.last = group.last;
@@ -432,9 +468,20 @@ impl Unsynced {
     }
 }
 
+/// A snapshot that the log is to name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnapshotRecord {
+    /// Its index, its term and its configuration.
+    pub place: walpb::Snapshot,
+    /// Whether it was received, so that it takes the place of all entries of this log.
+    pub replaces_log: bool,
+}
+
 /// The input of the `wal` thread for one Ready.
 #[derive(Clone, Debug, Default)]
 pub struct Write {
+    /// A snapshot, whose record stands before the entries.
+    pub snapshot: Option<SnapshotRecord>,
     /// To be appended; an index seen before cuts the log back.
     pub entries: Vec<Entry>,
     /// Term, vote and commit, if they have changed.
@@ -512,6 +559,9 @@ fn write_group(wal: &mut Wal, first: Write, inbox: &Receiver<Write>) -> Result<R
     wal.group.taken = trace::handed_over();
     let (mut reports, mut next) = (Reports::default(), Some(first));
     while let Some(write) = next {
+        if let Some(snapshot) = &write.snapshot {
+            wal.queue_snapshot(snapshot, write.hard_state.as_ref())?;
+        }
         wal.queue(&write.entries, write.hard_state.as_ref())?;
         reports.sync |= write.sync;
         reports.ready = Some(write.ready);
@@ -528,16 +578,25 @@ mod tests {
     use crate::storage::with_causes;
 
     impl Wal {
-        /// Writes the record of a snapshot, as etcd does, and syncs (etcd: WAL.SaveSnapshot). A
-        /// snapshot that is ahead of the log takes the place of all entries.
-        pub(in crate::storage::wal) fn save_snapshot(&mut self, snapshot: &walpb::Snapshot) {
-            let bytes = message::snapshot_bytes(snapshot);
-            record::append(&mut self.group.buffer, &mut self.crc, Kind::Snapshot, &[&bytes]);
-            let (index, term) = (snapshot.index(), snapshot.term());
-            if self.last_index < index {
-                self.last_index = index;
-                self.locations.update(|list| list.reset(index, term));
-            }
+        /// Writes the record of a snapshot, and syncs. A snapshot that is ahead of the log is one
+        /// that was received.
+        pub(in crate::storage::wal) fn save_snapshot(&mut self, place: &walpb::Snapshot) {
+            let replaces_log = self.last_index < place.index();
+            let record = SnapshotRecord { place: place.clone(), replaces_log };
+            self.queue_snapshot(&record, None).unwrap();
+            self.finish(true).unwrap();
+        }
+
+        /// Writes the record of a snapshot that was received, with the hard state that commits it.
+        pub(in crate::storage::wal) fn save_received(
+            &mut self,
+            place: &walpb::Snapshot,
+            entries: &[Entry],
+            hard_state: &HardState,
+        ) {
+            let record = SnapshotRecord { place: place.clone(), replaces_log: true };
+            self.queue_snapshot(&record, Some(hard_state)).unwrap();
+            self.queue(entries, Some(hard_state)).unwrap();
             self.finish(true).unwrap();
         }
     }

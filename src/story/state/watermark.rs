@@ -170,6 +170,18 @@ pub fn changes(event: &Event) -> Vec<Change> {
             moved(Mark::StoredRevision, change!(event, BackendCommit, revision)),
             moved(Mark::Frozen, [field!(event, BackendCommit, writes), 0]),
         ],
+        // The received file has everything up to there.
+        Stage::SnapshotInstall => {
+            let [_, index] = change!(event, SnapshotInstall, applied);
+            let [_, revision] = change!(event, SnapshotInstall, revision);
+            vec![
+                moved(Mark::Applied, change!(event, SnapshotInstall, applied)),
+                moved(Mark::Revision, change!(event, SnapshotInstall, revision)),
+                is(Mark::Stored, index),
+                is(Mark::StoredRevision, revision),
+                is(Mark::Active, 0),
+            ]
+        }
         // `election.campaign` raises the term, and this follows it at once, with everything else.
         Stage::RaftRole => vec![
             moved(Mark::Role, change!(event, RaftRole, role)),

@@ -13,7 +13,8 @@
 //! A watermark stands at the row of its index. It says something of an entry only if the member has
 //! that entry there (see [`kept`]).
 //!
-//! Left out: the first index. Logs are not compacted yet, so it is always 1.
+//! A log begins behind the entries that a snapshot has made unnecessary: of those the member has
+//! the effects only, in its file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -54,6 +55,8 @@ struct Facts {
     writes: Vec<Vec<Write>>,
     /// Up to where raft has learned that the disk has the log: of each member, by its clock.
     stable: Vec<Vec<(Moment, u64)>>,
+    /// The first index of each member's log, by its clock, since it is above 1.
+    firsts: Vec<Vec<(Moment, u64)>>,
     states: States,
 }
 
@@ -109,6 +112,10 @@ pub(crate) enum Disk {
     Synced,
     /// Of several entries, the disk has confirmed those up to this index.
     UpTo(u64),
+    /// Of several entries, the log has those from this index on, and the disk has confirmed them.
+    From(u64),
+    /// The log begins behind it: a snapshot has made it unnecessary.
+    Dropped,
 }
 
 /// How far an entry is on a member, with its state machine.
@@ -173,6 +180,7 @@ impl Facts {
             logs: Logs::of(recording),
             writes: vec![Vec::new(); members],
             stable: vec![Vec::new(); members],
+            firsts: vec![Vec::new(); members],
             states: watermarks::states(recording),
             ..Facts::default()
         };
@@ -192,6 +200,14 @@ impl Facts {
                     let write = Write { moment, first, last, segment, offset };
                     facts.writes.get_mut(place).into_iter().for_each(|own| own.push(write));
                 }
+                Stage::LogCompact | Stage::SnapshotAccept => {
+                    let first = match event.stage {
+                        Stage::LogCompact => change!(event, LogCompact, first)[1],
+                        _ => change!(event, SnapshotAccept, last)[1].saturating_add(1),
+                    };
+                    let own = facts.firsts.get_mut(place).into_iter();
+                    own.for_each(|own| own.push((moment, first)));
+                }
                 Stage::RaftStable => {
                     let [_, new] = change!(event, RaftStable, stable);
                     facts.stable.get_mut(place).into_iter().for_each(|own| own.push((moment, new)));
@@ -201,7 +217,15 @@ impl Facts {
         }
         facts.writes.iter_mut().for_each(|own| own.sort_by_key(|write| write.moment));
         facts.stable.iter_mut().for_each(|own| own.sort_unstable());
+        facts.firsts.iter_mut().for_each(|own| own.sort_unstable());
         facts
+    }
+
+    /// The first index that a member's log has at a moment; 1 if no snapshot has moved it.
+    fn first(&self, place: u8, cut: Moment) -> u64 {
+        let own = self.firsts.get(usize::from(place)).map_or(&[][..], Vec::as_slice);
+        let happened = own.partition_point(|(moment, _)| *moment <= cut);
+        own[..happened].last().map_or(1, |(_, first)| *first)
     }
 
     /// The rows at a moment, by index and term.
@@ -304,13 +328,17 @@ impl Logged<'_> {
             return Cell { disk: Disk::Unknown, machine: Machine::No, marks: Vec::new() };
         };
         let marks = &column.marks;
+        let begins = self.facts.first(place, cut);
         let (disk, machine, range) = match line {
+            Line::Entry(index, _) if index < begins => {
+                (Disk::Dropped, machine(Disk::Dropped, marks, index), index..=index)
+            }
             Line::Entry(index, term) => {
                 let disk = self.disk((index, term), (place, cut), marks);
                 (disk, machine(disk, marks, index), index..=index)
             }
             Line::Gap(first, last) => {
-                let disk = disk_of_gap((first, last), marks);
+                let disk = disk_of_gap((first, last), begins, marks);
                 (disk, machine(disk, marks, last), first..=last)
             }
         };
@@ -480,7 +508,10 @@ fn machine(disk: Disk, marks: &Watermarks, index: u64) -> Machine {
 }
 
 /// How far a log is with entries of which nothing but the index is known.
-fn disk_of_gap((first, last): (u64, u64), marks: &Watermarks) -> Disk {
+fn disk_of_gap((first, last): (u64, u64), begins: u64, marks: &Watermarks) -> Disk {
+    if last < begins {
+        return Disk::Dropped;
+    }
     let disk = |index| match kept::progress(marks, index) {
         Kept::Synced | Kept::InFile => Disk::Synced,
         Kept::Written => Disk::Written,
@@ -488,6 +519,7 @@ fn disk_of_gap((first, last): (u64, u64), marks: &Watermarks) -> Disk {
         Kept::Unknown => Disk::Unknown,
     };
     match (disk(first), disk(last)) {
+        (Disk::Synced, Disk::Synced) if first < begins => Disk::From(begins),
         (Disk::Synced, Disk::Synced) => Disk::Synced,
         (Disk::Synced, other) => marks.get(Water::Synced).map_or(other, Disk::UpTo),
         (_, other) => other,

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::BufReader};
 
-use glass_etcd::story::{query::address::Address, recording};
+use glass_etcd::story::{Event, query::address::Address, recording};
 
 use super::*;
 use crate::state::{State, scenes, story::Subject, tests::press};
@@ -132,4 +132,26 @@ fn a_segment_begins_with_entry_one_or_behind_the_segment_before() {
     let sight = busy.sight();
     let segment = busy.panes.log.at(&sight, None).segment(0).unwrap();
     assert!(segment.contains(": 1-208"), "{segment}");
+}
+
+/// Goal: the view claims no entry for a log that has dropped it. Method: the recording of a put, in
+/// which one member then drops the entries up to 20, and another one all of them.
+#[test]
+fn entries_that_a_snapshot_has_dropped_are_not_in_the_log_any_more() {
+    let mut recording = scenes::put().recording;
+    for (member, first) in [(0, 21), (1, 43)] {
+        let last = recording.events.iter().rfind(|event| event.member == member).unwrap();
+        let mut event = Event::mark(member, Stage::LogCompact, last.clock_end + 1);
+        (event.boot, event.at_ns) = (last.boot, last.at_ns + 1);
+        event.fields[..3].copy_from_slice(&[1, first, 3]);
+        recording.events.push(event);
+    }
+    let rows = rows(&at(recording, "G L"));
+    assert_eq!(
+        rows,
+        [
+            "1-41 | From(21) Stored | Dropped Stored | Synced Stored",
+            "42/3 | Synced Stored WSCAF | Dropped Stored WSCAF | Synced Stored WSCAF"
+        ]
+    );
 }
