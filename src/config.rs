@@ -22,6 +22,7 @@
 mod args;
 mod checks;
 mod compaction;
+mod corruption;
 mod error;
 pub mod flags;
 mod help;
@@ -37,6 +38,7 @@ mod tests;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use compaction::{AutoCompaction, Compaction};
+pub use corruption::CorruptCheck;
 pub use error::ConfigError;
 pub use help::{ETCD_VERSION, help, version_text};
 pub use listen::{Cors, Listen};
@@ -164,6 +166,23 @@ pub fn parse(args: &[String], env: &[(String, String)]) -> Result<Asked, ConfigE
     Ok(Asked::Start(Box::new(parsed)))
 }
 
+/// Peer URLs in the form in which etcd keeps them: trimmed and sorted. `None` if there is none, or
+/// one at which no member can be reached (etcd: `types.NewURLs`).
+pub fn peer_urls(list: &[String]) -> Option<Vec<String>> {
+    let urls = urls::parse_each(list).ok().filter(|urls| !urls.is_empty())?;
+    urls::no_unix(&urls).ok()?;
+    Some(urls.iter().map(ToString::to_string).collect())
+}
+
+/// Whether two lists of URLs name the same places, by text or by the addresses of their names. Asks
+/// the resolver only if the texts differ.
+pub fn same_places(left: &[String], right: &[String]) -> bool {
+    match (urls::parse_each(left), urls::parse_each(right)) {
+        (Ok(left), Ok(right)) => urls::same_places(&left, &right),
+        _ => left == right,
+    }
+}
+
 /// The pings between a member and its clients, by which each finds out that the other has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
@@ -199,6 +218,13 @@ pub struct ServerConfig {
     pub initial_cluster: Vec<(String, Vec<String>)>,
     /// `--initial-cluster-state`: true for `new`.
     pub new_cluster: bool,
+    /// `--force-new-cluster`: whether this member leaves all others behind.
+    pub force_new_cluster: bool,
+    /// `--strict-reconfig-check`: whether a change of the members that could endanger the quorum is
+    /// refused.
+    pub strict_reconfig_check: bool,
+    /// `--max-learners`: the most learners at a time, the same for all members.
+    pub max_learners: usize,
     /// Goes into the ids of members and cluster (`--initial-cluster-token`).
     pub cluster_token: String,
     /// The length of a tick (`--heartbeat-interval`).
@@ -229,6 +255,8 @@ pub struct ServerConfig {
     pub unsafe_no_fsync: bool,
     /// When and how revisions are compacted.
     pub compaction: Compaction,
+    /// When this member's keys are compared with those of others.
+    pub corrupt_check: CorruptCheck,
     /// Whether leases keep their remaining time at a change of leader.
     pub lease_checkpoint: LeaseCheckpoint,
     /// `--threads` (ours): grpc threads.

@@ -13,17 +13,21 @@
 //! connections there may be), [`notify`] (messages to the service manager), [`data`] (what is on
 //! disk, and whether it may be used), [`modes`] (its permissions), [`moment`] (a copy of them as
 //! they were), [`restore`] (a data directory made of a saved snapshot), [`peers`] (questions to
-//! other members before and while this one runs), [`leave`] (the steps of a stop), [`compaction`]
-//! (rows of forgotten revisions), [`version`] (the leader decides the cluster's version), [`keep`]
-//! (which traces all members keep), [`otlp`] (which traces leave for other programs), [`flight`]
-//! (what a member still remembers, written out at its end).
+//! other members before and while this one runs), [`join`] (a running cluster), [`standalone`]
+//! (a cluster of this member alone), [`leave`] (the steps of a stop), [`compaction`]
+//! (rows of forgotten revisions), [`corrupt_check`] (when members compare their keys), [`version`]
+//! (the leader decides the cluster's version), [`keep`] (which traces all members keep), [`otlp`]
+//! (which traces leave for other programs), [`flight`] (what a member still remembers, written out
+//! at its end).
 
 mod assemble;
 mod compaction;
+mod corrupt_check;
 pub mod data;
 pub mod descriptors;
 mod error;
 pub mod flight;
+mod join;
 pub mod keep;
 mod leave;
 mod modes;
@@ -34,6 +38,7 @@ pub mod peer_port;
 pub mod peers;
 pub mod restore;
 mod sockets;
+mod standalone;
 pub mod start;
 pub mod version;
 

@@ -13,8 +13,9 @@
 //!
 //! Reading order: [`kv_server`] (the steps of each request, one per line), [`check`], [`txn`],
 //! [`admit`], `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`answer_reader`],
-//! [`lessor`], [`lease`], [`read_index`], [`compactor`], [`concurrency`]. Writes are applied on the
-//! `apply` thread. Waits are on the grpc thread, and slow reads on other threads ([`long_reads`]).
+//! [`lessor`], [`lease`], [`read_index`], [`compactor`], [`concurrency`], [`corruption`]. Writes
+//! are applied on the `apply` thread. Waits are on the grpc thread, and slow reads on other threads
+//! ([`long_reads`]).
 
 pub(crate) mod admit;
 pub mod alarm;
@@ -27,6 +28,8 @@ pub mod check;
 mod command;
 pub(crate) mod compactor;
 pub(crate) mod concurrency;
+pub mod corruption;
+mod downgrade;
 pub mod dropped;
 pub mod error;
 pub mod health;
@@ -38,6 +41,7 @@ pub mod lessor;
 pub(crate) mod long_reads;
 pub(crate) mod maintenance;
 pub mod members;
+pub mod membership;
 pub mod mvcc;
 pub(crate) mod no_space;
 pub(crate) mod outcome;
@@ -57,8 +61,8 @@ pub use error::Error;
 
 use self::{
     alarm::Alarms, answer::Room, concurrency::Concurrency, ids::RequestIds, kv_server::KvServer,
-    lease::LeaseServer, long_reads::LongReads, members::Members, mvcc::Store, propose::Proposer,
-    read_index::ReadIndex, stopping::Stopping,
+    lease::LeaseServer, long_reads::LongReads, members::Members, membership::Membership,
+    mvcc::Store, propose::Proposer, read_index::ReadIndex, stopping::Stopping,
 };
 use crate::{raft::Status, storage::backend::Backend};
 
@@ -95,6 +99,7 @@ pub struct Server {
     /// The file below the key space.
     pub(crate) backend: Arc<Backend>,
     pub(crate) members: Arc<Members>,
+    pub(crate) membership: Membership,
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) reads: Arc<ReadIndex>,

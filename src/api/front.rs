@@ -68,9 +68,12 @@ const METHODS: &[(&str, &[&str])] = &[
     ("etcdserverpb.KV", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
     (
         "etcdserverpb.Maintenance",
-        &["Status", "Alarm", "HashKV", "Hash", "Defragment", "Snapshot", "MoveLeader"],
+        &["Status", "Alarm", "HashKV", "Hash", "Defragment", "Snapshot", "MoveLeader", "Downgrade"],
     ),
-    ("etcdserverpb.Cluster", &["MemberList"]),
+    (
+        "etcdserverpb.Cluster",
+        &["MemberList", "MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"],
+    ),
     ("grpc.health.v1.Health", &["Check", "Watch"]),
     (OBSERVE, &["Observe"]),
     ("etcdserverpb.Watch", &["Watch"]),

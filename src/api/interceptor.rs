@@ -68,6 +68,11 @@ pub enum Method {
     Defragment = 38,
     Snapshot = 39,
     MoveLeader = 40,
+    Downgrade = 41,
+    MemberAdd = 42,
+    MemberRemove = 43,
+    MemberUpdate = 44,
+    MemberPromote = 45,
     WatchStream = 63,
     LeaseKeepAliveStream = 64,
     HttpLivezSerializableRead = 65,
@@ -89,6 +94,12 @@ impl Method {
         is_message || is_stream || self == Snapshot
     }
 
+    /// Whether a learner serves it, whose state may be far behind. It serves serializable ranges,
+    /// too (etcd: isRPCSupportedForLearner).
+    fn is_served_by_learners(self) -> bool {
+        matches!(self, Method::Status | Method::Snapshot)
+    }
+
     /// Whether it belongs to Lock or Election, whose errors have no codes.
     fn is_plain(self) -> bool {
         use Method::{Campaign, Leader, Lock, Observe, Proclaim, Resign, Unlock};
@@ -103,13 +114,24 @@ pub fn begin<Q: Message>(
     request: &Request<Q>,
     key: Option<&[u8]>,
 ) -> Result<Call, Status> {
+    begin_for(server, method, request, key, method.is_served_by_learners())
+}
+
+/// As [`begin`]; `by_learners` says whether a learner may serve this request.
+pub fn begin_for<Q: Message>(
+    server: &Server,
+    method: Method,
+    request: &Request<Q>,
+    key: Option<&[u8]>,
+    by_learners: bool,
+) -> Result<Call, Status> {
     let origin = Origin::of(request.metadata());
     let bytes = request.get_ref().encoded_len();
     let call = Call::open(server, method, bytes, key.unwrap_or_default(), origin);
     if let Some(key) = key {
         trace::key(call.id, key);
     }
-    if let Err(error) = check(server, request.metadata()) {
+    if let Err(error) = check(server, request.metadata(), by_learners) {
         return call.finish::<()>(Err(error), 0, 0).map(|()| unreachable!("an error stays one"));
     }
     Ok(call)
@@ -236,9 +258,12 @@ pub fn refuse_stream(server: &Server, method: Method, origin: Origin, error: Err
 }
 
 // ANCHOR: check
-/// A member without a leader refuses requests that require one (clientv3.WithRequireLeader).
-pub fn check(server: &Server, metadata: &MetadataMap) -> Result<(), Error> {
-    if wants_leader(metadata) && server.status.leader() == 0 {
+/// A learner serves few requests, and a member without a leader refuses those that require one
+/// (clientv3.WithRequireLeader).
+pub fn check(server: &Server, metadata: &MetadataMap, by_learners: bool) -> Result<(), Error> {
+    if !by_learners && server.is_learner() {
+        Err(Error::NotSupportedForLearner)
+    } else if wants_leader(metadata) && server.status.leader() == 0 {
         Err(Error::NoLeader)
     } else {
         Ok(())

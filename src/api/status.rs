@@ -4,7 +4,16 @@ use std::borrow::Cow;
 
 use tonic::{Code, Status};
 
-use crate::server::{Error, answer::writer::LONGEST};
+use crate::server::{Error, answer::writer::LONGEST, members::Refusal};
+
+// Texts that would take lines of their own in the table.
+const WRONG_VERSION: &str = "etcdserver: wrong downgrade target version format";
+const WRONG_TARGET: &str = "etcdserver: invalid downgrade target version";
+const NO_VERSION: &str = "etcdserver: cluster version not found during downgrade";
+const NO_DOWNGRADE: &str = "etcdserver: no inflight downgrade job";
+const TRANSFER: &str = "etcdserver: request timed out, leader transfer took too long";
+const TOO_LONG: &str = "grpc: trying to send message larger than max";
+const LEADER_FAIL: &str = "etcdserver: request timed out, possibly due to previous leader failure";
 
 /// Code and text of an error. Clients compare the text.
 pub fn code_and_text(error: Error) -> (Code, Cow<'static, str>) {
@@ -15,6 +24,10 @@ pub fn code_and_text(error: Error) -> (Code, Cow<'static, str>) {
     let text = format!("grpc: trying to send message larger than max ({bytes} vs. {LONGEST})");
     (Code::ResourceExhausted, text.into())
 }
+
+/// etcd has no such error.
+const NOT_COPIED: &str =
+    "etcdserver: the database file could not be copied; the member's log says why";
 
 /// Errors with a fixed text; [`code_and_text`] has the other one.
 fn fixed(error: Error) -> (Code, &'static str) {
@@ -40,9 +53,7 @@ fn fixed(error: Error) -> (Code, &'static str) {
         Error::LeaseNotFound => (NotFound, "etcdserver: requested lease not found"),
         // Declared as ResourceExhausted, but etcd's server sends the client's error value.
         Error::TooManyRequests => (Unknown, "etcdserver: too many requests"),
-        Error::AnswerTooLong { .. } => {
-            (ResourceExhausted, "grpc: trying to send message larger than max")
-        }
+        Error::AnswerTooLong { .. } => (ResourceExhausted, TOO_LONG),
         Error::ProposalDropped => (Unknown, "raft proposal dropped"),
         Error::Corrupt => (DataLoss, "etcdserver: corrupt cluster"),
         Error::NoLeader => (Unavailable, "etcdserver: no leader"),
@@ -52,17 +63,15 @@ fn fixed(error: Error) -> (Code, &'static str) {
         Error::NotLeader => (FailedPrecondition, "etcdserver: not leader"),
         Error::BadLeaderTransferee => (FailedPrecondition, "etcdserver: bad leader transferee"),
         // etcd's table of codes lacks these two, so gRPC calls them unknown.
-        Error::TimeoutLeaderTransfer => {
-            (Unknown, "etcdserver: request timed out, leader transfer took too long")
-        }
-        Error::NotCopied => (
-            Unknown,
-            "etcdserver: the database file could not be copied; the member's log says why",
-        ),
+        Error::TimeoutLeaderTransfer => (Unknown, TRANSFER),
+        Error::NotCopied => (Unknown, NOT_COPIED),
+        Error::UnknownMethod => (Unknown, "etcdserver: unknown method"),
+        Error::WrongDowngradeVersion => (InvalidArgument, WRONG_VERSION),
+        Error::InvalidDowngradeTarget => (InvalidArgument, WRONG_TARGET),
+        Error::ClusterVersionUnavailable => (Unavailable, NO_VERSION),
+        Error::NoInflightDowngrade => (FailedPrecondition, NO_DOWNGRADE),
         Error::Timeout => (Unavailable, "etcdserver: request timed out"),
-        Error::TimeoutDueToLeaderFail => {
-            (Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
-        }
+        Error::TimeoutDueToLeaderFail => (Unavailable, LEADER_FAIL),
         Error::TimeoutDueToConnectionLost => {
             (Unavailable, "etcdserver: request timed out, possibly due to connection lost")
         }
@@ -77,7 +86,36 @@ fn fixed(error: Error) -> (Code, &'static str) {
         Error::SessionExpired => (Unknown, "mutex: session is expired"),
         Error::ElectionNotLeader => (Unknown, "election: not leader"),
         Error::ElectionNoLeader => (Unknown, "election: no leader"),
+        Error::Members(refusal) => of_members(refusal),
+        // FailedPrecondition from 3.6 on.
+        Error::NotSupportedForLearner => (Unavailable, "etcdserver: rpc not supported for learner"),
         Error::MissingLeaderKey => (Unknown, "\"leader\" field must be provided"),
+    }
+}
+
+/// Code and text of a refused change of the members.
+fn of_members(refusal: Refusal) -> (Code, &'static str) {
+    use Code::{FailedPrecondition, Internal, InvalidArgument, NotFound, Unknown};
+    match refusal {
+        Refusal::BadUrls => (InvalidArgument, "etcdserver: given member URLs are invalid"),
+        Refusal::NotFound | Refusal::Removed => (NotFound, "etcdserver: member not found"),
+        Refusal::Exists => (FailedPrecondition, "etcdserver: member ID already exist"),
+        Refusal::PeerUrlExists => (FailedPrecondition, "etcdserver: Peer URLs already exists"),
+        Refusal::NotLearner => {
+            (FailedPrecondition, "etcdserver: can only promote a learner member")
+        }
+        Refusal::TooManyLearners => {
+            (FailedPrecondition, "etcdserver: too many learner members in cluster")
+        }
+        Refusal::NotReady => (
+            FailedPrecondition,
+            "etcdserver: can only promote a learner member which is in sync with leader",
+        ),
+        // Declared as FailedPrecondition, but etcd's server sends the client's error value.
+        Refusal::NotEnoughStarted => {
+            (Unknown, "etcdserver: re-configuration failed due to not enough started members")
+        }
+        Refusal::Malformed => (Internal, "etcdserver: the change carries no member"),
     }
 }
 
@@ -159,10 +197,54 @@ mod tests {
             (Error::WatchCanceled, 1, "etcdserver: watch canceled"),
             (Error::Canceled, 1, "etcdserver: request canceled"),
             (Error::Corrupt, 15, "etcdserver: corrupt cluster"),
+            (Error::NotSupportedForLearner, 14, "etcdserver: rpc not supported for learner"),
         ];
         for (error, code, text) in rows {
             let status = status(error);
             assert_eq!((status.code() as i32, status.message()), (code, text), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn refused_changes_of_the_members_have_the_codes_and_texts_of_etcd() {
+        let rows = [
+            (Refusal::BadUrls, 3, "given member URLs are invalid"),
+            (Refusal::NotFound, 5, "member not found"),
+            (Refusal::Removed, 5, "member not found"),
+            (Refusal::Exists, 9, "member ID already exist"),
+            (Refusal::PeerUrlExists, 9, "Peer URLs already exists"),
+            (Refusal::NotLearner, 9, "can only promote a learner member"),
+            (Refusal::TooManyLearners, 9, "too many learner members in cluster"),
+            (
+                Refusal::NotReady,
+                9,
+                "can only promote a learner member which is in sync with leader",
+            ),
+            (
+                Refusal::NotEnoughStarted,
+                2,
+                "re-configuration failed due to not enough started members",
+            ),
+        ];
+        for (refusal, code, text) in rows {
+            let status = status(Error::Members(refusal));
+            let text = format!("etcdserver: {text}");
+            assert_eq!((status.code() as i32, status.message()), (code, &*text), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_downgrade_is_refused_with_codes_and_texts_of_etcd() {
+        let rows = [
+            (Error::UnknownMethod, 2, "unknown method"),
+            (Error::WrongDowngradeVersion, 3, "wrong downgrade target version format"),
+            (Error::InvalidDowngradeTarget, 3, "invalid downgrade target version"),
+            (Error::ClusterVersionUnavailable, 14, "cluster version not found during downgrade"),
+            (Error::NoInflightDowngrade, 9, "no inflight downgrade job"),
+        ];
+        for (error, code, text) in rows {
+            let (status, expected) = (status(error), format!("etcdserver: {text}"));
+            assert_eq!((status.code() as i32, status.message()), (code, &*expected), "{error:?}");
         }
     }
 }

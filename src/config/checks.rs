@@ -10,6 +10,7 @@ use super::{
     ServerConfig,
     args::Given,
     compaction::compaction,
+    corruption::corrupt_check,
     error::ConfigError,
     flags::Effect,
     listen::{self, advertised},
@@ -62,6 +63,9 @@ pub(super) fn build(
         advertise_peer_urls: strings(&cluster.own),
         initial_cluster: cluster.members.iter().map(|(n, u)| (n.clone(), strings(u))).collect(),
         new_cluster: given.text("initial-cluster-state") == "new",
+        force_new_cluster: given.boolean("force-new-cluster"),
+        strict_reconfig_check: given.boolean("strict-reconfig-check"),
+        max_learners: usize::try_from(given.int("max-learners")).unwrap_or(0),
         cluster_token: given.text("initial-cluster-token").to_owned(),
         heartbeat,
         election,
@@ -78,6 +82,7 @@ pub(super) fn build(
         batch_limit: batch_limit(given),
         unsafe_no_fsync: given.boolean("unsafe-no-fsync"),
         compaction: compaction(given)?,
+        corrupt_check: corrupt_check(given)?,
         lease_checkpoint: lease_checkpoint(given, &mut warnings)?,
         threads: threads(given)?,
         trace_observe: given.boolean("trace-observe"),
@@ -89,7 +94,7 @@ pub(super) fn build(
     };
     // If there is a log, it names the members, and the flags do not count any more.
     if !has_log(&config) {
-        cluster.check(&config.name)?;
+        cluster.check(&config.name, config.new_cluster)?;
     }
     Ok(Parsed { config, process, warnings })
 }
@@ -229,8 +234,9 @@ impl Cluster {
         Ok(Cluster { own, members, text })
     }
 
-    /// Checks this member's entry of `--initial-cluster` (etcd: `ServerConfig.VerifyBootstrap`).
-    fn check(&self, name: &str) -> Result<(), ConfigError> {
+    /// Checks this member's entry of `--initial-cluster` (etcd: `ServerConfig.VerifyBootstrap`). A
+    /// member that joins was added with its URLs (`VerifyJoinExisting`).
+    fn check(&self, name: &str, is_new: bool) -> Result<(), ConfigError> {
         let Some(listed) = self.members.get(name) else {
             return Err(ConfigError::NameMissing(name.to_owned()));
         };
@@ -241,7 +247,7 @@ impl Cluster {
         if all.len() < total {
             return Err(ConfigError::DuplicateUrl(self.text.clone()));
         }
-        if !urls::same_places(listed, &self.own) {
+        if is_new && !urls::same_places(listed, &self.own) {
             let pairs: Vec<_> = listed.iter().map(|url| format!("{name}={url}")).collect();
             return Err(ConfigError::AdvertiseMismatch {
                 cluster: pairs.join(","),

@@ -93,7 +93,6 @@ use Kind::{Bool, Duration, Int, OneOf, Origins, Text, Uint, Uint32, Urls};
 
 const NO_DISCOVERY: &str = "discovery is not supported yet; use --initial-cluster";
 const NO_PROXY: &str = "a member cannot be a proxy";
-const NO_FORCE: &str = "--force-new-cluster is not supported yet";
 const NO_JWT: &str = "only simple tokens are supported yet";
 const NO_WHITELIST: &str = "the list would not be enforced yet";
 
@@ -120,7 +119,7 @@ pub const FLAGS: &[Flag] = &[
     inert("snapshot-catchup-entries", Uint, "5000"),
     inert("max-snapshots", Uint, "5"),
     inert("max-wals", Uint, "5"),
-    inert("max-learners", Int, "1"),
+    works("max-learners", Int, "1", "learners at a time; the same on all members"),
     inert("memory-mlock", Bool, "false"),
     inert("backend-bbolt-freelist-type", Text, "map"),
     inert("enable-grpc-gateway", Bool, "true"),
@@ -140,7 +139,7 @@ pub const FLAGS: &[Flag] = &[
     works("initial-cluster-state", OneOf(&["new", "existing"]), "new", "is the cluster new?"),
     works("initial-cluster-token", Text, "etcd-cluster", "keeps clusters apart from each other"),
     works("pre-vote", Bool, "true", "ask before campaigning, so that nobody is disturbed"),
-    inert("strict-reconfig-check", Bool, "true"),
+    works("strict-reconfig-check", Bool, "true", "refuse changes that endanger the quorum"),
     works("auto-compaction-mode", Text, "periodic", "what the retention is: periodic or revision"),
     works("auto-compaction-retention", Text, "0", "hours, 5m or revisions that are kept; 0 is all"),
     refused("discovery", Text, "", NO_DISCOVERY),
@@ -216,22 +215,22 @@ pub const FLAGS: &[Flag] = &[
     inert("distributed-tracing-sampling-rate", Int, "0"),
     // Unsafe.
     works("unsafe-no-fsync", Bool, "false", "do not sync files: a power failure loses data"),
-    refused("force-new-cluster", Bool, "false", NO_FORCE),
+    works("force-new-cluster", Bool, "false", "leave all other members behind, for good"),
     // Tuning, and what was experimental once.
     inert("bootstrap-defrag-threshold-megabytes", Uint, "0"),
-    inert("compact-hash-check-time", Duration, "1m"),
+    works("compact-hash-check-time", Duration, "1m", "the same as in 3.5, below"),
     works("compaction-batch-limit", Int, "1000", "rows that a step of a compaction deletes"),
     works("compaction-sleep-interval", Duration, "10ms", "the pause after such a step"),
-    inert("corrupt-check-time", Duration, "0s"),
+    works("corrupt-check-time", Duration, "0s", "how often the leader compares all keys"),
     inert("downgrade-check-time", Duration, "5s"),
     works("watch-progress-notify-interval", Duration, "10m", "how often a quiet watcher hears so"),
     inert("experimental-backend-bbolt-freelist-type", Text, "array"),
     inert("experimental-bootstrap-defrag-threshold-megabytes", Uint, "0"),
-    inert("experimental-compact-hash-check-enabled", Bool, "false"),
-    inert("experimental-compact-hash-check-time", Duration, "1m"),
+    works("experimental-compact-hash-check-enabled", Bool, "false", "compare compacted keys"),
+    works("experimental-compact-hash-check-time", Duration, "1m", "how soon, at the latest"),
     works("experimental-compaction-batch-limit", Int, "1000", "rows that a step deletes, in 3.5"),
     works("experimental-compaction-sleep-interval", Duration, "10ms", "the pause, as in 3.5"),
-    inert("experimental-corrupt-check-time", Duration, "0s"),
+    works("experimental-corrupt-check-time", Duration, "0s", "the same, as in 3.5"),
     inert("experimental-distributed-tracing-address", Text, "localhost:4317"),
     inert("experimental-distributed-tracing-instance-id", Text, ""),
     inert("experimental-distributed-tracing-sampling-rate", Int, "0"),
@@ -246,7 +245,7 @@ pub const FLAGS: &[Flag] = &[
     ),
     works("experimental-enable-lease-checkpoint-persist", Bool, "false", "in the file as well"),
     inert("experimental-enable-v2v3", Text, ""),
-    inert("experimental-initial-corrupt-check", Bool, "false"),
+    works("experimental-initial-corrupt-check", Bool, "false", "compare keys before serving"),
     inert("experimental-memory-mlock", Bool, "false"),
     inert("experimental-snapshot-catchup-entries", Uint, "5000"),
     inert("experimental-stop-grpc-service-on-defrag", Bool, "false"),

@@ -113,6 +113,13 @@ pub(super) fn parse_list(text: &str) -> Result<Vec<Url>, UrlError> {
     Ok(urls)
 }
 
+/// Parses URLs that are apart already, and sorts them.
+pub(super) fn parse_each(list: &[String]) -> Result<Vec<Url>, UrlError> {
+    let mut urls = list.iter().map(|url| parse(url.trim())).collect::<Result<Vec<_>, _>>()?;
+    urls.sort_by_key(Url::to_string);
+    Ok(urls)
+}
+
 fn parse(text: &str) -> Result<Url, UrlError> {
     let Some((scheme, rest)) = text.split_once("://") else {
         // Go takes `x:y` as scheme and rest only if `x` could be a scheme.

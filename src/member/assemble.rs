@@ -21,6 +21,7 @@ use crate::{
         lessor,
         long_reads::LongReads,
         members::Members,
+        membership::Membership,
         mvcc::Store,
         propose::Proposer,
         read_index::ReadIndex,
@@ -41,6 +42,7 @@ pub(super) struct State {
     pub(super) status: Arc<Status>,
     pub(super) reads: Arc<ReadIndex>,
     pub(super) ids: Arc<RequestIds>,
+    pub(super) long_reads: Arc<LongReads>,
 }
 
 /// The server's handles of raft and of the peers.
@@ -59,8 +61,7 @@ pub(super) fn server(
 ) -> Result<Server, Error> {
     let settings = settings(config);
     let proposer = Arc::new(proposer(settings, data, &state, handles)?);
-    let State { members, primary, store, status, reads, ids } = state;
-    let long_reads = Arc::new(LongReads::new(Arc::clone(&store), settings.request_timeout));
+    let State { members, primary, store, status, reads, ids, long_reads } = state;
     let stopping = Stopping::default();
     let kv = Arc::new(kv_server(&proposer, &reads, &store, &long_reads, &stopping));
     let leases = Arc::new(LeaseServer {
@@ -68,6 +69,11 @@ pub(super) fn server(
         proposer: Arc::clone(&proposer),
         members: Arc::clone(&members),
     });
+    let membership = Membership {
+        proposer: Arc::clone(&proposer),
+        reads: Arc::clone(&reads),
+        is_strict: config.strict_reconfig_check,
+    };
     let concurrency = Arc::new(Concurrency {
         kv: Arc::clone(&kv),
         leases: Arc::clone(&leases),
@@ -83,6 +89,7 @@ pub(super) fn server(
         store,
         backend: Arc::clone(&data.backend),
         members,
+        membership,
         alarms: Arc::clone(&proposer.alarms),
         proposer,
         reads,

@@ -20,7 +20,7 @@ use std::{
 
 use raft::eraftpb::ConfState;
 
-use super::{Error, modes, moment, peers};
+use super::{Error, join, modes, moment, peers, standalone};
 use crate::{
     config::{ServerConfig, ids},
     pb,
@@ -28,13 +28,13 @@ use crate::{
     server::members::Member,
     storage::{
         backend::{self, Backend},
-        disk, redb_panic,
+        damage, disk, redb_panic,
         wal::{self, Locations, Wal},
+        with_causes,
     },
 };
 
-/// The name of the mark of a restored database, and of the directory in which a restore works.
-const MARK: &str = "restored";
+/// The name of the directory in which a restore works.
 pub(super) const RESTORING: &str = "restoring";
 /// The content of the mark of a restored database.
 const RESTORED: &str = "db was restored from a snapshot: the log does not have its rows\n";
@@ -66,6 +66,8 @@ pub struct Data {
     pub highest_id: u64,
     /// The members with which the log begins, for a cluster whose log is not applied yet.
     pub initial: Vec<Member>,
+    /// The members that `--force-new-cluster` leaves behind. This one does not talk to them.
+    pub left_behind: Vec<u64>,
 }
 
 /// Finds the data directory, or makes it. A member without a log asks the others whether it may
@@ -80,7 +82,7 @@ pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
     if !dirs.has_log {
         dirs.check_not_restored()?;
         if !config.new_cluster {
-            return Err(Error::CannotJoin);
+            return Ok(Dirs { existing: Some(join::find(config)?), ..dirs });
         }
         peers::check_not_bootstrapped(config, own_id(config))?;
     }
@@ -91,23 +93,28 @@ pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
 pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     let initial = initial_members(config);
     let options = wal_options(config);
+    let first_owner = owner(config, &initial);
+    let initial = dirs.existing.as_ref().map_or(initial, |existing| existing.members.clone());
     if !dirs.has_log {
-        drop(wal::create(&dirs.wal, &owner(config, &initial), &options)?);
+        let owner = dirs.existing.as_ref().map_or(first_owner, join::Existing::owner);
+        drop(wal::create(&dirs.wal, &owner, &options)?);
     }
     let (mut wal, locations, recovered) = wal::open(&dirs.wal, &options)?;
     let mut hard_state = recovered.hard_state;
     let replayed = hard_state.commit;
     let (mut last_index, mut last_term) = (recovered.last_index, recovered.last_term);
-    if last_index == 0 || hard_state.term == 0 {
+    let is_first = recovered.metadata == first_owner;
+    if is_first && (last_index == 0 || hard_state.term == 0) {
         // A new member, or one that was killed while the first entries were written. They and their
-        // hard state are one write, but a power failure may keep only a part of it.
+        // hard state are one write, but a power failure may keep only a part of it. A member that
+        // has joined has an id of its own, and its log begins with what the leader sends.
         let (entries, first) = bootstrap::first_entries(initial.iter().map(to_context).collect());
         wal.save(&entries, Some(&first), true)?;
         (last_index, last_term) = (first.commit, first.term);
         hard_state = first;
     }
     dirs.check_restored()?;
-    let backend = Backend::open(&dirs.db, backend_options(config))?;
+    let backend = open_database(config, dirs)?;
     let (applied, term) = backend.consistent_index();
     if last_index < applied {
         return Err(Error::LogBehindBackend { consistent: applied, last: last_index });
@@ -118,6 +125,16 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     // A commit index is not synced by itself: the WAL's may be behind what was applied.
     hard_state.commit = hard_state.commit.max(applied);
     let conf_state = conf_state(&backend, applied)?;
+    let mut left_behind = Vec::new();
+    if config.force_new_cluster && dirs.has_log {
+        let own = recovered.metadata.node_id;
+        let is_removed = standalone::is_removed(&backend, own);
+        let (conf_state, peer_urls) = (&conf_state, config.advertise_peer_urls.as_slice());
+        let found = standalone::Found { own, peer_urls, applied, conf_state, is_removed };
+        (hard_state, left_behind) = standalone::force(&found, &hard_state, &mut wal, &locations)?;
+        (last_index, last_term) =
+            (hard_state.commit, locations.term(hard_state.commit).unwrap_or(0));
+    }
     // The flags may name them by other URLs by now, and so by other ids.
     let initial = first_members(&locations, last_index)?.unwrap_or(initial);
     let highest_id = highest_id(&locations, recovered.metadata.node_id, last_index)?;
@@ -133,6 +150,15 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         replayed,
         highest_id,
         initial,
+        left_behind,
+    })
+}
+
+/// The database. If it is damaged, the error says what can be done about it.
+fn open_database(config: &ServerConfig, dirs: &Dirs) -> Result<Arc<Backend>, Error> {
+    Backend::open(&dirs.db, backend_options(config)).map_err(|error| match error.is_damage() {
+        true => Error::Damaged { what: with_causes(&error), way_out: damage::way_out(&dirs.db) },
+        false => error.into(),
     })
 }
 
@@ -213,8 +239,7 @@ fn first_members(locations: &Locations, last_index: u64) -> Result<Option<Vec<Me
         return Ok(None);
     }
     let entries = locations.entries(1, last_index + 1, SCAN_BYTES)?;
-    let added = entries.iter().map_while(moment::added).map(|(_, member)| member);
-    let members: Vec<Member> = added.collect();
+    let members: Vec<Member> = entries.iter().map_while(moment::added).collect();
     Ok((!members.is_empty()).then_some(members))
 }
 
@@ -236,6 +261,8 @@ fn highest_id(locations: &Locations, member_id: u64, last_index: u64) -> Result<
 pub struct Dirs {
     /// Whether there is a log, so that this is not the first start.
     has_log: bool,
+    /// The cluster that this member joins.
+    existing: Option<join::Existing>,
     wal: PathBuf,
     db: PathBuf,
     restored: PathBuf,
@@ -244,20 +271,7 @@ pub struct Dirs {
 
 /// Ends the member if the hook's panic is about its database: the file is damaged.
 pub fn end_if_damaged(config: &ServerConfig, panic: &std::panic::PanicHookInfo<'_>) {
-    let db = database(config);
-    redb_panic::end_if_damaged(panic, &db, || way_out(&db));
-}
-
-/// What an operator can do about a damaged database.
-fn way_out(db: &Path) -> &'static str {
-    match db.with_file_name(MARK).try_exists() {
-        Ok(false) => "Move the file away and start the member again: it is made anew from the log",
-        // The log may not have its rows.
-        Ok(true) | Err(_) => {
-            "It was restored from a snapshot, and the log does not have its rows: restore it again, \
-             or remove this member from the cluster and add it with an empty data directory"
-        }
-    }
+    redb_panic::end_if_damaged(panic, &database(config));
 }
 
 fn database(config: &ServerConfig) -> PathBuf {
@@ -281,9 +295,10 @@ impl Dirs {
         modes::warn_if_open(&wal)?;
         Ok(Self {
             has_log: wal::exists(&wal)?,
+            existing: None,
             wal,
             db: database(config),
-            restored: snap.join(MARK),
+            restored: snap.join(damage::RESTORED_MARK),
             boot: member.join("boot"),
         })
     }
@@ -394,16 +409,17 @@ mod tests {
     }
 
     #[test]
-    fn the_way_out_of_damage_depends_on_what_the_log_has() {
+    fn a_damaged_database_is_refused_with_the_way_out() {
         let dir = tempfile::tempdir().unwrap();
-        let db = dir.path().join("db");
-        assert!(way_out(&db).contains("made anew from the log"));
-        fs::write(dir.path().join(MARK), RESTORED).unwrap();
-        let way_out = way_out(&db);
-        assert!(
-            way_out.contains("restore it again") && !way_out.contains("made anew"),
-            "{way_out}"
-        );
+        let config = config(dir.path());
+        open(&config, &find(&config).unwrap()).unwrap().backend.stop();
+        let dirs = find(&config).unwrap();
+        fs::write(dirs.database(), [0; 16 << 10]).unwrap();
+        let refused = open(&config, &dirs).err().expect("it is filled with zeros").report();
+        assert!(refused.contains("snap/db is "), "{refused}");
+        assert!(refused.ends_with("it is made anew from the log"), "{refused}");
+        fs::remove_file(dirs.database()).unwrap();
+        open(&config, &dirs).unwrap().backend.stop();
     }
 
     #[test]

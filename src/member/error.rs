@@ -42,7 +42,11 @@ pub enum Error {
         source: io::Error,
     },
     /// etcd: "member … has already been bootstrapped".
-    #[error("member {id:x} has already been bootstrapped")]
+    #[error(
+        "member {id:x} has already been bootstrapped, and has acknowledged what its log is missing: \
+         remove it from the cluster (member remove), add it again (member add), and start it with \
+         --initial-cluster-state existing"
+    )]
     AlreadyBootstrapped {
         /// Raft's id of this member.
         id: u64,
@@ -50,19 +54,31 @@ pub enum Error {
     /// `--trace-otlp` names no collector.
     #[error("--trace-otlp")]
     Otlp(#[from] super::otlp::TargetError),
-    /// The other members say that this one was removed.
+    /// This member was removed from the cluster that it shall go on as.
     #[error("the member has been permanently removed from the cluster")]
     Removed,
-    /// `--initial-cluster-state existing` without data.
+    /// Nobody says which cluster there is to join (etcd: GetClusterFromRemotePeers).
     #[error(
-        "joining an existing cluster with an empty data directory is not supported yet; \
-         start the member with the data that it had, or a new cluster"
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from the \
+         given URLs"
     )]
-    CannotJoin,
+    NoCluster,
+    /// The cluster to join has other members than `--initial-cluster` names.
+    #[error("error validating peerURLs {cluster}: {why}")]
+    OtherMembers {
+        /// The cluster, as one of its members describes it.
+        cluster: String,
+        /// What does not fit, in etcd's words.
+        why: String,
+    },
+    /// The cluster to join has another version, or has not decided on one.
+    #[error("incompatible with current running cluster")]
+    Incompatible,
     /// The log's tail is gone.
     #[error(
         "the database has applied entry {consistent}, but the WAL ends at entry {last}: its tail is \
-         gone. Remove this member from the cluster, delete its data directory, and add it again"
+         gone. Remove this member from the cluster, delete its data directory, add it again, and \
+         start it with --initial-cluster-state existing"
     )]
     LogBehindBackend {
         /// The backend's consistent index.
@@ -125,6 +141,17 @@ pub enum Error {
     /// The database file cannot be opened.
     #[error(transparent)]
     Backend(#[from] crate::storage::backend::Error),
+    /// The database file is damaged.
+    #[error("{what}. {way_out}")]
+    Damaged {
+        /// What is damaged, with the file's path.
+        what: String,
+        /// What an operator can do.
+        way_out: &'static str,
+    },
+    /// `--experimental-initial-corrupt-check`: other members have other keys.
+    #[error(transparent)]
+    Inconsistent(#[from] crate::server::corruption::Inconsistent),
     /// The key space in the database.
     #[error("cannot use {}", path.display())]
     Store {

@@ -16,7 +16,11 @@ use prost::Message as _;
 use raft::eraftpb::{Entry, EntryType};
 
 pub use crate::storage::wal::{Copied, Metadata, Until};
-use crate::{pb::raftpb, server::members::Member, storage::wal};
+use crate::{
+    pb::raftpb,
+    server::members::{Member, change::Change},
+    storage::wal,
+};
 
 /// Makes another cluster's id of the one that a log belongs to.
 const OTHER_CLUSTER: u64 = 0x67_6c61_7373;
@@ -68,23 +72,61 @@ pub fn copy(request: &Request<'_>) -> Result<Copied, Error> {
     Ok(wal::copy((request.wal, &to), &request.until, owner, edit)?)
 }
 
-/// Replaces the peer URLs in an entry that adds a member.
+/// Replaces the peer URLs in an entry that adds a member, or gives it other URLs.
 fn move_member(entry: &mut Entry, peer_urls: &BTreeMap<u64, String>) {
-    let Some((mut change, mut member)) = added(entry) else { return };
+    let Some((id, change)) = change(entry) else { return };
     // A member that has gone since gets an address that nobody serves.
-    let url = peer_urls.get(&member.id).cloned().unwrap_or("http://127.0.0.1:1".to_owned());
-    member.peer_urls = vec![url];
-    let context = serde_json::to_vec(&member).expect("a member is plain data");
-    change.context = Some(context.into());
-    entry.data = change.encode_to_vec().into();
+    let new =
+        |member| vec![peer_urls.get(&member).cloned().unwrap_or("http://127.0.0.1:1".to_owned())];
+    let moved = match change {
+        Change::Add(member) => Change::Add(Member { peer_urls: new(member.id), ..member }),
+        Change::Update(member, _) => Change::Update(member, new(member)),
+        Change::Promote(_) | Change::Remove(_) => return,
+    };
+    entry.data = moved.encode(id).to_vec().into();
 }
 
-/// The member that an entry adds, with the change itself.
-pub(super) fn added(entry: &Entry) -> Option<(raftpb::ConfChange, Member)> {
+/// The member that an entry adds.
+pub(super) fn added(entry: &Entry) -> Option<Member> {
+    match change(entry)?.1 {
+        Change::Add(member) => Some(member),
+        Change::Promote(_) | Change::Remove(_) | Change::Update(..) => None,
+    }
+}
+
+/// The change of the members that an entry carries, with the id of its request.
+fn change(entry: &Entry) -> Option<(u64, Change)> {
     if entry.get_entry_type() != EntryType::EntryConfChange {
         return None;
     }
     let change = raftpb::ConfChange::decode(&*entry.data).ok()?;
-    let member = serde_json::from_slice(change.context()).ok()?;
-    Some((change, member))
+    Some((change.id(), Change::of(&change).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_moves_members_and_leaves_all_other_changes_as_they_are() {
+        let member = |url: &str| Member {
+            id: 7,
+            name: "a".to_owned(),
+            peer_urls: vec![url.to_owned()],
+            ..Member::default()
+        };
+        let (old, new) = ("http://127.0.0.1:1", "http://127.0.0.1:2");
+        let urls = BTreeMap::from([(7, new.to_owned())]);
+        for (change, expected) in [
+            (Change::Add(member(old)), Change::Add(member(new))),
+            (Change::Update(7, vec![old.to_owned()]), Change::Update(7, vec![new.to_owned()])),
+            (Change::Promote(7), Change::Promote(7)),
+            (Change::Remove(7), Change::Remove(7)),
+        ] {
+            let mut entry = Entry { data: change.encode(5).to_vec().into(), ..Entry::default() };
+            entry.set_entry_type(EntryType::EntryConfChange);
+            move_member(&mut entry, &urls);
+            assert_eq!(super::change(&entry), Some((5, expected)));
+        }
+    }
 }

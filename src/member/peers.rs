@@ -38,13 +38,17 @@ const GRACE: Duration = Duration::from_millis(200);
 pub struct Answer {
     /// The body of the answer.
     pub body: Bytes,
+    /// The id of the peer's cluster, if it says which.
+    pub cluster_id: Option<u64>,
 }
 
 /// Sends a GET to a peer. `None` if it does not answer with 200 within `patience`.
 pub async fn get(url: &str, path: &str, patience: Duration) -> Option<Answer> {
     let request = Request::get(path).body(Bytes::new()).ok()?;
     let answer = questions::ask(url, request, Limits { patience, body: BODY_MAX }).await?;
-    (answer.status() == StatusCode::OK).then(|| Answer { body: answer.into_body() })
+    let cluster_id = answer.headers().get("x-etcd-cluster-id").and_then(|id| id.to_str().ok());
+    let cluster_id = cluster_id.and_then(|id| u64::from_str_radix(id, 16).ok());
+    (answer.status() == StatusCode::OK).then(|| Answer { body: answer.into_body(), cluster_id })
 }
 
 /// Sends a POST with one more header to a peer, which may get it twice. Returns whether it answered
@@ -65,7 +69,7 @@ pub(super) async fn post(
 
 /// Checks that no other member knows this one as started, before it starts anew.
 pub fn check_not_bootstrapped(config: &ServerConfig, own: u64) -> Result<(), Error> {
-    for answer in ask_all(config)? {
+    for answer in ask_all(config, config.election + PATIENCE)? {
         let members: Vec<Member> = serde_json::from_slice(&answer.body).unwrap_or_default();
         let started = |member: &Member| member.id == own && !member.client_urls.is_empty();
         if members.iter().any(started) {
@@ -80,19 +84,27 @@ pub fn check_not_bootstrapped(config: &ServerConfig, own: u64) -> Result<(), Err
 ///
 /// All are asked at the same time. etcd asks one after the other and takes the first answer. Here
 /// the others get a little longer, because the first to answer may be a member that lags behind.
-fn ask_all(config: &ServerConfig) -> Result<Vec<Answer>, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub(super) fn ask_all(config: &ServerConfig, patience: Duration) -> Result<Vec<Answer>, Error> {
     let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
     let urls: Vec<String> = others.flat_map(|(_, urls)| urls.clone()).collect();
-    let patience = config.election + PATIENCE;
-    let answers = runtime.block_on(first_answers(&urls, patience));
+    ask_urls(&urls, "/members", patience)
+}
+
+/// What the members at these URLs answer to this question. Blocks.
+pub(super) fn ask_urls(
+    urls: &[String],
+    path: &str,
+    patience: Duration,
+) -> Result<Vec<Answer>, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answers = runtime.block_on(first_answers(urls, path, patience));
     // A pending name lookup must not delay the start.
     runtime.shutdown_background();
     Ok(answers)
 }
 
-async fn first_answers(urls: &[String], patience: Duration) -> Vec<Answer> {
-    let ask = |url| get(url, "/members", patience);
+async fn first_answers(urls: &[String], path: &str, patience: Duration) -> Vec<Answer> {
+    let ask = |url| get(url, path, patience);
     let mut questions: FuturesUnordered<_> = urls.iter().map(|url| ask(url)).collect();
     let (mut answers, mut until) = (Vec::new(), clock::now() + patience);
     while let Ok(Some(answer)) = tokio::time::timeout_at(until.into(), questions.next()).await {
@@ -117,7 +129,7 @@ mod tests {
     fn ask(urls: &[String]) -> (usize, Duration) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let start = clock::now();
-        let answers = runtime.block_on(first_answers(urls, Duration::from_secs(2)));
+        let answers = runtime.block_on(first_answers(urls, "/members", Duration::from_secs(2)));
         (answers.len(), clock::now() - start)
     }
 

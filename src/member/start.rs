@@ -23,13 +23,15 @@ use tokio::{
 };
 
 use super::{
-    Cuts, Error, assemble, compaction,
+    Cuts, Error, assemble, compaction, corrupt_check,
     data::{self, Data},
     descriptors::{self, Shares},
     keep::{self, Keeper},
     leave,
     notify::Notifier,
-    otlp, peer_port, sockets, version,
+    otlp,
+    peer_port::{self, Promoter},
+    sockets, version,
 };
 use crate::{
     api::{self, observe::ObserveService},
@@ -51,8 +53,10 @@ use crate::{
         Server,
         apply::Applier,
         compactor,
+        corruption::Answerer,
         lease::{Primary, checkpoint, expiry},
         lessor,
+        long_reads::LongReads,
         members::{Attributes, Member, Members},
         mvcc::Store,
         no_space,
@@ -113,7 +117,7 @@ pub fn run(config: &ServerConfig, cuts: Option<Cuts>) -> Result<(), Error> {
     drop(start);
     let served = runtime.block_on(member.serve(config, collector, clients));
     drop(socket_files);
-    // Also after a failure, such as the member's removal: applied entries go into the file.
+    // Also after a failure: applied entries go into the file.
     member.stop(runtime);
     served
 }
@@ -186,7 +190,8 @@ impl Running {
         collector: &Arc<trace::Collector>,
     ) -> Result<Self, Error> {
         let (to_raft, raft_inbox) = inbox();
-        let members = Arc::new(Members::open(data.cluster_id, &data.backend)?);
+        let members = Members::open(data.cluster_id, &data.backend)?;
+        let members = Arc::new(members.with_max_learners(config.max_learners));
         let store = open_store(config, &data)?;
         let status = Arc::new(Status::new(data.applied));
         let request_timeout = assemble::request_timeout(config);
@@ -200,18 +205,25 @@ impl Running {
             Arc::clone(&reads),
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
-        let extra = peer_port::router(Arc::clone(&members), leases.clone(), keeper);
+        let long_reads = Arc::new(LongReads::new(Arc::clone(&store), request_timeout));
+        corrupt_check::initial(config, &data, (&members, &long_reads, &ids))?;
+        let hashes = Answerer::new(data.cluster_id, Arc::clone(&long_reads), Arc::clone(&ids));
+        let promoter = Promoter::default();
+        let (list, primary) = (Arc::clone(&members), leases.clone());
+        let extra = peer_port::router(list, primary, keeper, promoter.clone(), hashes);
         let own = transport_config(config, &data, &members, (extra, cuts), shares);
         let transport = rafthttp::spawn(own, ports, to_raft.clone())?;
-        for id in members.removed() {
-            transport.sender().remove_peer(id);
+        for id in members.removed().iter().chain(&data.left_behind) {
+            transport.sender().remove_peer(*id);
         }
         let server = Arc::new(assemble::server(
             config,
             &data,
-            assemble::State { members, primary: leases, store, status, reads, ids },
+            assemble::State { members, primary: leases, store, status, reads, ids, long_reads },
             assemble::Handles { inbox: &to_raft, transport: &transport },
         )?);
+        promoter.set(&server.membership);
+        corrupt_check::raise_at_damage(&server);
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
         let (refused_sender, refused) = unbounded_channel();
@@ -397,6 +409,7 @@ impl Running {
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(&server.leases)));
         tokio::spawn(no_space::run(Arc::clone(&server.proposer)));
+        corrupt_check::start(config, server);
         tokio::spawn(keep::report(Arc::clone(server), collector.pinned()));
         tokio::spawn(write_flights()?);
         tokio::spawn(checkpoint::run(Arc::clone(&server.leases)));
@@ -419,7 +432,11 @@ impl Running {
             result = clients.as_mut() => result.map_err(Error::from),
             result = tokio::signal::ctrl_c() => result.map_err(Error::from),
             _ = terminate.recv() => Ok(()),
-            () = removed(self.transport.active()) => Err(Error::Removed),
+            () = removed(self.transport.active(), server) => {
+                tracing::error!("the member has been permanently removed from the cluster");
+                tracing::warn!("data-dir used by this member must be removed");
+                Ok(())
+            }
         };
         tracing::info!("closing etcd server");
         let now = *server.status.leadership().borrow();
@@ -498,9 +515,13 @@ fn write_flights() -> Result<impl Future<Output = ()>, Error> {
     })
 }
 
-/// Returns when a peer says that this member was removed.
-async fn removed(active: Arc<rafthttp::Active>) {
+/// Returns when this member has applied its removal, or a peer says that it was removed. In the
+/// first case it runs for another second, as in etcd, so that others learn of the removal from it.
+async fn removed(active: Arc<rafthttp::Active>, server: &Server) {
     while !active.is_removed() {
+        if server.members.is_removed(server.member_id) {
+            return tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

@@ -233,7 +233,8 @@ impl Expected {
                         0,
                         peer = self.from,
                         match_old = self.matched,
-                        match_new = now
+                        match_new = now,
+                        learner = raft.prs().conf().learners().contains(&self.from)
                     );
                 }
             }

@@ -15,7 +15,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfChange, ConfState, Message};
+use raft::eraftpb::{ConfChange, ConfState, EntryType, Message};
+use tokio::sync::oneshot;
 
 use crate::trace;
 
@@ -35,6 +36,8 @@ pub(crate) enum Input {
         id: u64,
         /// The encoded request, which every member will apply.
         data: Bytes,
+        /// Whether it is a request or a change of the members.
+        kind: EntryType,
         /// The raw tick at which it was handed over, for the trace.
         since: u64,
     },
@@ -78,6 +81,13 @@ pub(crate) enum Input {
         /// Receives the resulting configuration.
         answer: SyncSender<ConfState>,
     },
+    /// Asks how much of the log another member has on its disk.
+    AskMatch {
+        /// The member's id.
+        member: u64,
+        /// Receives what this member knows of it as the leader, or `None` if it does not lead.
+        answer: oneshot::Sender<Option<Matched>>,
+    },
     /// If this member leads, it hands the leadership to this voter; without one, because the member
     /// is about to stop, to the one that has most of the log.
     HandOver {
@@ -95,6 +105,15 @@ pub(crate) enum Input {
     },
     /// Finish the turn and return.
     Stop,
+}
+
+/// How much of the log a member has, as its leader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Matched {
+    /// The highest index that the member is known to have on its disk; `None` for an unknown one.
+    pub(crate) member: Option<u64>,
+    /// The same of the leader itself.
+    pub(crate) leader: u64,
 }
 
 /// The sending side of the inbox; each thread has its own clone.
@@ -163,6 +182,7 @@ impl Input {
             | Input::Step { since, .. }
             | Input::Persisted { since, .. } => trace::waited_ns(*since),
             Input::ApplyConfChange { .. }
+            | Input::AskMatch { .. }
             | Input::HandOver { .. }
             | Input::Unreachable(_)
             | Input::SnapshotSent { .. }
@@ -230,7 +250,12 @@ mod tests {
     use super::*;
 
     fn proposal(bytes: usize) -> Input {
-        Input::Propose { id: 1, data: vec![0; bytes].into(), since: 0 }
+        Input::Propose {
+            id: 1,
+            data: vec![0; bytes].into(),
+            kind: EntryType::EntryNormal,
+            since: 0,
+        }
     }
 
     fn append(bytes: usize) -> Input {

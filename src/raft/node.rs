@@ -55,6 +55,10 @@ use crate::{
     trace::{self, EntryMarks, NewEntry},
 };
 
+mod membership;
+
+use membership::{Accepted, Held};
+
 /// The most inputs of one turn, before the clock is read again.
 const INPUTS_PER_TURN: usize = 4096;
 
@@ -136,6 +140,8 @@ pub(crate) struct Node {
     reads: ParkedReads,
     applied: u64,
     backlog: Backlog,
+    /// The removal of this member, which leads, until another one does.
+    held: Option<Held>,
     stopping: bool,
 }
 
@@ -166,6 +172,7 @@ impl Node {
             deferred: DeferredMessages::default(),
             reads: ParkedReads::default(),
             backlog: Backlog::default(),
+            held: None,
             stopping: false,
         }
     }
@@ -178,6 +185,7 @@ impl Node {
         while !self.stopping {
             self.take_inputs();
             self.tick_if_due();
+            self.settle_held();
             self.propose();
             self.note_applied();
             self.process_readies();
@@ -225,9 +233,9 @@ impl Node {
         let waited = input.waited_ns();
         self.arrivals.taken(waited);
         match input {
-            Input::Propose { id, data, .. } => {
+            Input::Propose { id, data, kind, .. } => {
                 let since = self.turn_began;
-                let queued = self.proposals.gather(Proposal { id, data, since });
+                let queued = self.proposals.gather(Proposal { id, data, kind, since });
                 if !trace::is_too_short(trace::Stage::RaftInbox, id, || waited) {
                     mark!(RaftInbox, id, queued = queued, waited = waited);
                 }
@@ -240,19 +248,9 @@ impl Node {
             Input::Step { message, .. } => self.step(*message),
             Input::Persisted { ready, .. } => self.persisted(ready),
             Input::ApplyConfChange { index, change, answer } => {
-                let conf_state = match self.raw.apply_conf_change(&change) {
-                    Ok(conf_state) => conf_state,
-                    Err(error) => {
-                        tracing::error!(%error, index, "raft refused a configuration change");
-                        self.raw.raft.prs().conf().to_conf_state()
-                    }
-                };
-                self.raw.mut_store().set_conf_state(conf_state.clone());
-                self.deferred.conf_applied(index);
-                // Apply waits for the answer, unless the member is shutting down.
-                let _ = answer.send(conf_state);
-                self.note_changes(self.raw.raft.id);
+                self.apply_conf_change(Accepted { index, change, answer });
             }
+            Input::AskMatch { member, answer } => _ = answer.send(self.matched(member)),
             Input::HandOver { to } => self.hand_over_leadership(to),
             Input::Unreachable(peer) => self.raw.report_unreachable(peer),
             Input::SnapshotSent { peer, ok } => {
@@ -272,6 +270,10 @@ impl Node {
         }
         let (kind, term) = (message.get_msg_type(), message.term);
         let is_proposal = kind == MessageType::MsgPropose;
+        if is_proposal {
+            // Raft empties a change of the members while it does not know the last one as applied.
+            self.note_applied();
+        }
         let forwarded = |reason| Forwarded { peer: from, sent_term: message.log_term, reason };
         if let Some(fault) = sound::fault(&message, &self.raw.raft) {
             if is_proposal {
@@ -282,7 +284,10 @@ impl Node {
         }
         let forwarded = forwarded(None);
         match kind {
-            MessageType::MsgPropose if proposals::is_stale(&message, &self.raw.raft) => {
+            MessageType::MsgPropose
+                if proposals::is_stale(&message, &self.raw.raft)
+                    || self.leaves_before(&message) =>
+            {
                 let ids = proposals::ids(&message);
                 return proposals::note_refused(&ids, forwarded, &self.raw.raft);
             }
@@ -325,7 +330,8 @@ impl Node {
     /// Appends at once or not at all. If it were gathered with the other proposals, a message of
     /// the same turn could end the term, and it would be forwarded to the next leader.
     fn propose_in_term(&mut self, data: bytes::Bytes, term: u64) {
-        let proposal = [Proposal { id: pb::entry_id(&data), data, since: self.turn_began }];
+        let (id, kind) = (pb::entry_id(&data), EntryType::EntryNormal);
+        let proposal = [Proposal { id, data, kind, since: self.turn_began }];
         let waited = self.arrivals.waited_ns();
         mark!(RaftInbox, proposal[0].id, queued = 1_u64, waited = waited);
         if self.raw.raft.state == StateRole::Leader && self.raw.raft.term == term {
@@ -397,12 +403,14 @@ impl Node {
         }
         let has_leader = self.raw.raft.leader_id != 0;
         self.reads.release(&mut self.raw);
+        self.note_applied();
+        self.leave_before_removal();
         if !has_leader || self.raw.raft.lead_transferee.is_some() {
             let refused = self.proposals.park(self.raw.raft.term);
             self.inbox.proposals_done(proposals::data_len(&refused));
             return self.refuse(&refused);
         }
-        let all = self.proposals.take();
+        let all = self.proposals.take(self.takes_change(), self.raw.raft.term);
         let is_repeatable = self.leader_drops_stale_proposals();
         let mut rest = all.as_slice();
         while !rest.is_empty() {

@@ -29,7 +29,7 @@ use std::{
 use bytes::Bytes;
 use raft::{
     Raft, StateRole,
-    eraftpb::{Entry, Message, MessageType},
+    eraftpb::{Entry, EntryType, Message, MessageType},
 };
 
 use super::log::LogStorage;
@@ -48,6 +48,8 @@ pub(crate) struct Proposal {
     pub(crate) id: u64,
     /// The command that every member will apply.
     pub(crate) data: Bytes,
+    /// Whether it is a request or a change of the members.
+    pub(crate) kind: EntryType,
     /// When it entered the inbox.
     pub(crate) since: Instant,
 }
@@ -135,11 +137,36 @@ impl Proposals {
         refused
     }
 
-    /// Takes all that can be proposed now, the oldest first.
-    pub(crate) fn take(&mut self) -> Vec<Proposal> {
+    /// The data of the first change of the members that waits.
+    pub(crate) fn next_change(&self) -> Option<&[u8]> {
+        let mut all = self.parked.iter().chain(&self.gathered);
+        let change = all.find(|proposal| proposal.kind == EntryType::EntryConfChange);
+        change.map(|change| &*change.data)
+    }
+
+    /// Takes all that can be proposed now, the oldest first. A change of the members is among it
+    /// only if `change_room`, and never a second one: a leader empties the entry of a change while
+    /// an earlier one is not applied (Raft thesis 4.1). The others are parked.
+    pub(crate) fn take(&mut self, change_room: bool, term: u64) -> Vec<Proposal> {
         let mut all: Vec<Proposal> = self.parked.drain(..).collect();
+        let parked = all.len();
         all.append(&mut self.gathered);
-        all
+        if all.iter().all(|proposal| proposal.kind == EntryType::EntryNormal) {
+            return all;
+        }
+        let (mut now, mut has_room) = (Vec::new(), change_room);
+        for (at, proposal) in all.into_iter().enumerate() {
+            if proposal.kind == EntryType::EntryNormal || std::mem::take(&mut has_room) {
+                now.push(proposal);
+                continue;
+            }
+            let id = proposal.id;
+            self.parked.push_back(proposal);
+            if parked <= at {
+                mark!(RaftPark, id, term = term, parked = self.parked.len());
+            }
+        }
+        now
     }
 
     /// Notes that raft has taken these proposals in `term`.
@@ -196,7 +223,11 @@ impl Proposals {
 
 /// The message that proposes these, in this term.
 pub(crate) fn message(proposals: &[Proposal], raft: &Raft<LogStorage>) -> Message {
-    let entry = |proposal: &Proposal| Entry { data: proposal.data.clone(), ..Entry::default() };
+    let entry = |proposal: &Proposal| {
+        let mut entry = Entry { data: proposal.data.clone(), ..Entry::default() };
+        entry.set_entry_type(proposal.kind);
+        entry
+    };
     let mut message = Message::default();
     message.set_msg_type(MessageType::MsgPropose);
     message.from = raft.id;
@@ -284,7 +315,7 @@ mod tests {
 
     fn proposal(number: u64) -> Proposal {
         let id = id(number);
-        Proposal { id, data: data(id), since: clock::now() }
+        Proposal { id, data: data(id), kind: EntryType::EntryNormal, since: clock::now() }
     }
 
     fn entry(id: u64, index: u64, term: u64) -> Entry {
@@ -312,7 +343,7 @@ mod tests {
         let lost = proposals.committed(&[entry(id(2), 6, 2), entry(0, 7, 3)]);
         let bytes = Some(data(id(3)).len());
         assert_eq!(lost, [Lost { id: id(3), term: 2, again: bytes }]);
-        assert_eq!(ids(&proposals.take()), [id(3)]);
+        assert_eq!(ids(&proposals.take(true, 2)), [id(3)]);
     }
 
     #[test]
@@ -328,7 +359,7 @@ mod tests {
     fn a_repeated_proposal_is_lost_only_to_a_term_after_that() {
         let mut proposals = sent(true);
         proposals.committed(&[entry(0, 5, 3)]);
-        let again = proposals.take();
+        let again = proposals.take(true, 2);
         proposals.sent(&again, 3, true);
         assert_eq!(proposals.committed(&[entry(id(1), 6, 3)]), []);
         assert_eq!(proposals.committed(&[entry(0, 7, 4)]).len(), 2);
@@ -349,7 +380,22 @@ mod tests {
         proposals.gather(proposal(4));
         assert!(proposals.park(2).is_empty());
         proposals.gather(proposal(5));
-        assert_eq!(ids(&proposals.take()), [1, 2, 3, 4, 5].map(id));
+        assert_eq!(ids(&proposals.take(true, 2)), [1, 2, 3, 4, 5].map(id));
+    }
+
+    #[test]
+    fn a_second_change_of_the_members_waits_for_the_first_and_requests_do_not() {
+        let mut proposals = Proposals::new(OWN);
+        let change = |number| Proposal { kind: EntryType::EntryConfChange, ..proposal(number) };
+        for waiting in [proposal(1), change(2), proposal(3), change(4)] {
+            proposals.gather(waiting);
+        }
+        assert_eq!(proposals.next_change(), Some(&*data(id(2))));
+        assert_eq!(ids(&proposals.take(false, 2)), [1, 3].map(id), "one is not applied yet");
+        proposals.gather(proposal(5));
+        assert_eq!(ids(&proposals.take(true, 2)), [2, 5].map(id));
+        assert_eq!(ids(&proposals.take(true, 2)), [4].map(id));
+        assert!(proposals.is_empty() && proposals.next_change().is_none());
     }
 
     #[test]

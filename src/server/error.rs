@@ -5,6 +5,7 @@
 //! [`Error::NoSpace`], which depends on the member's own file and quota. A storage failure is not
 //! in this list, because it ends the member.
 
+use super::members::Refusal;
 use crate::trace::{Reason, Span};
 
 /// Why a request was refused, or has no known outcome.
@@ -74,6 +75,16 @@ pub enum Error {
     /// The database file could not be copied, because its disk is full for example. The member's
     /// log has the cause.
     NotCopied,
+    /// etcd: ErrUnknownMethod. An action that Downgrade does not have.
+    UnknownMethod,
+    /// etcd: ErrWrongDowngradeVersionFormat.
+    WrongDowngradeVersion,
+    /// etcd: ErrInvalidDowngradeTargetVersion.
+    InvalidDowngradeTarget,
+    /// etcd: ErrClusterVersionUnavailable.
+    ClusterVersionUnavailable,
+    /// etcd: ErrNoInflightDowngrade.
+    NoInflightDowngrade,
     /// etcd: ErrGRPCWatchCanceled. The client has reset its stream of watchers.
     WatchCanceled,
     /// etcd: ErrLeaseExists.
@@ -90,6 +101,10 @@ pub enum Error {
     ElectionNoLeader,
     /// etcd: v3election.ErrMissingLeaderKey.
     MissingLeaderKey,
+    /// A change of the members is refused.
+    Members(Refusal),
+    /// etcd: ErrGPRCNotSupportedForLearner.
+    NotSupportedForLearner,
 }
 
 impl Error {
@@ -125,6 +140,11 @@ impl Error {
             Error::BadLeaderTransferee => Reason::BadLeaderTransferee,
             Error::TimeoutLeaderTransfer => Reason::TimeoutLeaderTransfer,
             Error::NotCopied => Reason::NotCopied,
+            Error::UnknownMethod => Reason::UnknownMethod,
+            Error::WrongDowngradeVersion => Reason::WrongDowngradeVersion,
+            Error::InvalidDowngradeTarget => Reason::InvalidDowngradeTarget,
+            Error::ClusterVersionUnavailable => Reason::ClusterVersionUnavailable,
+            Error::NoInflightDowngrade => Reason::NoInflightDowngrade,
             Error::WatchCanceled => Reason::WatchCanceled,
             Error::LeaseExists => Reason::LeaseExists,
             Error::LeaseTtlTooLarge => Reason::LeaseTtlTooLarge,
@@ -133,6 +153,8 @@ impl Error {
             Error::ElectionNotLeader => Reason::ElectionNotLeader,
             Error::ElectionNoLeader => Reason::ElectionNoLeader,
             Error::MissingLeaderKey => Reason::MissingLeaderKey,
+            Error::Members(refusal) => refusal.reason(),
+            Error::NotSupportedForLearner => Reason::NotSupportedForLearner,
         }
     }
 }

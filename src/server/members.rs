@@ -2,7 +2,9 @@
 //!
 //! Only the apply thread writes here, from configuration changes and from the attributes that
 //! members publish. The rows are in the backend, so after a restart the members are those as of the
-//! consistent index.
+//! consistent index. Ids of removed members stay there for ever.
+//!
+//! [`change`] has the changes of the members as the log carries them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,12 +12,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use self::change::Change;
 use crate::{
-    pb::{etcdserverpb, raftpb},
+    pb::etcdserverpb,
     storage::backend::{Backend, Bucket, WriteGuard},
+    trace::Reason,
 };
+
+pub mod change;
+
+/// The most learners at a time unless a flag says otherwise (etcd: maxLearners).
+const MAX_LEARNERS: usize = 1;
 
 /// A member, with the JSON form in which etcd stores and sends it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +32,7 @@ pub struct Member {
     /// An id of a removed member is never used again.
     pub id: u64,
     /// URLs at which other members reach it.
-    #[serde(rename = "peerURLs", default)]
+    #[serde(rename = "peerURLs", default, deserialize_with = "null_or_list")]
     pub peer_urls: Vec<String>,
     /// A learner gets all entries but has no vote.
     #[serde(rename = "isLearner", default, skip_serializing_if = "std::ops::Not::not")]
@@ -47,9 +56,19 @@ pub struct Attributes {
     pub client_urls: Vec<String>,
 }
 
-/// Why a membership change is refused: the same reason on every member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a change of the members is refused: by apply, and then by every member for the same reason,
+/// or already by the member that is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
+    /// etcd: ErrMemberBadURLs. The request names no URL at which a member can be reached.
+    #[error("given member URLs are invalid")]
+    BadUrls,
+    /// etcd: ErrNotEnoughStartedMembers.
+    #[error("re-configuration failed due to not enough started members")]
+    NotEnoughStarted,
+    /// etcd: ErrLearnerNotReady.
+    #[error("can only promote a learner member which is in sync with leader")]
+    NotReady,
     /// etcd: ErrIDRemoved.
     #[error("membership: ID removed")]
     Removed,
@@ -62,9 +81,33 @@ pub enum Refusal {
     /// etcd: ErrPeerURLexists.
     #[error("membership: peerURL exists")]
     PeerUrlExists,
-    /// The context of the change does not decode as a member.
+    /// etcd: ErrMemberNotLearner.
+    #[error("membership: can only promote a learner member")]
+    NotLearner,
+    /// etcd: ErrTooManyLearners.
+    #[error("membership: too many learner members in cluster")]
+    TooManyLearners,
+    /// The change is of an unknown kind, or does not carry the member that it names. etcd's members
+    /// end there.
     #[error("membership: the change carries no member")]
     Malformed,
+}
+
+impl Refusal {
+    /// The reason that the record of a failed step carries.
+    pub(crate) fn reason(self) -> Reason {
+        match self {
+            Self::BadUrls => Reason::MemberBadUrls,
+            Self::NotEnoughStarted => Reason::NotEnoughStarted,
+            Self::NotReady => Reason::LearnerNotReady,
+            Self::Removed | Self::NotFound => Reason::MemberNotFound,
+            Self::Exists => Reason::MemberExists,
+            Self::PeerUrlExists => Reason::PeerUrlExists,
+            Self::NotLearner => Reason::MemberNotLearner,
+            Self::TooManyLearners => Reason::TooManyLearners,
+            Self::Malformed => Reason::MalformedChange,
+        }
+    }
 }
 
 /// A row of the buckets `members` or `members_removed` does not decode.
@@ -75,6 +118,9 @@ pub struct Damaged {
     key: String,
 }
 
+/// The value of a row of the bucket `members_removed`.
+const REMOVED: &[u8] = b"removed";
+
 /// Key of the cluster bucket that holds the cluster version.
 const VERSION_KEY: &[u8] = b"clusterVersion";
 
@@ -82,6 +128,8 @@ const VERSION_KEY: &[u8] = b"clusterVersion";
 #[derive(Debug)]
 pub struct Members {
     cluster_id: u64,
+    /// `--max-learners`. Members with different values would disagree about a change.
+    max_learners: usize,
     inner: RwLock<Inner>,
 }
 
@@ -112,14 +160,22 @@ impl Members {
         if let Some((value, _)) = backend.get(Bucket::Cluster, VERSION_KEY) {
             inner.version = Some(String::from_utf8_lossy(&value).into_owned());
         }
-        Ok(Self { cluster_id, inner: RwLock::new(inner) })
+        let max_learners = MAX_LEARNERS;
+        Ok(Self { cluster_id, max_learners, inner: RwLock::new(inner) })
+    }
+
+    /// The same members, which may have this many learners among them.
+    #[must_use]
+    pub fn with_max_learners(self, max_learners: usize) -> Self {
+        Self { max_learners, ..self }
     }
 
     /// These members, without a backend.
     #[cfg(test)]
     pub(crate) fn of(members: impl IntoIterator<Item = Member>) -> Self {
         let members = members.into_iter().map(|member| (member.id, member)).collect();
-        Self { cluster_id: 1, inner: RwLock::new(Inner { members, ..Inner::default() }) }
+        let inner = RwLock::new(Inner { members, ..Inner::default() });
+        Self { cluster_id: 1, max_learners: MAX_LEARNERS, inner }
     }
 
     /// The id that all members of this cluster share.
@@ -137,9 +193,16 @@ impl Members {
         self.read().members.get(&id).cloned()
     }
 
-    /// Number of members that have a vote.
-    pub fn voters(&self) -> usize {
-        self.read().members.values().filter(|member| !member.is_learner).count()
+    /// The members that have a vote, in the order of their ids.
+    pub(super) fn voters(&self) -> Vec<Member> {
+        self.read().members.values().filter(|member| !member.is_learner).cloned().collect()
+    }
+
+    /// Number of voters, and of learners.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let inner = self.read();
+        let learners = inner.members.values().filter(|member| member.is_learner).count();
+        (inner.members.len() - learners, learners)
     }
 
     /// Whether this id belongs to a member that has no vote yet.
@@ -157,58 +220,64 @@ impl Members {
         self.read().removed.iter().copied().collect()
     }
 
-    /// Whether a change is valid after all entries before it. Returns the member that an addition
-    /// or an update carries.
-    pub fn validate(&self, change: &raftpb::ConfChange) -> Result<Option<Member>, Refusal> {
-        use raftpb::ConfChangeType as Kind;
+    /// Whether the member with this id was removed from the cluster.
+    pub fn is_removed(&self, id: u64) -> bool {
+        self.read().removed.contains(&id)
+    }
+
+    /// Whether a change is valid after all entries before it: every member says the same.
+    pub(super) fn validate(&self, change: &Change) -> Result<(), Refusal> {
         let inner = self.read();
-        let id = change.node_id();
+        let id = change.member();
         if inner.removed.contains(&id) {
             return Err(Refusal::Removed);
         }
-        let known = inner.members.contains_key(&id);
-        if change.r#type() == Kind::ConfChangeRemoveNode {
-            return if known { Ok(None) } else { Err(Refusal::NotFound) };
+        let known = inner.members.get(&id);
+        let learners = inner.members.values().filter(|member| member.is_learner).count();
+        match (change, known) {
+            (Change::Add(_), Some(_)) => Err(Refusal::Exists),
+            (Change::Promote(_) | Change::Remove(_) | Change::Update(..), None) => {
+                Err(Refusal::NotFound)
+            }
+            (Change::Promote(_), Some(member)) if !member.is_learner => Err(Refusal::NotLearner),
+            (Change::Promote(_) | Change::Remove(_), Some(_)) => Ok(()),
+            (Change::Add(member), None) => {
+                inner.check_free(id, &member.peer_urls)?;
+                match member.is_learner && self.max_learners <= learners {
+                    true => Err(Refusal::TooManyLearners),
+                    false => Ok(()),
+                }
+            }
+            (Change::Update(_, urls), Some(_)) => inner.check_free(id, urls),
         }
-        let context = change.context();
-        let (member, promotes) = parse_context(context).ok_or(Refusal::Malformed)?;
-        // A promotion is an AddNode of an existing member.
-        let must_exist = promotes || change.r#type() == Kind::ConfChangeUpdateNode;
-        match (must_exist, known) {
-            (true, false) => return Err(Refusal::NotFound),
-            (false, true) => return Err(Refusal::Exists),
-            (true, true) | (false, false) => {}
-        }
-        let others = inner.members.values().filter(|other| other.id != id);
-        let taken =
-            others.flat_map(|other| &other.peer_urls).any(|url| member.peer_urls.contains(url));
-        if taken { Err(Refusal::PeerUrlExists) } else { Ok(Some(member)) }
     }
 
     /// Apply thread: carries out a change that [`Members::validate`] has accepted.
-    pub fn apply(
-        &self,
-        change: &raftpb::ConfChange,
-        member: Option<Member>,
-        backend: &mut WriteGuard<'_>,
-    ) {
-        let id = change.node_id();
+    pub(super) fn apply(&self, change: Change, backend: &mut WriteGuard<'_>) {
+        let id = change.member();
         let mut inner = self.inner.write().expect("nobody panics while holding it");
-        let Some(mut member) = member else {
-            inner.members.remove(&id);
-            inner.removed.insert(id);
-            backend.delete(Bucket::Members, hex(id).as_bytes());
-            backend.put(Bucket::MembersRemoved, hex(id).as_bytes(), Bytes::from_static(b"removed"));
-            return;
-        };
-        if let Some(old) = inner.members.get(&id) {
-            // An update or a promotion keeps the attributes that the member has published.
-            member.name.clone_from(&old.name);
-            member.client_urls.clone_from(&old.client_urls);
+        match change {
+            Change::Remove(_) => {
+                inner.members.remove(&id);
+                inner.removed.insert(id);
+                let key = hex(id);
+                backend.delete(Bucket::Members, key.as_bytes());
+                backend.put(Bucket::MembersRemoved, key.as_bytes(), Bytes::from_static(REMOVED));
+            }
+            Change::Add(member) => {
+                store(&member, backend);
+                inner.members.insert(id, member);
+            }
+            // These two keep the attributes that the member has published.
+            Change::Promote(_) | Change::Update(..) => {
+                let Some(member) = inner.members.get_mut(&id) else { return };
+                match change {
+                    Change::Update(_, urls) => member.peer_urls = urls,
+                    _ => member.is_learner = false,
+                }
+                store(member, backend);
+            }
         }
-        member.is_learner = change.r#type() == raftpb::ConfChangeType::ConfChangeAddLearnerNode;
-        store(&member, backend);
-        inner.members.insert(id, member);
     }
 
     /// Apply thread: stores the attributes that a member has published. Those of an unknown member
@@ -237,6 +306,17 @@ impl Members {
     }
 }
 
+impl Inner {
+    /// Checks that no other member is reached at these URLs.
+    fn check_free(&self, id: u64, urls: &[String]) -> Result<(), Refusal> {
+        let mut others = self.members.values().filter(|other| other.id != id);
+        match others.any(|other| other.peer_urls.iter().any(|url| urls.contains(url))) {
+            true => Err(Refusal::PeerUrlExists),
+            false => Ok(()),
+        }
+    }
+}
+
 impl From<Member> for etcdserverpb::Member {
     fn from(member: Member) -> Self {
         Self {
@@ -254,16 +334,9 @@ fn store(member: &Member, backend: &mut WriteGuard<'_>) {
     backend.put(Bucket::Members, hex(member.id).as_bytes(), value.into());
 }
 
-/// The member in a change's context, and whether the change promotes it.
-fn parse_context(context: &[u8]) -> Option<(Member, bool)> {
-    #[derive(Deserialize)]
-    struct Promotion {
-        #[serde(rename = "isPromote", default)]
-        is_promote: bool,
-    }
-    let member = serde_json::from_slice(context).ok()?;
-    let promotion: Promotion = serde_json::from_slice(context).ok()?;
-    Some((member, promotion.is_promote))
+/// A list that Go may have written as null.
+fn null_or_list<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(json)?.unwrap_or_default())
 }
 
 /// An id as etcd writes it: lower-case hex without leading zeros.

@@ -3,7 +3,7 @@
 //! Apply sends [`Outcome`]s to the grpc thread, where [`wait`](super::wait) finds the request that
 //! waits for each.
 
-use super::{Error, mvcc::Reply};
+use super::{Error, members::Member, mvcc::Reply};
 use crate::pb::etcdserverpb::{AlarmMember, LeaseGrantResponse, LeaseRevokeResponse};
 
 /// The results of the proposals that apply, or raft, has finished together.
@@ -35,6 +35,8 @@ pub(crate) enum Response {
     LeaseGrant(LeaseGrantResponse),
     /// A lease was revoked, and its keys are deleted.
     LeaseRevoke(LeaseRevokeResponse),
+    /// All members after a change of the members.
+    Members(Vec<Member>),
     /// The result of a request whose answer carries nothing.
     Empty,
 }
@@ -61,6 +63,14 @@ impl Response {
     pub(super) fn lease_grant(self) -> LeaseGrantResponse {
         match self {
             Response::LeaseGrant(granted) => granted,
+            other => unexpected(&other),
+        }
+    }
+
+    /// The members after a change.
+    pub(super) fn members(self) -> Vec<Member> {
+        match self {
+            Response::Members(members) => members,
             other => unexpected(&other),
         }
     }

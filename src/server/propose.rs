@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use raft::eraftpb::EntryType;
 
 use super::{
     Error, Settings,
@@ -54,6 +55,17 @@ pub(crate) struct Proposer {
     pub(crate) peers: Arc<rafthttp::Active>,
 }
 
+/// How a command enters the log.
+#[derive(Clone, Copy)]
+enum How {
+    /// As an ordinary entry, wherever the leader is.
+    Request,
+    /// As an ordinary entry, but only if this member leads in this term.
+    InTerm(u64),
+    /// As a change of the members.
+    Change,
+}
+
 impl Proposer {
     /// Whether this member leads, as far as it knows.
     pub(crate) fn leads(&self) -> bool {
@@ -69,7 +81,7 @@ impl Proposer {
     ) -> Result<Response, Error> {
         let id = header.id;
         let data = self.encode(header, command)?;
-        let result = self.propose_bytes(id, data, None).await;
+        let result = self.propose_bytes(id, data, How::Request).await;
         // Apply found no room and asks for the alarm; as in etcd, the client gets its answer after
         // the alarm is raised.
         if matches!(result, Err(Error::NoSpace)) && !self.alarms.is_raised(AlarmType::Nospace) {
@@ -88,7 +100,7 @@ impl Proposer {
     ) -> Result<Response, Error> {
         let id = header.id;
         let data = self.encode(header, command)?;
-        self.propose_bytes(id, data, Some(term)).await
+        self.propose_bytes(id, data, How::InTerm(term)).await
     }
 
     fn encode(&self, header: RequestHeader, command: Command) -> Result<Bytes, Error> {
@@ -105,37 +117,36 @@ impl Proposer {
     /// Proposes what members publish unasked, even while apply is behind.
     pub(super) async fn announce(&self, id: u64, command: Command) -> Result<Response, Error> {
         let data = command.encode(RequestHeader { id, ..RequestHeader::default() });
-        self.propose_bytes(id, data, None).await
+        self.propose_bytes(id, data, How::Request).await
     }
 
-    async fn propose_bytes(
-        &self,
-        id: u64,
-        data: Bytes,
-        term: Option<u64>,
-    ) -> Result<Response, Error> {
+    /// Proposes a change of the members, which carries `id`, and waits until it has been applied.
+    pub(super) async fn propose_change(&self, id: u64, data: Bytes) -> Result<Response, Error> {
+        self.propose_bytes(id, data, How::Change).await
+    }
+
+    async fn propose_bytes(&self, id: u64, data: Bytes, how: How) -> Result<Response, Error> {
         let leader = self.status.leader();
         let span = stage!(RaftPropose, id, bytes = data.len(), leader = leader);
         let mut step = WaitStep::begin(span);
-        let (outcome, woken) = self.outcome(id, data, term).await;
+        let (outcome, woken) = self.outcome(id, data, how).await;
         set!(step.span, RaftPropose, woken = woken);
         step.end(outcome)
     }
 
     /// Hands a proposal to the raft thread, and waits for its result from apply. Returns also how
     /// long that result waited for this call to wake, in nanoseconds.
-    async fn outcome(
-        &self,
-        id: u64,
-        data: Bytes,
-        term: Option<u64>,
-    ) -> (Result<Response, Error>, u64) {
+    async fn outcome(&self, id: u64, data: Bytes, how: How) -> (Result<Response, Error>, u64) {
         let start = clock::now();
         let mut waiting = self.wait.register(id);
         let since = trace::handed_over();
-        let proposal = match term {
-            None => Input::Propose { id, data, since },
-            Some(term) => Input::ProposeInTerm { data, term, since },
+        let kind = match how {
+            How::Change => EntryType::EntryConfChange,
+            How::Request | How::InTerm(_) => EntryType::EntryNormal,
+        };
+        let proposal = match how {
+            How::InTerm(term) => Input::ProposeInTerm { data, term, since },
+            How::Request | How::Change => Input::Propose { id, data, kind, since },
         };
         if let Err(full) = self.inbox.offer(proposal) {
             return (Err(refused(full)), 0);
@@ -160,7 +171,11 @@ impl Proposer {
         let leader = self.status.leader();
         let connected = match leader {
             0 => true,
-            own if own == self.member_id => self.peers.quorum_since(start, self.members.voters()),
+            own if own == self.member_id => {
+                let voters = self.members.voters();
+                let is_voter = |id: &u64| voters.iter().any(|voter| voter.id == *id);
+                voters.len() / 2 < self.peers.active_since(start).filter(is_voter).count() + 1
+            }
             other => self.peers.connected_since(other, start),
         };
         if connected { Error::Timeout } else { Error::TimeoutDueToConnectionLost }

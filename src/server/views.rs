@@ -31,6 +31,11 @@ impl Server {
         Ok(members.into_iter().map(etcdserverpb::Member::from).collect())
     }
 
+    /// Whether this member has no vote.
+    pub(crate) fn is_learner(&self) -> bool {
+        self.members.is_learner(self.member_id)
+    }
+
     /// Maintenance.HashKV: reads the whole key bucket.
     pub(crate) async fn hash_kv(&self, id: u64, revision: i64) -> Result<HashKv, Error> {
         self.long_reads.hash(id, move |store| store.hash_kv(id, revision)).await?
@@ -90,12 +95,17 @@ impl Server {
             raft_term: self.status.term(),
             raft_applied_index: self.status.applied(),
             errors,
-            is_learner: self.members.is_learner(self.member_id),
+            is_learner: self.is_learner(),
             ..StatusResponse::default()
         }
     }
 }
 
 fn alarm_text(alarm: &etcdserverpb::AlarmMember) -> String {
-    format!("memberID:{} alarm:{} ", alarm.member_id, alarm_name(alarm.alarm))
+    let name = alarm_name(alarm.alarm);
+    // As Go writes the message: fields that are 0 are left out.
+    match alarm.member_id {
+        0 => format!("alarm:{name} "),
+        member => format!("memberID:{member} alarm:{name} "),
+    }
 }

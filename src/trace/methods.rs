@@ -77,4 +77,6 @@ pub const METHODS: &[&str] = &[
     "GET /readyz/serializable_read",
     "GET /readyz/linearizable_read",
     "GET /readyz/non_learner",
+    "internal/Promote",
+    "internal/CheckHash",
 ];

@@ -82,6 +82,20 @@ reasons! {
     VoteFollows = "the member follows a leader in this term";
     LeadershipChanged = "the term or the leader changed; the member asks again";
     Unsupported = "this version cannot carry the request out";
+    MemberBadUrls = "given member URLs are invalid";
+    MemberNotFound = "member not found";
+    MemberExists = "member ID already exist";
+    PeerUrlExists = "Peer URLs already exists";
+    MemberNotLearner = "can only promote a learner member";
+    TooManyLearners = "too many learner members in cluster";
+    LearnerNotReady = "can only promote a learner member which is in sync with leader";
+    NotEnoughStarted = "re-configuration failed due to not enough started members";
+    MalformedChange = "the change carries no member";
+    NotSupportedForLearner = "rpc not supported for learner";
+    WrongDowngradeVersion = "wrong downgrade target version format";
+    InvalidDowngradeTarget = "invalid downgrade target version";
+    ClusterVersionUnavailable = "cluster version not found during downgrade";
+    NoInflightDowngrade = "no inflight downgrade job";
 }
 
 impl Reason {

@@ -147,8 +147,8 @@ macro_rules! vocabulary {
     RaftEntry = "raft.entry" Request Story
         ["term" Term, "index" Index, "bytes" Bytes, "waited" Nanos]
         "raft/node.rs", "raft raftLog.append", "one-put.md";
-    /// There is no leader, or the leader hands over: the raft thread keeps the proposal until there
-    /// is one that takes it.
+    /// There is no leader, or the leader hands over, or the members change and an earlier change is
+    /// not applied yet: the raft thread keeps the proposal until it can be taken.
     RaftPark = "raft.park" Request Story ["term" Term, "parked" Count]
         "raft/proposals.rs", "raft node.run", "elections.md";
     /// A proposal that another member has forwarded is not appended: this member does not lead, or
@@ -190,8 +190,10 @@ macro_rules! vocabulary {
     /// Only now may the member acknowledge these entries, or count its own disk.
     RaftStable = "raft.stable" Loop Stage ["stable.old" Index, "stable.new" Index, "waited" Nanos]
         "raft/node.rs", "raft raftLog.stableTo", "three-members.md";
-    /// The leader learns up to which index a member has the leader's log on disk.
-    RaftProgress = "raft.progress" Loop Stage ["peer" Member, "match.old" Index, "match.new" Index]
+    /// The leader learns up to which index a member has the leader's log on disk. A learner's disk
+    /// counts for no majority.
+    RaftProgress = "raft.progress" Loop Stage
+        ["peer" Member, "match.old" Index, "match.new" Index, "learner" Flag]
         "raft/changes.rs", "raft/tracker Progress.MaybeUpdate", "three-members.md";
     /// A majority has the entry on disk, so it can no longer be lost. The leader counts the disks;
     /// another member learns the index from a message of the leader.
@@ -284,6 +286,10 @@ macro_rules! vocabulary {
     /// Values that are in neither buffer are read from the file.
     BackendGet = "backend.get" Request Story ["file" Count]
         "storage/backend/read_tx.rs", "mvcc/backend baseReadTx.UnsafeRange", "one-get.md";
+    /// A row of the file does not fit its checksum. The member raises the alarm CORRUPT and ends.
+    /// Rows of tables without revisions count as 0.
+    BackendDamaged = "backend.damaged" Loop Story ["main" Revision, "sub" Count]
+        "storage/backend/checksum.rs", "none", "buffer-and-backend.md";
     /// Older revisions can no longer be read. Their rows leave the file later, in batches.
     MvccCompact = "mvcc.compact" Request Story ["compacted.old" Revision, "compacted.new" Revision]
         "server/mvcc/compact.rs", "mvcc store.Compact", "revisions.md";
@@ -494,6 +500,11 @@ macro_rules! vocabulary {
     MvccHash = "mvcc.hash" Request Story
         ["asked" Revision, "revision" Revision, "compacted" Revision, "rows" Count]
         "server/mvcc/hash.rs", "mvcc store.HashByRev", "buffer-and-backend.md";
+    /// A member compares its hash with those of the others: 0 at its start, 1 periodically, 2 after
+    /// a compaction. The alarm CORRUPT follows if some differ.
+    CorruptCheck = "corrupt.check" Request Story
+        ["occasion" Count, "revision" Revision, "compacted" Revision, "asked" Count, "answered" Count, "differ" Count]
+        "server/corruption.rs", "etcdserver corruptionChecker.PeriodicCheck", "buffer-and-backend.md";
     /// The member commits its write buffer and hashes the whole file, which has reached this.
     BackendHash = "backend.hash" Request Story ["index" Index, "revision" Revision]
         "server/views.rs", "mvcc/backend backend.Hash", "buffer-and-backend.md";
@@ -517,6 +528,21 @@ macro_rules! vocabulary {
     /// The members of the cluster are listed, as this member knows them.
     MembersList = "members.list" Request Story ["members" Count, "linearizable" Flag]
         "server/views.rs", "etcdserver/api/v3rpc ClusterServer.MemberList", "three-members.md";
+    /// May the members change now? Compared are the voters that have published their name, and those
+    /// that this member has been connected to for five seconds, itself among them, with a majority
+    /// of those to come. For a promotion: how much of the log the learner has, and the leader.
+    MembersCheck = "members.check" Request Story
+        ["change" Change, "subject" Member, "voters" Count, "started" Count, "connected" Count, "matched" Index, "leader_matched" Index]
+        "server/membership.rs", "etcdserver EtcdServer.mayAddMember, mayRemoveMember, mayPromoteMember", "three-members.md#how-the-members-change";
+    /// Only the leader knows how much of the log a learner has, so it is asked to promote it.
+    MembersForward = "members.forward" Request Story ["subject" Member, "leader" Member]
+        "server/membership.rs", "etcdserver promoteMemberHTTP", "three-members.md#how-the-members-change";
+    /// The members of the cluster change, on every member at the same entry: raft gets its new
+    /// configuration, the rows of the members change, and from here on the member talks to those
+    /// that are left. With a reason: every member refuses the change.
+    MembersChange = "members.change" Request Story
+        ["change" Change, "subject" Member, "voters.old" Count, "voters.new" Count, "learners.old" Count, "learners.new" Count, "waited" Nanos]
+        "server/apply/applier/membership.rs", "etcdserver EtcdServer.applyConfChange", "three-members.md#how-the-members-change";
     /// An alarm is raised or disarmed, or alarms are listed. 1 is NOSPACE, 2 CORRUPT, 0 all.
     AlarmApply = "alarm.apply" Request Story
         ["raise" Flag, "disarm" Flag, "alarm" Count, "owner" Member, "answered" Count]

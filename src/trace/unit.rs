@@ -62,6 +62,8 @@ pub enum Unit {
     WatchEnd,
     /// What a blocking thread does: an index into [`POOLS`](super::value::POOLS).
     Pool,
+    /// How the members change: an index into [`CHANGES`](super::value::CHANGES).
+    Change,
 }
 
 /// One of the record's eight words: its name and its unit.

@@ -45,6 +45,8 @@ pub const READS: u64 = 1;
 pub const HASHES: u64 = 2;
 /// Copies of the database file.
 pub const COPIES: u64 = 3;
+/// How the members of the cluster change.
+pub const CHANGES: &[&str] = &["unknown", "add", "add learner", "promote", "remove", "update"];
 /// The number of the leader's role.
 pub const LEADER: u64 = 2;
 const FLAGS: &[(u8, &str)] = &[
@@ -89,6 +91,7 @@ fn names_of(unit: Unit) -> Option<&'static [&'static str]> {
         Unit::Stage => Some(&STAGES),
         Unit::WatchEnd => Some(WATCH_ENDS),
         Unit::Pool => Some(POOLS),
+        Unit::Change => Some(CHANGES),
         Unit::Count
         | Unit::Bytes
         | Unit::Nanos

@@ -47,6 +47,10 @@ pub(crate) struct Member {
     pub(crate) kind: Kind,
     /// `--data-dir`.
     pub(crate) data_dir: PathBuf,
+    /// `--initial-cluster` of a member that joins a running cluster.
+    pub(crate) joins: Option<String>,
+    /// Flags beside those that each member gets.
+    pub(crate) extra: Vec<String>,
     /// Environment for the next start, `FAILPOINTS` for example.
     pub(crate) env: Vec<(String, String)>,
     /// A command that starts its program, `sh -c "ulimit …"` for example; it must `exec` the
@@ -57,6 +61,24 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// Member `at` of the cluster in this directory. Nothing runs.
+    fn prepare(dir: &Path, at: usize, kind: &Kind) -> Self {
+        Self {
+            name: format!("m{at}"),
+            client_port: ports::free(),
+            peer_port: ports::free(),
+            wire_port: None,
+            kind: kind.clone(),
+            data_dir: dir.join(format!("m{at}")),
+            joins: None,
+            extra: Vec::new(),
+            env: Vec::new(),
+            prefix: Vec::new(),
+            log: dir.join(format!("m{at}.log")),
+            process: None,
+        }
+    }
+
     /// The address for clients, as `127.0.0.1:port`.
     pub(crate) fn client_address(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
@@ -157,22 +179,18 @@ impl Cluster {
     /// Allocates names, ports and directories; nothing runs yet.
     pub(crate) fn prepare(kind: &Kind, size: usize) -> Self {
         let dir = TempDir::with_prefix("glass-it-").unwrap();
-        let member = |at: usize| Member {
-            name: format!("m{at}"),
-            client_port: ports::free(),
-            peer_port: ports::free(),
-            wire_port: None,
-            kind: kind.clone(),
-            data_dir: dir.path().join(format!("m{at}")),
-            env: Vec::new(),
-            prefix: Vec::new(),
-            log: dir.path().join(format!("m{at}.log")),
-            process: None,
-        };
-        let members: Vec<Member> = (0..size).map(member).collect();
+        let members: Vec<Member> =
+            (0..size).map(|at| Member::prepare(dir.path(), at, kind)).collect();
         // Ports are part of the token, so that no two clusters share an id.
         let token = format!("it-{}", members[0].peer_port);
         Self { kind: kind.clone(), members, token, dir }
+    }
+
+    /// Allocates one more member, which is to join; nothing runs, and the cluster does not know it.
+    pub(crate) fn prepare_another(&mut self, kind: &Kind) -> usize {
+        let at = self.members.len();
+        self.members.push(Member::prepare(self.dir.path(), at, kind));
+        at
     }
 
     /// Replaces the additions to a member's environment, from its next start on.
@@ -185,8 +203,13 @@ impl Cluster {
     fn flags(&self, at: usize) -> Vec<String> {
         let member = &self.members[at];
         let cluster: Vec<String> = (self.members.iter())
+            .filter(|member| member.joins.is_none())
             .map(|member| format!("{}={}", member.name, member.peer_url()))
             .collect();
+        let (cluster, state) = match &member.joins {
+            Some(members) => (members.clone(), "existing"),
+            None => (cluster.join(","), "new"),
+        };
         let client = format!("http://{}", member.client_address());
         [
             ("--name", member.name.clone()),
@@ -195,12 +218,13 @@ impl Cluster {
             ("--advertise-client-urls", client),
             ("--listen-peer-urls", format!("http://127.0.0.1:{}", member.peer_port)),
             ("--initial-advertise-peer-urls", member.peer_url()),
-            ("--initial-cluster", cluster.join(",")),
-            ("--initial-cluster-state", "new".to_owned()),
+            ("--initial-cluster", cluster),
+            ("--initial-cluster-state", state.to_owned()),
             ("--initial-cluster-token", self.token.clone()),
         ]
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value])
+        .chain(member.extra.clone())
         .collect()
     }
 

@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 use glass_etcd::{
     pb::{
         etcdserverpb::{
-            AlarmRequest, CompactionRequest, DefragmentRequest, DeleteRangeRequest, HashKvRequest,
-            HashRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
-            LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest, PutRequest,
-            RangeRequest, RequestOp, StatusRequest, TxnRequest, request_op::Request as Op,
+            AlarmRequest, CompactionRequest, DefragmentRequest, DeleteRangeRequest,
+            DowngradeRequest, HashKvRequest, HashRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
+            LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest,
+            MemberListRequest, MemberRemoveRequest, MemberUpdateRequest, PutRequest, RangeRequest,
+            RequestOp, StatusRequest, TxnRequest, request_op::Request as Op,
         },
         v3electionpb::{CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest},
         v3lockpb::{LockRequest, UnlockRequest},
@@ -318,7 +319,9 @@ fn of_members() -> Vec<Row> {
     const HEALTH: &str = "/grpc.health.v1.Health/Check";
     const HASH: &str = "/etcdserverpb.Maintenance/HashKV";
     const MEMBERS: &str = "/etcdserverpb.Cluster/MemberList";
+    const DOWNGRADE: &str = "/etcdserverpb.Maintenance/Downgrade";
     let list = |linearizable| MemberListRequest { linearizable };
+    let downgrade = |action, version: &str| DowngradeRequest { action, version: version.into() };
     vec![
         row("status", "/etcdserverpb.Maintenance/Status", &StatusRequest {}).on(&["member.status"]),
         row("a list of alarms", "/etcdserverpb.Maintenance/Alarm", &AlarmRequest::default())
@@ -336,6 +339,17 @@ fn of_members() -> Vec<Row> {
             .on(&["read.thread backend.hash thread.return"]),
         row("of the file", "/etcdserverpb.Maintenance/Defragment", &DefragmentRequest {})
             .on(&["backend.defrag thread.return"]),
+        row("to another version", DOWNGRADE, &downgrade(0, "3.4"))
+            .fails(3, Reason::InvalidDowngradeTarget, "")
+            .on(&[ROUND]),
+        row("to no version", DOWNGRADE, &downgrade(1, "three")).fails(
+            3,
+            Reason::WrongDowngradeVersion,
+            "",
+        ),
+        row("is not under way", DOWNGRADE, &downgrade(2, ""))
+            .fails(9, Reason::NoInflightDowngrade, "")
+            .on(&[ROUND]),
         row("of all", MEMBERS, &list(true)).on(&[ROUND, "members.list"]),
         row("as this one knows them", MEMBERS, &list(false)).on(&["members.list"]),
         row("of the member", HEALTH, &HealthCheckRequest::default()),
@@ -344,6 +358,34 @@ fn of_members() -> Vec<Row> {
             Reason::UnknownService,
             "",
         ),
+    ]
+}
+
+/// Changes of the members that are refused: those that are not would change the cluster that all
+/// other rows use, and `upkeep::members` makes them.
+fn of_changes() -> Vec<Row> {
+    const ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
+    const ASKED: &str = "raft.propose raft.inbox";
+    const CHANGED: &str = "raft.entry apply.entry members.change";
+    let peer_ur_ls = vec!["http://127.0.0.1:1".to_owned()];
+    let failing = "members.change apply.entry raft.propose";
+    let unknown = Reason::MemberNotFound;
+    vec![
+        row("of no URL", ADD, &MemberAddRequest::default())
+            .fails(3, Reason::MemberBadUrls, "rpc.validate")
+            .on(&[CHECKED]),
+        row("of no member", "/etcdserverpb.Cluster/MemberRemove", &MemberRemoveRequest { id: 77 })
+            .fails(5, unknown, failing)
+            .on(&["auth.authenticate members.check", ASKED, CHANGED])
+            .others(&[CHANGED]),
+        row(
+            "of no member",
+            "/etcdserverpb.Cluster/MemberUpdate",
+            &MemberUpdateRequest { id: 77, peer_ur_ls },
+        )
+        .fails(5, unknown, failing)
+        .on(&[CHECKED, "auth.authenticate", ASKED, CHANGED])
+        .others(&[CHANGED]),
     ]
 }
 
@@ -424,11 +466,6 @@ fn of_refusals() -> Vec<Row> {
         |path| row("not served", path, &StatusRequest {}).fails(12, Reason::UnknownMethod, "");
     let late = row("with a malformed deadline", PUT_PATH, &put("each/late"));
     vec![
-        unserved("/etcdserverpb.Maintenance/Downgrade"),
-        unserved("/etcdserverpb.Cluster/MemberAdd"),
-        unserved("/etcdserverpb.Cluster/MemberRemove"),
-        unserved("/etcdserverpb.Cluster/MemberUpdate"),
-        unserved("/etcdserverpb.Cluster/MemberPromote"),
         unserved("/etcdserverpb.Auth/AuthEnable"),
         unserved("/etcdserverpb.Auth/AuthStatus"),
         unserved("/etcdserverpb.Auth/UserAdd"),
@@ -452,7 +489,8 @@ fn of_refusals() -> Vec<Row> {
 
 fn rows(name: &str) -> Vec<Row> {
     let of_keys = [of_ranges(), of_puts(), of_txns()];
-    let others = [of_leases(), of_members(), of_locks(name), of_elections(name), of_refusals()];
+    let others = [of_leases(), of_members(), of_changes(), of_locks(name)];
+    let others = others.into_iter().chain([of_elections(name), of_refusals()]);
     of_keys.into_iter().chain(others).flatten().collect()
 }
 

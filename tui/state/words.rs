@@ -15,7 +15,7 @@ use glass_etcd::{
     trace::{
         FLAG_CANCELLED, FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
-        value::{BRANCHES, OPERATORS, POOLS, STAGES, TARGETS, VALUE, WATCH_ENDS},
+        value::{BRANCHES, CHANGES, OPERATORS, POOLS, STAGES, TARGETS, VALUE, WATCH_ENDS},
     },
 };
 
@@ -150,6 +150,7 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
         Unit::Branch => pick(BRANCHES, number, "unknown").to_owned(),
         Unit::WatchEnd => pick(WATCH_ENDS, number, "unknown").to_owned(),
         Unit::Pool => pick(POOLS, number, "unknown").to_owned(),
+        Unit::Change => pick(CHANGES, number, "unknown").to_owned(),
         Unit::Signed => number.cast_signed().to_string(),
         Unit::Id if number == 0 => "none".to_owned(),
         Unit::Id => format!("{number:016x}"),
@@ -291,6 +292,10 @@ fn other_member(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::ElectionVote => {
             Some(format!("for {}", name_of(lanes, field!(event, ElectionVote, candidate))))
         }
+        Stage::MembersCheck | Stage::MembersChange => {
+            let member = field!(event, MembersCheck | MembersChange, subject);
+            Some(name_of(lanes, member))
+        }
         Stage::RaftDrop | Stage::RaftLink => {
             let peer = field!(event, RaftDrop | RaftLink, peer);
             Some(format!("peer {}", name_of(lanes, peer)))
@@ -409,6 +414,10 @@ fn log_detail(event: &Event, lanes: &[Lane]) -> Option<String> {
             [0, vote] => format!("vote {}", name_of(lanes, vote)),
             [last, _] => format!("≤{last}"),
         },
+        Stage::MembersCheck | Stage::MembersChange => {
+            let change = field!(event, MembersCheck | MembersChange, change);
+            pick(CHANGES, change, "unknown").to_owned()
+        }
         Stage::RaftProgress => arrow(change!(event, RaftProgress, match)),
         Stage::RaftStable => arrow(change!(event, RaftStable, stable)),
         Stage::RaftCommit => arrow(change!(event, RaftCommit, commit)),

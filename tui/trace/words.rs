@@ -9,7 +9,7 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
-        value::{BRANCHES, OPERATORS, POOLS, ROLES, STAGES, TARGETS, WATCH_ENDS},
+        value::{BRANCHES, CHANGES, OPERATORS, POOLS, ROLES, STAGES, TARGETS, WATCH_ENDS},
     },
 };
 
@@ -76,6 +76,7 @@ pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> Strin
         Unit::Branch => named(BRANCHES),
         Unit::WatchEnd => named(WATCH_ENDS),
         Unit::Pool => named(POOLS),
+        Unit::Change => named(CHANGES),
         Unit::Signed => number.cast_signed().to_string(),
         Unit::Flag => (if number == 0 { "no" } else { "yes" }).to_owned(),
         Unit::Bytes => format!("{number}B"),
@@ -143,6 +144,7 @@ pub(crate) fn outcome(outcome: Option<Outcome>) -> &'static str {
         Some(Outcome::Code(number)) => code(number),
         Some(Outcome::Refused(why)) => why,
         Some(Outcome::Open) => "open",
+        Some(Outcome::Unknown) => "unknown",
         Some(Outcome::NotFinished) => "not finished",
         None => "not captured",
     }

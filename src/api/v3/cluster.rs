@@ -1,5 +1,4 @@
-//! The Cluster service. It lists members; membership changes are not implemented yet, and `front`
-//! answers those methods as unknown.
+//! The Cluster service: it lists the members, and changes them.
 
 use std::sync::Arc;
 
@@ -11,11 +10,11 @@ use crate::{
         interceptor::{Method, begin},
     },
     pb::etcdserverpb::{
-        MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+        self, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
         MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
         MemberUpdateRequest, MemberUpdateResponse, cluster_server::Cluster,
     },
-    server::Server,
+    server::{Server, members::Member},
 };
 
 /// Serves Cluster for a member.
@@ -30,8 +29,8 @@ impl ClusterService {
     }
 }
 
-fn not_yet<T>(method: &str) -> Result<Response<T>, Status> {
-    Err(Status::unimplemented(format!("unknown method {method} for service etcdserverpb.Cluster")))
+fn listed(members: Vec<Member>) -> Vec<etcdserverpb::Member> {
+    members.into_iter().map(etcdserverpb::Member::from).collect()
 }
 
 #[async_trait]
@@ -51,29 +50,56 @@ impl Cluster for ClusterService {
 
     async fn member_add(
         &self,
-        _request: Request<MemberAddRequest>,
+        request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
-        not_yet("MemberAdd")
+        let call = begin(&self.server, Method::MemberAdd, &request, None)?;
+        let MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
+        let added = self.server.membership.add(call.id(), &peer_ur_ls, is_learner).await;
+        let result = added.map(|(member, members)| MemberAddResponse {
+            header: header::without_revision(&self.server),
+            member: Some(member.into()),
+            members: listed(members),
+        });
+        call.respond(result, 0)
     }
 
     async fn member_remove(
         &self,
-        _request: Request<MemberRemoveRequest>,
+        request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
-        not_yet("MemberRemove")
+        let call = begin(&self.server, Method::MemberRemove, &request, None)?;
+        let removed = self.server.membership.remove(call.id(), request.get_ref().id).await;
+        let result = removed.map(|members| MemberRemoveResponse {
+            header: header::without_revision(&self.server),
+            members: listed(members),
+        });
+        call.respond(result, 0)
     }
 
     async fn member_update(
         &self,
-        _request: Request<MemberUpdateRequest>,
+        request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
-        not_yet("MemberUpdate")
+        let call = begin(&self.server, Method::MemberUpdate, &request, None)?;
+        let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
+        let updated = self.server.membership.update(call.id(), id, &peer_ur_ls).await;
+        let result = updated.map(|members| MemberUpdateResponse {
+            header: header::without_revision(&self.server),
+            members: listed(members),
+        });
+        call.respond(result, 0)
     }
 
     async fn member_promote(
         &self,
-        _request: Request<MemberPromoteRequest>,
+        request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
-        not_yet("MemberPromote")
+        let call = begin(&self.server, Method::MemberPromote, &request, None)?;
+        let promoted = self.server.membership.promote(call.id(), request.get_ref().id).await;
+        let result = promoted.map(|members| MemberPromoteResponse {
+            header: header::without_revision(&self.server),
+            members: listed(members),
+        });
+        call.respond(result, 0)
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     api::{
         answers::{self, client},
         header,
-        interceptor::{Call, Method, begin},
+        interceptor::{Call, Method, begin, begin_for},
     },
     pb::etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
@@ -64,7 +64,8 @@ impl Kv for KvService {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        let call = begin(&self.server, Method::Range, &request, Some(&request.get_ref().key))?;
+        let RangeRequest { key, serializable, .. } = request.get_ref();
+        let call = begin_for(&self.server, Method::Range, &request, Some(key), *serializable)?;
         trace::range_end(call.id(), &request.get_ref().range_end);
         let client = client(&self.server);
         let answer = self.server.kv.range(call.id(), request.into_inner(), &client).await;

@@ -72,7 +72,7 @@ impl Lease for LeaseService {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let origin = Origin::of(request.metadata());
-        check(&self.server, request.metadata())
+        check(&self.server, request.metadata(), false)
             .map_err(|error| refuse_stream(&self.server, Method::LeaseKeepAlive, origin, error))?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
         let flow = Flow::open(&self.server, Method::LeaseKeepAliveStream, origin);

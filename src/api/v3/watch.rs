@@ -56,7 +56,7 @@ impl Watch for WatchService {
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let origin = Origin::of(request.metadata());
-        interceptor::check(&self.server, request.metadata())
+        interceptor::check(&self.server, request.metadata(), false)
             .map_err(|error| refuse_stream(&self.server, Method::Watch, origin, error))?;
         let leader = LeaderCheck::new(&self.server, request.metadata());
         let flow = Flow::open(&self.server, Method::WatchStream, origin);

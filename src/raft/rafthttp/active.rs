@@ -38,10 +38,9 @@ impl Active {
         self.since(peer).is_some_and(|since| since <= start)
     }
 
-    /// Whether the peers active since `start` make, with this member, a majority of `voters`.
-    pub(crate) fn quorum_since(&self, start: Instant, voters: usize) -> bool {
-        let heard = self.peers().iter().filter(|(_, since)| *since <= start).count();
-        voters / 2 < heard + 1
+    /// The peers that have been active without a gap since `start`.
+    pub(crate) fn active_since(&self, start: Instant) -> impl Iterator<Item = u64> {
+        self.peers().into_iter().filter(move |(_, since)| *since <= start).map(|(id, _)| id)
     }
 
     /// Since when this peer has been active without a gap, or `None` if it is not.

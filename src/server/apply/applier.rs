@@ -3,31 +3,22 @@
 
 use std::{
     ops::ControlFlow,
-    sync::{
-        Arc,
-        mpsc::{Receiver, sync_channel},
-    },
+    sync::{Arc, mpsc::Receiver},
 };
 
-use prost::Message as _;
 use raft::eraftpb::{Entry, EntryType};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::key_space::KvRequest;
 use crate::{
-    pb::{etcdserverpb::AlarmType, raftpb},
-    raft::{
-        Status, bootstrap,
-        inbox::{Inbox, Input},
-        node::Committed,
-        rafthttp,
-    },
+    pb::etcdserverpb::AlarmType,
+    raft::{Status, inbox::Inbox, node::Committed, rafthttp},
     server::{
         Error, Server,
         admit::{GRANT_COST, put_cost, txn_cost},
         alarm::{Alarms, NoSpace},
         auth::AuthStore,
-        command::{Command, EntryError, decode},
+        command::{Command, decode},
         members::Members,
         mvcc::{Batch, ReplyTo, Store},
         outcome::{Outcome, Outcomes, Response},
@@ -37,6 +28,8 @@ use crate::{
     storage::{backend::Backend, fatal},
     trace,
 };
+
+mod membership;
 
 /// The most entries applied before the locks are released for readers.
 const BATCH_LEN_MAX: usize = 128;
@@ -114,7 +107,7 @@ impl Applier {
         let mut rest = committed.entries.as_slice();
         while let Some(first) = rest.first() {
             if first.get_entry_type() != EntryType::EntryNormal {
-                self.apply_conf_change(first)?;
+                self.apply_conf_change(first, committed.since)?;
                 rest = &rest[1..];
                 continue;
             }
@@ -161,6 +154,19 @@ impl Applier {
         outcomes: &mut Vec<Outcome>,
     ) {
         let (id, command) = decode(entry).unwrap_or_else(|error| fatal(&error));
+        let mut span = self.open(entry, id, since);
+        let result = self.dispatch(id, command, batch);
+        batch.set_applied(entry.index, entry.term);
+        if let Err(error) = &result {
+            span.fail(error.reason());
+        }
+        if self.is_own(id) {
+            outcomes.push(Outcome { id, result });
+        }
+    }
+
+    /// Opens the step in which the entry of request `id` is applied.
+    fn open(&self, entry: &Entry, id: u64, since: u64) -> trace::Span {
         let mut span = stage!(
             ApplyEntry,
             id,
@@ -174,14 +180,7 @@ impl Applier {
         if entry.index <= self.replayed {
             span.flag(trace::FLAG_REPLAY);
         }
-        let result = self.dispatch(id, command, batch);
-        batch.set_applied(entry.index, entry.term);
-        if let Err(error) = &result {
-            span.fail(error.reason());
-        }
-        if self.is_own(id) {
-            outcomes.push(Outcome { id, result });
-        }
+        span
     }
 
     /// Whether this member has assigned the id of a request.
@@ -275,58 +274,13 @@ impl Applier {
         let is_awaited = request.reads() && self.is_own(id) && self.wait.is_waiting(id);
         if is_awaited { ReplyTo::Client } else { ReplyTo::Nobody }
     }
-
-    /// Validates a configuration change, has raft apply it, and stores the result together with the
-    /// consistent index. No lock is held while raft answers.
-    ///
-    /// Breaks if raft has ended without an answer. Then this thread must end too: the entry is
-    /// applied at the next start only if no later one is applied now.
-    fn apply_conf_change(&self, entry: &Entry) -> ControlFlow<()> {
-        if entry.index <= self.status.applied() {
-            return ControlFlow::Continue(());
-        }
-        let index = entry.index;
-        let change = raftpb::ConfChange::decode(entry.data.as_ref());
-        let change = change.unwrap_or_else(|source| fatal(&EntryError::Damaged { index, source }));
-        let accepted = match self.members.validate(&change) {
-            Ok(member) => Some((change, member)),
-            Err(refusal) => {
-                tracing::warn!(%refusal, index, "a configuration change was refused");
-                None
-            }
-        };
-        let translated = accepted.as_ref().and_then(|(change, _)| bootstrap::translate(change));
-        let (answer, conf_state) = sync_channel(1);
-        let change = translated.unwrap_or_else(bootstrap::no_change);
-        let _ = self.inbox.send(Input::ApplyConfChange { index, change, answer });
-        let Ok(conf_state) = conf_state.recv() else { return ControlFlow::Break(()) };
-        let mut batch = self.store.batch();
-        if let Some((change, member)) = accepted {
-            self.dial(&change, member.as_ref());
-            self.members.apply(&change, member, batch.backend());
-        }
-        batch.backend().set_conf_state(bootstrap::conf_state_json(&conf_state).into());
-        batch.set_applied(entry.index, entry.term);
-        drop(batch);
-        self.finish(Some(entry), Vec::new());
-        ControlFlow::Continue(())
-    }
-
-    fn dial(&self, change: &raftpb::ConfChange, member: Option<&crate::server::members::Member>) {
-        let id = change.node_id();
-        match member {
-            _ if id == self.member_id => {}
-            Some(member) => {
-                self.peers.set_peer(rafthttp::Peer { id, urls: member.peer_urls.clone() });
-            }
-            None => self.peers.remove_peer(id),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
+
+    use prost::Message as _;
 
     use super::*;
     use crate::{

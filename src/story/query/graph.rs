@@ -345,6 +345,8 @@ impl<'a> Steps<'a> {
         };
         let own = self.first(Stage::WalFsync, leader);
         let progress = self.all(Stage::RaftProgress).filter(|at| self.event(*at).member == leader);
+        // A learner's disk counts for nothing.
+        let progress = progress.filter(|at| field!(self.event(*at), RaftProgress, learner) == 0);
         let mut acks: Vec<Ack> = progress
             .map(|at| (field!(self.event(at), RaftProgress, peer), at, false))
             .chain(own.map(|at| (self.member_id(leader), at, true)))

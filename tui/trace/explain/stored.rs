@@ -114,12 +114,15 @@ fn effect_of(event: &Event) -> Option<Effect> {
         | Stage::LeaseGrant
         | Stage::LeaseRevoke
         | Stage::MvccCompact
+        | Stage::MembersChange
             if has_failed =>
         {
             Effect::Refused
         }
         Stage::MvccWrite => Effect::Unchanged,
-        Stage::LeaseGrant | Stage::LeaseRevoke | Stage::MvccCompact => Effect::Rows,
+        Stage::LeaseGrant | Stage::LeaseRevoke | Stage::MvccCompact | Stage::MembersChange => {
+            Effect::Rows
+        }
         Stage::AlarmApply => match fields!(event, AlarmApply: raise, disarm, answered) {
             [0, 0, _] | [_, _, 0] => Effect::Unchanged,
             [_, 0, _] => Effect::Unknown, // It may have been raised before.

@@ -145,6 +145,39 @@ fn the_list_does_not_tell_what_is_asked_later() {
     assert_eq!(1, text(&state).matches("asked later").count(), "{}", text(&state));
 }
 
+/// Goal: no screen shows a later moment than the lesson has come to, also when its story is left.
+#[test]
+fn the_cluster_is_shown_at_the_cursor_of_the_lesson_and_not_at_its_end() {
+    let (mut state, _came) = begun();
+    press(&mut state, "right C");
+    let members = |state: &State| {
+        let told = text(state);
+        let rows = told
+            .lines()
+            .filter(|line| ["commit", "applied", "WAL"].iter().any(|row| line.contains(row)));
+        rows.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let at_cursor = members(&state);
+    assert!(text(&state).contains("step 2/"), "{}", text(&state));
+    press(&mut state, "f");
+    assert!(text(&state).contains("no later moment"), "{}", text(&state));
+    assert_eq!(at_cursor, members(&state));
+    press(&mut state, "esc esc");
+    assert_eq!(Screen::List, state.place());
+    press(&mut state, "C");
+    assert_eq!((Screen::Cluster, &at_cursor), (state.place(), &members(&state)));
+    assert!(text(&state).contains("step 2/"), "{}", text(&state));
+    press(&mut state, "L");
+    assert!(text(&state).contains("step 2/"), "{}", text(&state));
+    press(&mut state, "esc R enter");
+    until_asked(&mut state);
+    press(&mut state, "s s right");
+    until_asked(&mut state);
+    press(&mut state, "s esc esc");
+    assert!(!text(&state).contains("step "), "after the last question: {}", text(&state));
+    assert_ne!(at_cursor, members(&state), "the end of the records");
+}
+
 #[test]
 fn the_end_of_a_lesson_is_said_together_with_the_way_out() {
     let (mut state, _news) = begun();
