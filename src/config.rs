@@ -22,6 +22,7 @@
 mod args;
 mod checks;
 mod compaction;
+mod corruption;
 mod error;
 pub mod flags;
 mod help;
@@ -37,6 +38,7 @@ mod tests;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use compaction::{AutoCompaction, Compaction};
+pub use corruption::CorruptCheck;
 pub use error::ConfigError;
 pub use help::{ETCD_VERSION, help, version_text};
 pub use listen::{Cors, Listen};
@@ -253,6 +255,8 @@ pub struct ServerConfig {
     pub unsafe_no_fsync: bool,
     /// When and how revisions are compacted.
     pub compaction: Compaction,
+    /// When this member's keys are compared with those of others.
+    pub corrupt_check: CorruptCheck,
     /// Whether leases keep their remaining time at a change of leader.
     pub lease_checkpoint: LeaseCheckpoint,
     /// `--threads` (ours): grpc threads.

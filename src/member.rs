@@ -15,12 +15,14 @@
 //! they were), [`restore`] (a data directory made of a saved snapshot), [`peers`] (questions to
 //! other members before and while this one runs), [`join`] (a running cluster), [`standalone`]
 //! (a cluster of this member alone), [`leave`] (the steps of a stop), [`compaction`]
-//! (rows of forgotten revisions), [`version`] (the leader decides the cluster's version), [`keep`]
-//! (which traces all members keep), [`otlp`] (which traces leave for other programs), [`flight`]
-//! (what a member still remembers, written out at its end).
+//! (rows of forgotten revisions), [`corrupt_check`] (when members compare their keys), [`version`]
+//! (the leader decides the cluster's version), [`keep`] (which traces all members keep), [`otlp`]
+//! (which traces leave for other programs), [`flight`] (what a member still remembers, written out
+//! at its end).
 
 mod assemble;
 mod compaction;
+mod corrupt_check;
 pub mod data;
 pub mod descriptors;
 mod error;

@@ -13,8 +13,9 @@
 //!
 //! Reading order: [`kv_server`] (the steps of each request, one per line), [`check`], [`txn`],
 //! [`admit`], `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`answer_reader`],
-//! [`lessor`], [`lease`], [`read_index`], [`compactor`], [`concurrency`]. Writes are applied on the
-//! `apply` thread. Waits are on the grpc thread, and slow reads on other threads ([`long_reads`]).
+//! [`lessor`], [`lease`], [`read_index`], [`compactor`], [`concurrency`], [`corruption`]. Writes
+//! are applied on the `apply` thread. Waits are on the grpc thread, and slow reads on other threads
+//! ([`long_reads`]).
 
 pub(crate) mod admit;
 pub mod alarm;
@@ -27,6 +28,8 @@ pub mod check;
 mod command;
 pub(crate) mod compactor;
 pub(crate) mod concurrency;
+pub mod corruption;
+mod downgrade;
 pub mod dropped;
 pub mod error;
 pub mod health;

@@ -16,13 +16,14 @@
 //! **Invariants.** Nothing is acknowledged before the fsync that covers it. An fsync that failed is
 //! never tried again: the kernel may have thrown the dirty pages away, and a second call would
 //! report success for data that is lost. The member ends instead ([`fatal`]), and says which file
-//! and which offset. A damaged file is refused, never repaired by guessing. The only repair is to
-//! cut off a torn tail, which was never acknowledged.
+//! and which offset. A damaged file is refused ([`damage`]), never repaired by guessing. The only
+//! repair is to cut off a torn tail, which was never acknowledged.
 //!
 //! Storage knows no request and no key: it receives bytes and indexes.
 
 pub mod backend;
 mod blocks;
+pub mod damage;
 pub mod disk;
 pub mod redb_file;
 pub mod redb_panic;

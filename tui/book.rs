@@ -10,6 +10,8 @@
 //! a clean build; but a build script that renders them needs mdBook too, and would compile the
 //! server again after each change of a page.
 //!
+//! The index of the search is a script of 1.3 MB, which a browser loads with its first search.
+//!
 //! Left out: watching sources for changes, which `mdbook serve book` does.
 
 pub(crate) mod files;

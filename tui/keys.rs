@@ -8,6 +8,7 @@ use crate::{
     state::{
         Action, Screen, State,
         console::Key,
+        line::Edit,
         page::Text as Page,
         steps::Direction::{Back, Forward},
         steps::Relative,
@@ -20,7 +21,7 @@ mod named;
 
 #[cfg(test)]
 pub(crate) use found::row_of;
-pub(crate) use found::{Found, find, of_wheel};
+pub(crate) use found::{Found, find, listed, of_wheel};
 pub(crate) use named::words_of;
 
 /// A key, as the table identifies it.
@@ -115,6 +116,21 @@ const fn row(
 ) -> Binding {
     let (does, brief) = words;
     Binding { presses, shown, does, brief, places, when: always, effect: Effect::Do(action) }
+}
+
+/// A row for the line that is typed; that of characters takes any.
+const fn edit(
+    presses: &'static [Press],
+    shown: &'static str,
+    words: (&'static str, &'static str),
+    places: &'static [Screen],
+    what: Edit,
+) -> Binding {
+    let row = row(presses, shown, words, places, Action::Edit(what));
+    match what {
+        Edit::Type(_) => row.with_character(|character| Action::Edit(Edit::Type(character))),
+        _ => row,
+    }
 }
 
 impl Binding {
@@ -266,16 +282,7 @@ const KEYS: &[Binding] = &[
     row(&[Char(' ')], "space", ("mark it: two are compared", "mark"), LIST, Action::Mark)
         .when(has_requests),
     row(&[Char('/')], "/", ("only some requests", "find"), REQUESTS, Action::Find).when(has_more),
-    row(&[Text], "a-z …", ("key m: l: r:rpc >1ms is:read", "type"), FIND, Action::Type(' '))
-        .with_character(Action::Type),
     row(&[Code(KeyCode::Enter)], "Enter", ("only those requests", "find"), FIND, Action::Narrow),
-    row(
-        &[Code(KeyCode::Backspace)],
-        "Backspace",
-        ("take back a character", "erase"),
-        SEARCH,
-        Action::Erase,
-    ),
     row(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), SEARCH, Action::Back),
     row(&[Digit], "0-9", ("the number of the step", "number"), PROMPT, Action::Digit(0))
         .with_digit(Action::Digit),
@@ -319,6 +326,7 @@ const KEYS: &[Binding] = &[
     row(&[Char(',')], ",", ("previous record", ""), STORY, Action::Step(Grain::Raw, Back))
         .when(has_steps),
     row(&[Char('y')], "y", ("copy this step's command", ""), STORY, Action::Copy).when(has_steps),
+    row(&[Char('y')], "y", ("copy the story's command", ""), LIST, Action::Copy).when(has_requests),
     row(&[Char('w')], "w", ("save recording and picture", ""), VIEWS, Action::Save),
     row(&[Char('D')], "D", ("compare two marked requests", ""), LIST, Action::Compare)
         .when(has_requests),
@@ -376,8 +384,8 @@ const KEYS: &[Binding] = &[
 /// The keys of all screens, which come behind those of each.
 const LAST: &[Binding] = &[
     row(
-        &[Char('?')],
-        "?",
+        &[Char('?'), Code(KeyCode::F(1))],
+        "? F1",
         ("the keys that are valid now", "help"),
         &[
             Screen::Cluster,
@@ -407,6 +415,7 @@ const LAST: &[Binding] = &[
     ),
     row(&[Code(KeyCode::Esc)], "Esc", ("nothing: this is the first", ""), HOME, Action::Back),
     row(&[Char('q')], "q", ("leave the player", "leave"), HOME, Action::Leave),
+    row(&[Ctrl('l')], "Ctrl-L", ("draw the screen anew", ""), ALL, Action::Redraw),
     row(&[Ctrl('z')], "Ctrl-Z", ("stop, until the shell's fg", ""), ALL, Action::Suspend),
     row(&[Ctrl('c')], "Ctrl-C", ("quit at once", ""), ALL, Action::Quit),
 ];
@@ -437,16 +446,17 @@ const ALL: &[Screen] = &[
 const HELP: &[Binding] = &[
     row(&[Code(KeyCode::Up)], "↑", ("a line up", ""), &[], Action::Scroll(Back)),
     row(&[Code(KeyCode::Down)], "↓", ("a line down", "down"), &[], Action::Scroll(Forward)),
-    row(&[Code(KeyCode::Esc), Char('?')], "Esc ?", ("close this list", "close"), &[], Action::Back),
-    row(&[Text], "a-z …", ("only lines with this word", "search"), &[], Action::Seek(' '))
-        .with_character(Action::Seek),
+    row(&[Code(KeyCode::Enter)], "Enter", ("do it, if one key is left", "do it"), &[], Action::Run),
     row(
-        &[Code(KeyCode::Backspace)],
-        "Backspace",
-        ("take back a character", ""),
+        &[Code(KeyCode::Esc), Char('?'), Code(KeyCode::F(1))],
+        "Esc ? F1",
+        ("close this list", "close"),
         &[],
-        Action::Erase,
+        Action::Back,
     ),
+    edit(&[Text], "a-z …", ("only lines with this word", "search"), &[], Edit::Type(' ')),
+    edit(&[Code(KeyCode::Backspace)], "Backspace", ("take back a character", ""), &[], Edit::Erase),
+    edit(&[Ctrl('u')], "Ctrl-U", ("empty the line", ""), &[], Edit::Clear),
     row(&[Ctrl('c')], "Ctrl-C", ("quit at once", ""), &[], Action::Quit),
 ];
 
@@ -460,6 +470,7 @@ fn only_if(holds: bool, otherwise: &'static str) -> Now {
 }
 
 fn shows_a_step(state: &State) -> Now {
+    only_if(state.quiz.next_story().is_none(), "the lesson shows no later moment than its own")?;
     only_if(!state.shows_now(), IS_NOW)
 }
 
@@ -497,11 +508,9 @@ fn can_boot(state: &State) -> Now {
     state.boot_refusal().map_or(Ok(()), Err)
 }
 
-/// Whether the members that are shown can be stopped and started from here. At a step of the past
-/// they cannot: they are others now than those on the screen.
+/// Whether the members that are shown can be stopped and started from here.
 fn can_act(state: &State) -> Now {
-    state.room.refusal().map_or(Ok(()), Err)?;
-    only_if(state.shows_now(), "this is a step of the past; f shows now, where members run")
+    state.room.refusal().map_or(Ok(()), Err)
 }
 
 /// Every row, those of pages of rows and of the views beside the stories included.
@@ -569,7 +578,23 @@ mod tests {
         let mut state = State::of_endpoints(&[], BYTES_MAX);
         state.update(Action::Requests);
         let shown: Vec<&str> = valid(&state).map(|row| row.shown).collect();
-        assert_eq!(shown, ["C", "w", "?", "Esc q", "Ctrl-Z", "Ctrl-C", "L", "T", "W", "O"]);
+        let expected = [
+            "C",
+            "w",
+            "? F1",
+            "Esc q",
+            "Ctrl-L",
+            "Ctrl-Z",
+            "Ctrl-C",
+            "L",
+            "T",
+            "W",
+            "O",
+            "Tab",
+            "Shift-Tab",
+            "M",
+        ];
+        assert_eq!(shown, expected);
     }
 
     #[test]
@@ -614,7 +639,7 @@ mod tests {
             ("Keys", panes::TREE),
             ("Watchers, leases and locks", panes::WAITS),
             ("What the members print", panes::LINES),
-            ("Any of these four, while a search is typed", Screen::Seek),
+            ("The steps, or any of these four, while a search is typed", Screen::Seek),
         ];
         assert_eq!(screens.len(), ALL.len());
         let of = |screen| all().filter(move |row| row.places.contains(&screen));

@@ -173,16 +173,11 @@ fn try_run(command: &Command) -> io::Result<bool> {
             start(&dir()?, slug.as_deref(), *run, look_of(*plain, look))?;
         }
         Command::Show { slug } => {
-            let session = session_of(&dir()?, slug.as_deref())?;
-            text::intro(&mut out, &session.lesson)?;
-            match session.question()? {
-                Some(asked) => text::question(&mut out, &session, &asked, None)?,
-                None => text::outro(&mut out, &session.lesson)?,
-            }
+            show(&session_of(&dir()?, slug.as_deref())?)?;
         }
         Command::Answer { answer, slug } => return self::answer(&dir()?, slug.as_deref(), answer),
         Command::Hint { slug } => {
-            text::hint(&mut out, &mut session_of(&dir()?, slug.as_deref())?)?;
+            hint(&mut session_of(&dir()?, slug.as_deref())?)?;
         }
         Command::Skip { slug } => {
             self::answer(&dir()?, slug.as_deref(), "skip")?;
@@ -212,10 +207,12 @@ fn try_run(command: &Command) -> io::Result<bool> {
 
 /// The player at the beginning of a lesson, and what comes of its questions.
 #[cfg(test)]
-pub(crate) fn begun(slug: &str) -> (crate::state::State, std::sync::mpsc::Receiver<Came>) {
+pub(crate) fn begun(
+    slug: &str,
+) -> (crate::state::State, std::sync::mpsc::Receiver<crate::state::quiz::lesson::News>) {
     let session = Session::open(Path::new("/nowhere"), slug).unwrap();
-    let (sender, came) = std::sync::mpsc::channel();
-    (play::begun(session.run, &session.lesson, 0, sender).unwrap(), came)
+    let (sender, news) = std::sync::mpsc::channel();
+    (play::begun(session.run, &session.lesson, &Progress::default(), sender).unwrap(), news)
 }
 
 /// The slugs of all lessons.
@@ -305,13 +302,29 @@ fn after_done(notes: &Notes, current: &str) -> io::Result<String> {
     Ok(next.unwrap_or(lesson.slug()).to_owned())
 }
 
+/// Where a lesson stands: its text, and the next question or what is known after the last.
+fn show(session: &Session) -> io::Result<()> {
+    let mut out = paper();
+    text::intro(&mut out, &session.lesson)?;
+    let Some(asked) = session.question()? else {
+        return text::outro(&mut out, &session.lesson);
+    };
+    text::question(&mut out, session, &asked, None)?;
+    text::commands(&mut out, &session.lesson, &asked)
+}
+
+fn hint(session: &mut Session) -> io::Result<()> {
+    match session.is_open() {
+        true => text::hint(&mut paper(), session),
+        false => Err(all_answered(&session.lesson)),
+    }
+}
+
 fn answer(dir: &Path, slug: Option<&str>, typed: &str) -> io::Result<bool> {
     let mut session = session_of(dir, slug)?;
     let mut out = paper();
     let Some(asked) = session.question()? else {
-        let slug = session.lesson.slug();
-        let how = format!("`glass lesson reset {slug}` forgets the answers");
-        return Err(io::Error::other(format!("all questions of {slug} are answered; {how}")));
+        return Err(all_answered(&session.lesson));
     };
     let came = text::came(&asked, typed)
         .map_err(|form| io::Error::other(format!("{typed:?} is no answer: {form}")))?;
@@ -322,6 +335,13 @@ fn answer(dir: &Path, slug: Option<&str>, typed: &str) -> io::Result<bool> {
         text::outro(&mut out, &session.lesson)?;
     }
     Ok(came != Came::Wrong)
+}
+
+/// Nothing is asked any more.
+fn all_answered(lesson: &Lesson) -> io::Error {
+    let slug = lesson.slug();
+    let how = format!("`glass lesson reset {slug}` forgets the answers");
+    io::Error::other(format!("all questions of {slug} are answered; {how}"))
 }
 
 fn check(

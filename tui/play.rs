@@ -11,8 +11,8 @@
 //!
 //! The loop takes inputs from one closed enum and passes each to one function that does not depend
 //! on a terminal; the tests call the same function. A guard restores the terminal, even after a
-//! panic. The mouse is captured on `--mouse` only, because that breaks copying. The terminal marks
-//! pastes (bracketed paste), because pasted text is text and no row of keys.
+//! panic. The mouse is captured only on `--mouse`, or after `M`, because that breaks copying. The
+//! terminal marks pastes (bracketed paste), because pasted text is text and no row of keys.
 //!
 //! Nobody but the keyboard thread reads the terminal. So nothing here may ask it a question, such
 //! as where its cursor is.
@@ -69,6 +69,8 @@ const REPORT_TICKS: u64 = 5;
 pub(crate) enum Input {
     /// A key was pressed, repeated or released.
     Key(KeyEvent),
+    /// Keys of a text that came at once, with a line end among them: typed by no person.
+    AtOnce(Vec<KeyEvent>),
     /// Text was pasted, or something that cannot be taken: why.
     Pasted(Result<String, &'static str>),
     /// A click, by column and line.
@@ -102,9 +104,11 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
     match input {
         Input::Key(key) => match keys::find(state, key) {
             Found::Action(action) => return state.update(action),
+            Found::Run(action) => return state.update(Action::Back) && state.update(action),
             Found::Refused(why) => state.refuse(why),
             Found::Nothing => {}
         },
+        Input::AtOnce(keys) => return take_at_once(state, &keys),
         Input::Pasted(Ok(text)) => state.paste(&text),
         Input::Pasted(Err(why)) => state.refuse(format!("{why}, so all of it is ignored")),
         Input::Aimed(action) => return state.update(action),
@@ -128,6 +132,24 @@ pub(crate) fn handle(state: &mut State, input: Input) -> bool {
             state.refresh();
         }
         Input::Terminated => return false,
+    }
+    true
+}
+
+/// Handles keys that came at once. From where a text is typed they are pasted text, because what
+/// follows a line end would act as keys; on other screens they are keys. Returns whether the player
+/// continues.
+fn take_at_once(state: &mut State, keys: &[KeyEvent]) -> bool {
+    for (at, key) in keys.iter().enumerate() {
+        let rest = &keys[at..];
+        if state.is_typing() && keyboard::ends_within(rest) {
+            let text: String = rest.iter().copied().filter_map(keyboard::character_of).collect();
+            state.paste(&text);
+            return true;
+        }
+        if !handle(state, Input::Key(*key)) {
+            return false;
+        }
     }
     true
 }
@@ -201,7 +223,7 @@ impl Screen {
         // The hook of ratatui restores the rest.
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            restore_modes(look.has_mouse);
+            restore_modes();
             report(panic);
         }));
         screen.set_modes()?;
@@ -219,7 +241,7 @@ impl Screen {
 
     /// Gives the terminal back, as it was.
     fn close(&mut self) {
-        restore_modes(self.has_mouse);
+        restore_modes();
         ratatui::restore();
     }
 
@@ -228,18 +250,30 @@ impl Screen {
         crossterm::terminal::enable_raw_mode()?;
         crossterm::execute!(io::stdout(), crossterm::terminal::EnterAlternateScreen)?;
         self.set_modes()?;
+        self.redraw()
+    }
+
+    /// Draws everything anew: another program may have written to the terminal.
+    fn redraw(&mut self) -> io::Result<()> {
         // Unlike `clear`, this does not ask the terminal where its cursor is.
         let size = self.terminal.size()?;
         self.terminal.resize(Rect::new(0, 0, size.width, size.height))
     }
+
+    /// Takes the mouse, or frees it. Returns whether it is taken now.
+    fn toggle_mouse(&mut self) -> io::Result<bool> {
+        self.has_mouse = !self.has_mouse;
+        match self.has_mouse {
+            true => crossterm::execute!(io::stdout(), EnableMouseCapture)?,
+            false => crossterm::execute!(io::stdout(), DisableMouseCapture)?,
+        }
+        Ok(self.has_mouse)
+    }
 }
 
-/// A terminal that is gone needs nothing back.
-fn restore_modes(has_mouse: bool) {
-    let _ = crossterm::execute!(io::stdout(), DisableBracketedPaste);
-    if has_mouse {
-        let _ = crossterm::execute!(io::stdout(), DisableMouseCapture);
-    }
+/// A terminal that is gone needs nothing back, and one whose mouse is free leaves it so.
+fn restore_modes() {
+    let _ = crossterm::execute!(io::stdout(), DisableBracketedPaste, DisableMouseCapture);
 }
 
 impl Drop for Screen {

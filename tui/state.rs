@@ -6,7 +6,7 @@
 //!                     ├─ memory         every event, once; `forget` keeps its size bounded
 //!                     ├─ room           the cluster view: who runs, and what to do to whom
 //!                     ├─ list           the requests, and which one is chosen
-//!                     ├─ find           what the list is narrowed to
+//!                     ├─ search, find   what is searched, and what the list is narrowed to
 //!                     ├─ console        requests of one's own, and what became of them
 //!                     ├─ steps          one story, the cursor in it, the lens on it
 //!                     └─ panes          the views beside the stories, at the same cursor
@@ -53,7 +53,10 @@ pub(crate) mod head;
 pub(crate) mod help;
 pub(crate) mod history;
 pub(crate) mod legend;
+pub(crate) mod line;
 pub(crate) mod room;
+pub(crate) mod search;
+pub(crate) mod seek;
 
 pub(crate) mod lens;
 pub(crate) mod list;

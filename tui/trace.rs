@@ -21,7 +21,10 @@ use glass_etcd::{
     story::{
         Recording,
         order::Order,
-        query::{Stories, Story, address::Address, diff::Side, find::Found, incidents::incidents},
+        query::{
+            Stories, Story, address::Address, diff::Side, find::Found, incidents::incidents,
+            silence::Silences,
+        },
     },
     trace::Grain,
 };
@@ -259,8 +262,9 @@ async fn list(find: &find::Find, from: &From, form: &Form) -> Result<(), Error> 
     for incident in others.filter(|incident| found.has_incident(&stories, incident)) {
         writeln!(out, "{}", incidents::json(&recording, &order, &incident))?;
     }
+    let silences = Silences::of(&recording, &order);
     for request in plain::by_time(&recording, &order).iter().filter(|one| found.has(one)) {
-        writeln!(out, "{}", plain::list_json(request, &recording))?;
+        writeln!(out, "{}", plain::list_json(request, &recording, &silences))?;
     }
     Ok(())
 }

@@ -2,17 +2,18 @@
 //!
 //! ```text
 //!   etcdctl snapshot save F ─▶ F ─▶ utl snapshot status
-//!                              └──▶ utl snapshot restore ─▶ data directories of a new cluster
+//!                              ├──▶ utl snapshot restore ─▶ data directories of a new cluster
+//!   data directory/member/snap/db ─▶ utl hashkv
 //!   data directory ─▶ utl defrag
 //! ```
 //!
-//! Flags, outputs and texts are those of etcdutl 3.5; `--bump-revision` and `--mark-compacted` are
-//! from 3.6. etcdutl cannot read these files, and `glass utl` cannot read etcd's.
+//! Flags, outputs and texts are those of etcdutl 3.5; `--bump-revision`, `--mark-compacted` and
+//! `hashkv` are from 3.6. etcdutl cannot read these files, and `glass utl` cannot read etcd's.
 //!
 //! Stricter than etcdutl: `snapshot status` compares the hash behind the database, and `defrag` the
 //! checksums of all pages, before it copies them.
 //!
-//! Left out: `hashkv`, `backup`, `migrate`.
+//! Left out: `backup`, `migrate`.
 
 use std::{
     error::Error,
@@ -24,7 +25,7 @@ use std::{
 
 use glass_etcd::{
     config::{self, Asked, ServerConfig},
-    member::restore::{self, Contents, Restore, Status, with_causes},
+    member::restore::{self, Contents, KeyHash, Restore, Status, with_causes},
 };
 
 use crate::fail;
@@ -42,6 +43,17 @@ enum Command {
     Snapshot {
         #[command(subcommand)]
         command: Snapshot,
+    },
+    /// Hash the keys in a database file or a saved snapshot, as members do
+    Hashkv {
+        /// The file; no member may use it
+        file: PathBuf,
+        /// The revision up to which the keys are hashed. 0 is the newest
+        #[arg(long, default_value_t = 0)]
+        rev: i64,
+        /// The form of the output
+        #[arg(short = 'w', long = "write-out", default_value = "simple")]
+        form: Form,
     },
     /// Give the room of free pages in a database file back to the disk
     Defrag {
@@ -120,6 +132,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let done = match &args.command {
         Command::Snapshot { command: Snapshot::Status { file, form } } => status(file, *form),
         Command::Snapshot { command: Snapshot::Restore(args) } => restore(args),
+        Command::Hashkv { file, rev, form } => hash_kv(file, *rev, *form),
         Command::Defrag { data_dir } => defragment(data_dir),
     };
     match done {
@@ -131,6 +144,23 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 fn status(file: &Path, form: Form) -> Result<String, String> {
     let status = restore::status(file).map_err(told)?;
     Ok(in_form(&status, form))
+}
+
+fn hash_kv(file: &Path, revision: i64, form: Form) -> Result<String, String> {
+    let found = restore::hash_kv(file, revision).map_err(told)?;
+    Ok(hash_in_form(&found, form))
+}
+
+fn hash_in_form(found: &KeyHash, form: Form) -> String {
+    let KeyHash { hash, revision, compacted } = found;
+    let cells = [hash.to_string(), revision.to_string(), compacted.to_string()];
+    match form {
+        Form::Simple => format!("{}\n", cells.join(", ")),
+        Form::Json => format!(
+            "{{\"hash\":{hash},\"hashRevision\":{revision},\"compactRevision\":{compacted}}}\n"
+        ),
+        Form::Table => table(["hash", "hash revision", "compact revision"], &cells),
+    }
 }
 
 /// An error with its causes, in one line.
@@ -151,7 +181,7 @@ fn in_form(status: &Status, form: Form) -> String {
 }
 
 /// A table of one row, as etcdutl draws it.
-fn table(heads: [&str; 4], cells: &[String; 4]) -> String {
+fn table<const N: usize>(heads: [&str; N], cells: &[String; N]) -> String {
     let widths: Vec<usize> =
         heads.iter().zip(cells).map(|(head, cell)| head.len().max(cell.len())).collect();
     let line: String = widths.iter().map(|width| format!("+{}", "-".repeat(width + 2))).collect();
@@ -258,5 +288,21 @@ mod tests {
 +--------+----------+------------+------------+
 ";
         assert_eq!(in_form(&status, Form::Table), table);
+    }
+
+    #[test]
+    fn a_hash_of_keys_has_etcds_forms() {
+        let found = KeyHash { hash: 1_084_519_789, revision: 19, compacted: -1 };
+        assert_eq!(hash_in_form(&found, Form::Simple), "1084519789, 19, -1\n");
+        let json = "{\"hash\":1084519789,\"hashRevision\":19,\"compactRevision\":-1}\n";
+        assert_eq!(hash_in_form(&found, Form::Json), json);
+        let table = "\
++------------+---------------+------------------+
+|    HASH    | HASH REVISION | COMPACT REVISION |
++------------+---------------+------------------+
+| 1084519789 |            19 |               -1 |
++------------+---------------+------------------+
+";
+        assert_eq!(hash_in_form(&found, Form::Table), table);
     }
 }

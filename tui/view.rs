@@ -22,6 +22,7 @@ pub(crate) mod cluster;
 pub(crate) mod compared;
 pub(crate) mod console;
 pub(crate) mod felt;
+mod field;
 pub(crate) mod help;
 pub(crate) mod list;
 pub(crate) mod pane;
@@ -39,7 +40,7 @@ use ratatui::{Frame, layout::Rect};
 
 use crate::{
     keys::{self, Binding},
-    state::{Screen, State, text},
+    state::{Screen, State, line::Line, text},
 };
 
 pub(crate) use pen::Look;
@@ -63,7 +64,9 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) -> Targets 
     let own = if state.is_helping { 0 } else { console::height(state, area) };
     let felt = state.steps.as_ref().filter(|_| state.place() == Screen::Steps);
     let felt = felt.filter(|steps| !state.is_helping && felt::is_shown(steps));
-    let below = 1 + u16::from(said.is_some()) + own + u16::from(felt.is_some());
+    let search = Some(state).filter(|state| !state.is_helping).and_then(search);
+    let is_said = said.is_some() || search.is_some();
+    let below = 1 + u16::from(is_said) + own + u16::from(felt.is_some());
     let body = Rect { height: area.height.saturating_sub(below), ..area };
     let mut below = body.bottom();
     if let Some(steps) = felt {
@@ -71,8 +74,10 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) -> Targets 
         below += 1;
     }
     console::draw(&mut pen, Rect { y: below, height: own, ..area }, state);
-    if let Some(said) = said {
-        let line = Rect { y: bottom.y - 1, height: 1, ..area };
+    let line = Rect { y: bottom.y - 1, height: 1, ..area };
+    if let Some((prompt, typed, advice)) = search {
+        field::draw_search(&mut pen, line, (prompt, typed), &advice);
+    } else if let Some(said) = said {
         pen.text(line, 0, &format!(" {said}"), Tone::Strong);
     }
     if let (false, Some(page)) = (state.is_helping, &state.compared) {
@@ -88,7 +93,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, look: Look) -> Targets 
         (false, Screen::Reading, Some(steps)) => {
             steps.reading.iter().for_each(|text| reading::draw(&mut pen, body, steps, *text));
         }
-        (false, Screen::Pane(_) | Screen::Seek, _) => {
+        (false, Screen::Pane(_) | Screen::Seek, _) if state.panes.shown.is_some() => {
             state.panes.shown.iter().for_each(|view| pane::draw(&mut pen, body, state, *view));
         }
         (false, Screen::Why, Some(steps)) => why::draw_zoomed(&mut pen, body, state, steps),
@@ -138,27 +143,31 @@ fn first_word(shown: &str) -> &str {
     shown.split_whitespace().next().unwrap_or(shown)
 }
 
-/// The line above the keys: what is typed, or the answer to the last key.
-fn said(state: &State) -> Option<String> {
-    if state.is_helping {
-        return None;
-    }
+/// The search that is typed above the keys: its prompt, the line, and what is said beside it.
+fn search(state: &State) -> Option<(&'static str, &Line, String)> {
+    let said = state.said().map(str::to_owned);
     match state.place() {
         Screen::Find => {
-            let typed = state.find.typed.as_deref().unwrap_or_default();
             let advice = "key, m:member, l:lease, r:rpc, >10ms, is:error; Enter, Esc";
-            let after = state.find.mistake.as_deref().or(state.said()).unwrap_or(advice);
-            Some(format!("find /{}_   ({})", text::clean(typed), text::clean(after)))
+            let mistake = state.find.mistake.clone().or(said);
+            Some((" find /", state.find.typed.as_ref()?, mistake.unwrap_or(advice.to_owned())))
         }
         Screen::Seek => {
-            let (typed, last) = state.panes.seek.words();
-            let advice = match last {
-                "" => "Enter: the next row with it, Esc".to_owned(),
-                last => format!("Enter: the next row with it, or with {last}; Esc"),
+            let forms = state.search_forms();
+            let advice = || match state.seek.last() {
+                "" => format!("Enter: the next row; {forms} narrow it; Esc"),
+                last => format!("Enter: the next row, or again {last}; Esc"),
             };
-            let after = state.said().unwrap_or(&advice);
-            Some(format!("find a row /{}_   ({})", text::clean(typed), text::clean(after)))
+            Some((" find a row /", state.seek.typed()?, said.unwrap_or_else(advice)))
         }
+        _ => None,
+    }
+}
+
+/// The line above the keys: the number that is typed, or the answer to the last key.
+fn said(state: &State) -> Option<String> {
+    match state.place() {
+        _ if state.is_helping => state.said().map(text::clean),
         Screen::Prompt => {
             let typed = state.steps.as_ref().and_then(|steps| steps.prompt.as_deref());
             let typed = typed.unwrap_or_default();

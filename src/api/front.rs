@@ -68,7 +68,7 @@ const METHODS: &[(&str, &[&str])] = &[
     ("etcdserverpb.KV", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
     (
         "etcdserverpb.Maintenance",
-        &["Status", "Alarm", "HashKV", "Hash", "Defragment", "Snapshot", "MoveLeader"],
+        &["Status", "Alarm", "HashKV", "Hash", "Defragment", "Snapshot", "MoveLeader", "Downgrade"],
     ),
     (
         "etcdserverpb.Cluster",

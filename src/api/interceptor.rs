@@ -68,6 +68,7 @@ pub enum Method {
     Defragment = 38,
     Snapshot = 39,
     MoveLeader = 40,
+    Downgrade = 41,
     MemberAdd = 42,
     MemberRemove = 43,
     MemberUpdate = 44,

@@ -6,6 +6,15 @@ use tonic::{Code, Status};
 
 use crate::server::{Error, answer::writer::LONGEST, members::Refusal};
 
+// Texts that would take lines of their own in the table.
+const WRONG_VERSION: &str = "etcdserver: wrong downgrade target version format";
+const WRONG_TARGET: &str = "etcdserver: invalid downgrade target version";
+const NO_VERSION: &str = "etcdserver: cluster version not found during downgrade";
+const NO_DOWNGRADE: &str = "etcdserver: no inflight downgrade job";
+const TRANSFER: &str = "etcdserver: request timed out, leader transfer took too long";
+const TOO_LONG: &str = "grpc: trying to send message larger than max";
+const LEADER_FAIL: &str = "etcdserver: request timed out, possibly due to previous leader failure";
+
 /// Code and text of an error. Clients compare the text.
 pub fn code_and_text(error: Error) -> (Code, Cow<'static, str>) {
     let Error::AnswerTooLong { bytes } = error else {
@@ -44,9 +53,7 @@ fn fixed(error: Error) -> (Code, &'static str) {
         Error::LeaseNotFound => (NotFound, "etcdserver: requested lease not found"),
         // Declared as ResourceExhausted, but etcd's server sends the client's error value.
         Error::TooManyRequests => (Unknown, "etcdserver: too many requests"),
-        Error::AnswerTooLong { .. } => {
-            (ResourceExhausted, "grpc: trying to send message larger than max")
-        }
+        Error::AnswerTooLong { .. } => (ResourceExhausted, TOO_LONG),
         Error::ProposalDropped => (Unknown, "raft proposal dropped"),
         Error::Corrupt => (DataLoss, "etcdserver: corrupt cluster"),
         Error::NoLeader => (Unavailable, "etcdserver: no leader"),
@@ -56,14 +63,15 @@ fn fixed(error: Error) -> (Code, &'static str) {
         Error::NotLeader => (FailedPrecondition, "etcdserver: not leader"),
         Error::BadLeaderTransferee => (FailedPrecondition, "etcdserver: bad leader transferee"),
         // etcd's table of codes lacks these two, so gRPC calls them unknown.
-        Error::TimeoutLeaderTransfer => {
-            (Unknown, "etcdserver: request timed out, leader transfer took too long")
-        }
+        Error::TimeoutLeaderTransfer => (Unknown, TRANSFER),
         Error::NotCopied => (Unknown, NOT_COPIED),
+        Error::UnknownMethod => (Unknown, "etcdserver: unknown method"),
+        Error::WrongDowngradeVersion => (InvalidArgument, WRONG_VERSION),
+        Error::InvalidDowngradeTarget => (InvalidArgument, WRONG_TARGET),
+        Error::ClusterVersionUnavailable => (Unavailable, NO_VERSION),
+        Error::NoInflightDowngrade => (FailedPrecondition, NO_DOWNGRADE),
         Error::Timeout => (Unavailable, "etcdserver: request timed out"),
-        Error::TimeoutDueToLeaderFail => {
-            (Unavailable, "etcdserver: request timed out, possibly due to previous leader failure")
-        }
+        Error::TimeoutDueToLeaderFail => (Unavailable, LEADER_FAIL),
         Error::TimeoutDueToConnectionLost => {
             (Unavailable, "etcdserver: request timed out, possibly due to connection lost")
         }
@@ -222,6 +230,21 @@ mod tests {
             let status = status(Error::Members(refusal));
             let text = format!("etcdserver: {text}");
             assert_eq!((status.code() as i32, status.message()), (code, &*text), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_downgrade_is_refused_with_codes_and_texts_of_etcd() {
+        let rows = [
+            (Error::UnknownMethod, 2, "unknown method"),
+            (Error::WrongDowngradeVersion, 3, "wrong downgrade target version format"),
+            (Error::InvalidDowngradeTarget, 3, "invalid downgrade target version"),
+            (Error::ClusterVersionUnavailable, 14, "cluster version not found during downgrade"),
+            (Error::NoInflightDowngrade, 9, "no inflight downgrade job"),
+        ];
+        for (error, code, text) in rows {
+            let (status, expected) = (status(error), format!("etcdserver: {text}"));
+            assert_eq!((status.code() as i32, status.message()), (code, &*expected), "{error:?}");
         }
     }
 }

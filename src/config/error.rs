@@ -210,6 +210,14 @@ pub enum ConfigError {
          experimental-enable-lease-checkpoint"
     )]
     LeaseCheckpointPersist,
+    /// The leader would look for compactions all the time.
+    #[error("--{flag} must be >0 (set to {value})")]
+    CompactHashCheckTime {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// The value as typed.
+        value: String,
+    },
 }
 
 impl ConfigError {

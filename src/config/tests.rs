@@ -555,3 +555,21 @@ fn clients_are_pinged_as_the_flags_say_and_zero_leaves_it_to_grpc() {
     let min_time = |value| keepalive(&format!("--grpc-keepalive-min-time={value}")).2;
     assert_eq!((min_time("7ms"), min_time("0s"), min_time("-1s")), (7, 300_000, 300_000));
 }
+
+#[test]
+fn checks_of_corruption_are_off_unless_they_are_asked_for() {
+    let check = |args: &str| config(args).corrupt_check;
+    assert_eq!(check(""), CorruptCheck::default());
+    let seconds = |number| Some(Duration::from_secs(number));
+    let period = check("--experimental-corrupt-check-time 2s");
+    assert_eq!(period, CorruptCheck { period: seconds(2), ..CorruptCheck::default() });
+    assert_eq!(check("--corrupt-check-time 3s").period, seconds(3));
+    assert!(check("--experimental-initial-corrupt-check").initial);
+    let time = "--experimental-compact-hash-check-time";
+    assert_eq!(check(&format!("{time} 4s")).compaction, None);
+    let enabled = "--experimental-compact-hash-check-enabled";
+    assert_eq!(check(enabled).compaction, seconds(60));
+    assert_eq!(check(&format!("{enabled} {time}=4s")).compaction, seconds(4));
+    assert_eq!(check(&format!("{enabled} --compact-hash-check-time=5s")).compaction, seconds(5));
+    refused(&format!("{time} 0s"), 1, &format!("{time} must be >0 (set to 0s)"));
+}

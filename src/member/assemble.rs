@@ -42,6 +42,7 @@ pub(super) struct State {
     pub(super) status: Arc<Status>,
     pub(super) reads: Arc<ReadIndex>,
     pub(super) ids: Arc<RequestIds>,
+    pub(super) long_reads: Arc<LongReads>,
 }
 
 /// The server's handles of raft and of the peers.
@@ -60,8 +61,7 @@ pub(super) fn server(
 ) -> Result<Server, Error> {
     let settings = settings(config);
     let proposer = Arc::new(proposer(settings, data, &state, handles)?);
-    let State { members, primary, store, status, reads, ids } = state;
-    let long_reads = Arc::new(LongReads::new(Arc::clone(&store), settings.request_timeout));
+    let State { members, primary, store, status, reads, ids, long_reads } = state;
     let stopping = Stopping::default();
     let kv = Arc::new(kv_server(&proposer, &reads, &store, &long_reads, &stopping));
     let leases = Arc::new(LeaseServer {

@@ -28,13 +28,13 @@ use crate::{
     server::members::Member,
     storage::{
         backend::{self, Backend},
-        disk, redb_panic,
+        damage, disk, redb_panic,
         wal::{self, Locations, Wal},
+        with_causes,
     },
 };
 
-/// The name of the mark of a restored database, and of the directory in which a restore works.
-const MARK: &str = "restored";
+/// The name of the directory in which a restore works.
 pub(super) const RESTORING: &str = "restoring";
 /// The content of the mark of a restored database.
 const RESTORED: &str = "db was restored from a snapshot: the log does not have its rows\n";
@@ -114,7 +114,7 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         hard_state = first;
     }
     dirs.check_restored()?;
-    let backend = Backend::open(&dirs.db, backend_options(config))?;
+    let backend = open_database(config, dirs)?;
     let (applied, term) = backend.consistent_index();
     if last_index < applied {
         return Err(Error::LogBehindBackend { consistent: applied, last: last_index });
@@ -151,6 +151,14 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         highest_id,
         initial,
         left_behind,
+    })
+}
+
+/// The database. If it is damaged, the error says what can be done about it.
+fn open_database(config: &ServerConfig, dirs: &Dirs) -> Result<Arc<Backend>, Error> {
+    Backend::open(&dirs.db, backend_options(config)).map_err(|error| match error.is_damage() {
+        true => Error::Damaged { what: with_causes(&error), way_out: damage::way_out(&dirs.db) },
+        false => error.into(),
     })
 }
 
@@ -263,20 +271,7 @@ pub struct Dirs {
 
 /// Ends the member if the hook's panic is about its database: the file is damaged.
 pub fn end_if_damaged(config: &ServerConfig, panic: &std::panic::PanicHookInfo<'_>) {
-    let db = database(config);
-    redb_panic::end_if_damaged(panic, &db, || way_out(&db));
-}
-
-/// What an operator can do about a damaged database.
-fn way_out(db: &Path) -> &'static str {
-    match db.with_file_name(MARK).try_exists() {
-        Ok(false) => "Move the file away and start the member again: it is made anew from the log",
-        // The log may not have its rows.
-        Ok(true) | Err(_) => {
-            "It was restored from a snapshot, and the log does not have its rows: restore it again, \
-             or remove this member from the cluster and add it with an empty data directory"
-        }
-    }
+    redb_panic::end_if_damaged(panic, &database(config));
 }
 
 fn database(config: &ServerConfig) -> PathBuf {
@@ -303,7 +298,7 @@ impl Dirs {
             existing: None,
             wal,
             db: database(config),
-            restored: snap.join(MARK),
+            restored: snap.join(damage::RESTORED_MARK),
             boot: member.join("boot"),
         })
     }
@@ -414,16 +409,17 @@ mod tests {
     }
 
     #[test]
-    fn the_way_out_of_damage_depends_on_what_the_log_has() {
+    fn a_damaged_database_is_refused_with_the_way_out() {
         let dir = tempfile::tempdir().unwrap();
-        let db = dir.path().join("db");
-        assert!(way_out(&db).contains("made anew from the log"));
-        fs::write(dir.path().join(MARK), RESTORED).unwrap();
-        let way_out = way_out(&db);
-        assert!(
-            way_out.contains("restore it again") && !way_out.contains("made anew"),
-            "{way_out}"
-        );
+        let config = config(dir.path());
+        open(&config, &find(&config).unwrap()).unwrap().backend.stop();
+        let dirs = find(&config).unwrap();
+        fs::write(dirs.database(), [0; 16 << 10]).unwrap();
+        let refused = open(&config, &dirs).err().expect("it is filled with zeros").report();
+        assert!(refused.contains("snap/db is "), "{refused}");
+        assert!(refused.ends_with("it is made anew from the log"), "{refused}");
+        fs::remove_file(dirs.database()).unwrap();
+        open(&config, &dirs).unwrap().backend.stop();
     }
 
     #[test]

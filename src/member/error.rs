@@ -141,6 +141,17 @@ pub enum Error {
     /// The database file cannot be opened.
     #[error(transparent)]
     Backend(#[from] crate::storage::backend::Error),
+    /// The database file is damaged.
+    #[error("{what}. {way_out}")]
+    Damaged {
+        /// What is damaged, with the file's path.
+        what: String,
+        /// What an operator can do.
+        way_out: &'static str,
+    },
+    /// `--experimental-initial-corrupt-check`: other members have other keys.
+    #[error(transparent)]
+    Inconsistent(#[from] crate::server::corruption::Inconsistent),
     /// The key space in the database.
     #[error("cannot use {}", path.display())]
     Store {

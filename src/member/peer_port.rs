@@ -1,5 +1,6 @@
-//! Pages of the peer port beside raft: the list of members, this member's version, the ids of
-//! requests to keep, and, while it leads, leases and promotions for the clients of other members.
+//! Pages of the peer port beside raft: the list of members, this member's version, a hash of its
+//! keys, the ids of requests to keep, and, while it leads, leases and promotions for the clients of
+//! other members.
 
 use std::sync::{Arc, OnceLock};
 
@@ -24,6 +25,7 @@ use crate::{
         leasepb::{LeaseInternalRequest, LeaseInternalResponse},
     },
     server::{
+        corruption::{Answerer, HASH_KV, Refused},
         lease::{
             Asking, Primary, Question, Refusal,
             forward::{ASKING, LEASES, LEASES_INTERNAL, NOT_FOUND},
@@ -39,6 +41,7 @@ pub(super) fn router(
     leases: Primary,
     keeper: Keeper,
     promoter: Promoter,
+    hashes: Answerer,
 ) -> Router {
     let promote = format!("{PROMOTE}{{id}}");
     let leases = Router::new()
@@ -50,6 +53,7 @@ pub(super) fn router(
         .route("/version", any(version))
         .with_state(members)
         .merge(leases)
+        .merge(Router::new().route(HASH_KV, any(hash_kv)).with_state(hashes))
         .merge(Router::new().route(keep::PATH, any(keep::take)).with_state(keeper))
         .merge(Router::new().route(&promote, any(self::promote)).with_state(promoter))
 }
@@ -110,6 +114,29 @@ async fn version(State(members): State<Arc<Members>>, method: Method) -> Respons
         return method_not_allowed();
     }
     ([(header::CONTENT_TYPE, "application/json")], version_json(members.version())).into_response()
+}
+
+/// Hashes the keys for another member (etcd: hashKVHandler).
+async fn hash_kv(
+    State(hashes): State<Answerer>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if method != Method::GET {
+        return method_not_allowed();
+    }
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match hashes.answer(header, &body).await {
+        Ok(answer) => {
+            let cluster = (HeaderName::from_static("x-etcd-cluster-id"), hashes.cluster());
+            let json = (header::CONTENT_TYPE, "application/json".to_owned());
+            ([cluster, json], answer).into_response()
+        }
+        Err(Refused::Cluster) => refuse(StatusCode::PRECONDITION_FAILED, "cluster ID mismatch\n"),
+        Err(Refused::Malformed) => refuse(StatusCode::BAD_REQUEST, "error unmarshalling request\n"),
+        Err(Refused::NoHash(why)) => refuse(StatusCode::BAD_REQUEST, why),
+    }
 }
 
 /// Renews a lease of another member's client (etcd: leasehttp's LeasePrefix).

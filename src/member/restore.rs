@@ -18,7 +18,8 @@
 //! * A mark beside the database says that no log rebuilds it: a member that has lost it must not
 //!   begin with an empty key space.
 //!
-//! A database file is also defragmented here while its member does not run ([`defragment`]).
+//! A database file is also defragmented here while its member does not run ([`defragment`]), and
+//! its keys are hashed ([`hash_kv`]).
 //!
 //! Left out: a raft snapshot. The new log begins with the first entry, and the database says that
 //! none of it is applied yet, so a member that starts here applies it from the beginning.
@@ -127,6 +128,9 @@ pub enum Error {
         /// `--bump-revision`.
         by: u64,
     },
+    /// The keys of a database have no hash.
+    #[error(transparent)]
+    Keys(#[from] mvcc::offline::NoHash),
     /// The log cannot be made.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -182,6 +186,30 @@ pub fn status(saved: &Path) -> Result<Status, Error> {
     saved.check_hash()?;
     let contents = offline::look(&saved.path, saved.len, &saved.path, Checked::contents)?;
     Ok(Status { contents, size: saved.len })
+}
+
+/// The hash of the keys of a database up to a revision, and what else `etcdutl hashkv` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyHash {
+    /// As a member answers HashKV.
+    pub hash: u32,
+    /// The revision up to which the keys are hashed.
+    pub revision: i64,
+    /// The compacted revision; −1 if there was no compaction.
+    pub compacted: i64,
+}
+
+/// Hashes the keys of a database at a revision (0: the newest). The file, which may be a saved one
+/// or that of a member that does not run, is not changed.
+///
+/// # Errors
+/// See [`Error`].
+pub fn hash_kv(saved: &Path, revision: i64) -> Result<KeyHash, Error> {
+    let saved = Saved::open(saved)?;
+    saved.check_hash()?;
+    let hash = |database: &Checked| Ok(mvcc::offline::hash_of(database, revision));
+    let found = offline::look(&saved.path, saved.len, &saved.path, hash)??;
+    Ok(KeyHash { hash: found.hash, revision: found.hash_revision, compacted: found.compacted })
 }
 
 /// Gives the free pages of a member's database back to the disk. The member must not run: its lock

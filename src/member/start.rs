@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    Cuts, Error, assemble, compaction,
+    Cuts, Error, assemble, compaction, corrupt_check,
     data::{self, Data},
     descriptors::{self, Shares},
     keep::{self, Keeper},
@@ -53,8 +53,10 @@ use crate::{
         Server,
         apply::Applier,
         compactor,
+        corruption::Answerer,
         lease::{Primary, checkpoint, expiry},
         lessor,
+        long_reads::LongReads,
         members::{Attributes, Member, Members},
         mvcc::Store,
         no_space,
@@ -203,9 +205,12 @@ impl Running {
             Arc::clone(&reads),
         );
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
+        let long_reads = Arc::new(LongReads::new(Arc::clone(&store), request_timeout));
+        corrupt_check::initial(config, &data, (&members, &long_reads, &ids))?;
+        let hashes = Answerer::new(data.cluster_id, Arc::clone(&long_reads), Arc::clone(&ids));
         let promoter = Promoter::default();
-        let extra =
-            peer_port::router(Arc::clone(&members), leases.clone(), keeper, promoter.clone());
+        let (list, primary) = (Arc::clone(&members), leases.clone());
+        let extra = peer_port::router(list, primary, keeper, promoter.clone(), hashes);
         let own = transport_config(config, &data, &members, (extra, cuts), shares);
         let transport = rafthttp::spawn(own, ports, to_raft.clone())?;
         for id in members.removed().iter().chain(&data.left_behind) {
@@ -214,10 +219,11 @@ impl Running {
         let server = Arc::new(assemble::server(
             config,
             &data,
-            assemble::State { members, primary: leases, store, status, reads, ids },
+            assemble::State { members, primary: leases, store, status, reads, ids, long_reads },
             assemble::Handles { inbox: &to_raft, transport: &transport },
         )?);
         promoter.set(&server.membership);
+        corrupt_check::raise_at_damage(&server);
         let (committed_sender, committed) = channel();
         let (reads_sender, reads) = unbounded_channel();
         let (refused_sender, refused) = unbounded_channel();
@@ -403,6 +409,7 @@ impl Running {
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(&server.leases)));
         tokio::spawn(no_space::run(Arc::clone(&server.proposer)));
+        corrupt_check::start(config, server);
         tokio::spawn(keep::report(Arc::clone(server), collector.pinned()));
         tokio::spawn(write_flights()?);
         tokio::spawn(checkpoint::run(Arc::clone(&server.leases)));

@@ -75,6 +75,16 @@ pub enum Error {
     /// The database file could not be copied, because its disk is full for example. The member's
     /// log has the cause.
     NotCopied,
+    /// etcd: ErrUnknownMethod. An action that Downgrade does not have.
+    UnknownMethod,
+    /// etcd: ErrWrongDowngradeVersionFormat.
+    WrongDowngradeVersion,
+    /// etcd: ErrInvalidDowngradeTargetVersion.
+    InvalidDowngradeTarget,
+    /// etcd: ErrClusterVersionUnavailable.
+    ClusterVersionUnavailable,
+    /// etcd: ErrNoInflightDowngrade.
+    NoInflightDowngrade,
     /// etcd: ErrGRPCWatchCanceled. The client has reset its stream of watchers.
     WatchCanceled,
     /// etcd: ErrLeaseExists.
@@ -130,6 +140,11 @@ impl Error {
             Error::BadLeaderTransferee => Reason::BadLeaderTransferee,
             Error::TimeoutLeaderTransfer => Reason::TimeoutLeaderTransfer,
             Error::NotCopied => Reason::NotCopied,
+            Error::UnknownMethod => Reason::UnknownMethod,
+            Error::WrongDowngradeVersion => Reason::WrongDowngradeVersion,
+            Error::InvalidDowngradeTarget => Reason::InvalidDowngradeTarget,
+            Error::ClusterVersionUnavailable => Reason::ClusterVersionUnavailable,
+            Error::NoInflightDowngrade => Reason::NoInflightDowngrade,
             Error::WatchCanceled => Reason::WatchCanceled,
             Error::LeaseExists => Reason::LeaseExists,
             Error::LeaseTtlTooLarge => Reason::LeaseTtlTooLarge,

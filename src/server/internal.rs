@@ -8,8 +8,9 @@
 //! | `internal/LeaseExpire` | a lease has expired; the leader revokes it |
 //! | `internal/LeaseCheckpoint` | the remaining time of leases is logged for the next leader |
 //! | `internal/AutoCompact` | automatic compaction is due on the leader |
-//! | `internal/RaiseAlarm` | the backend of a member is full |
+//! | `internal/RaiseAlarm` | the backend of a member is full, or damaged, or members differ |
 //! | `internal/Promote` | another member asks the leader to promote a learner |
+//! | `internal/CheckHash` | the leader compares the keys of all members |
 //!
 //! Left out: the grant and the deletion inside Lock and Campaign, which belong to these calls.
 
@@ -34,6 +35,7 @@ pub(super) enum Internal {
     AutoCompact = 34,
     RaiseAlarm = 35,
     Promote = 70,
+    CheckHash = 71,
 }
 
 impl Internal {
@@ -52,6 +54,12 @@ impl Internal {
         }
         result
     }
+
+    /// The same, for a thread that waits.
+    pub(super) fn request_at_once<T>(self, id: u64, request: impl FnOnce() -> T) -> T {
+        let _span = stage!(Rpc, id, method = self as u8).begun();
+        request()
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +77,7 @@ mod tests {
             (Internal::AutoCompact, "internal/AutoCompact"),
             (Internal::RaiseAlarm, "internal/RaiseAlarm"),
             (Internal::Promote, "internal/Promote"),
+            (Internal::CheckHash, "internal/CheckHash"),
         ];
         for (request, name) in named {
             assert_eq!(name, METHODS[usize::from(request as u8)]);

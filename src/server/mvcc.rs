@@ -35,6 +35,7 @@ mod compare;
 mod hash;
 mod key_index;
 mod key_map;
+pub(crate) mod offline;
 pub(crate) mod older_keys;
 pub(crate) mod plan;
 pub(crate) mod read_txn;
@@ -146,7 +147,9 @@ impl Store {
     pub(crate) fn open(backend: Arc<Backend>) -> Result<Arc<Store>, OpenError> {
         let finished = compact::mark(&backend, compact::FINISHED)?;
         let scheduled = compact::mark(&backend, compact::SCHEDULED)?;
-        let Contents { tree, newest, stored, attached } = restore(&backend)?;
+        let rows = backend.cut(Bucket::Key);
+        let Contents { tree, newest, stored, attached } = restore(&mut backend.rows(&rows))?;
+        drop(rows);
         let lessor = Lessor::open(&backend, attached).map_err(OpenError::Lease)?;
         let compacted = finished.max(scheduled);
         let revision = newest.max(compacted).max(1);
@@ -170,6 +173,12 @@ impl Store {
     /// The newest main revision that readers can see.
     pub(crate) fn revision(&self) -> i64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// The newest main revision, and the compacted one (−1: none) at the same moment.
+    pub(crate) fn newest_and_compacted(&self) -> (i64, i64) {
+        let index = self.read();
+        (index.revision, index.compacted)
     }
 
     pub(crate) fn lessor(&self) -> &Lessor {
@@ -250,12 +259,11 @@ struct Contents {
     attached: HashMap<Bytes, i64>,
 }
 
-/// Reads the key bucket, oldest revision first.
-fn restore(backend: &Backend) -> Result<Contents, OpenError> {
+/// Reads the rows of the key bucket, oldest revision first.
+fn restore(rows: &mut dyn Iterator<Item = (Bytes, Bytes)>) -> Result<Contents, OpenError> {
     let mut contents = Contents::default();
     let mut before = Revision::default();
-    let cut = backend.cut(Bucket::Key);
-    for (row_key, row) in backend.rows(&cut) {
+    for (row_key, row) in rows {
         contents.stored += (row_key.len() + row.len()) as u64;
         let Some((revision, is_tombstone)) = Revision::from_row_key(&row_key) else {
             return Err(OpenError::RowKey(row_key));

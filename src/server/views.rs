@@ -102,5 +102,10 @@ impl Server {
 }
 
 fn alarm_text(alarm: &etcdserverpb::AlarmMember) -> String {
-    format!("memberID:{} alarm:{} ", alarm.member_id, alarm_name(alarm.alarm))
+    let name = alarm_name(alarm.alarm);
+    // As Go writes the message: fields that are 0 are left out.
+    match alarm.member_id {
+        0 => format!("alarm:{name} "),
+        member => format!("memberID:{member} alarm:{name} "),
+    }
 }

@@ -27,6 +27,8 @@
 //! * **A reader misses nothing.** Readers take the buffers and the file's read transaction under
 //!   one lock, and the commit thread exchanges "frozen buffer" for "newer file" in one step under
 //!   the same lock.
+//! * **No bad row is served.** Each row is stored with a checksum of its own (`checksum`), which is
+//!   compared when it is read. At the start the checksums of all pages are compared as well.
 //! * **The buffers are bounded.** When the active buffer is full while the frozen one is still
 //!   being committed, [`Backend::write`] waits. ([`Backend::write_at_once`] does not, because its
 //!   caller has waited.)
@@ -48,6 +50,7 @@
 mod batch;
 mod bucket;
 mod buffer;
+mod checksum;
 mod commit;
 mod copy;
 mod defrag;
@@ -153,6 +156,12 @@ pub enum Error {
         /// The name of the row.
         row: &'static str,
     },
+    /// An earlier version of this program has made the file.
+    #[error("{} is from an earlier version: its rows have no checksums", path.display())]
+    Old {
+        /// The database file.
+        path: PathBuf,
+    },
     /// What an earlier process has left cannot be removed.
     #[error("cannot remove {}, which an earlier start has left", path.display())]
     Leftover {
@@ -177,6 +186,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the file cannot be used as it is, however often it is tried.
+    pub fn is_damage(&self) -> bool {
+        use Error::{Damaged, Malformed, NoDatabase, Old};
+        matches!(self, Damaged { .. } | Malformed { .. } | NoDatabase { .. } | Old { .. })
+    }
+
     /// What redb says of the file at `path`.
     fn of_redb(path: &Path, source: redb::Error) -> Error {
         let path = path.to_owned();
@@ -259,7 +274,12 @@ impl Backend {
     /// other processes until the backend is dropped.
     pub fn open(path: &Path, options: Options) -> Result<Arc<Backend>, Error> {
         let path = &file::real_path(path)?;
-        let database = Arc::new(DatabaseFile::open(path, options.fsync)?);
+        let mut database = DatabaseFile::open(path, options.fsync)?;
+        if !database.check()? {
+            let path = path.display();
+            tracing::warn!(%path, "the database did not fit its checksums, and was repaired");
+        }
+        let database = Arc::new(database);
         let sizes = database.sizes(0);
         let file = database.read().map_err(|source| database.refused(source))?;
         let (applied, conf_state) = file.state(path)?;
@@ -474,7 +494,7 @@ impl Backend {
 
     /// Ends the member because of a row that contradicts the index in memory.
     pub fn malformed(&self, row: &'static str) -> ! {
-        self.shared.fatal(&Error::Malformed { path: self.shared.path.clone(), row })
+        self.shared.damaged(row)
     }
 
     /// The path of the database file.
@@ -513,7 +533,23 @@ impl Shared {
     }
 
     fn sure<T>(&self, result: Result<T, redb::StorageError>) -> T {
-        result.unwrap_or_else(|error| self.fatal(&error))
+        match result {
+            Ok(read) => read,
+            Err(redb::StorageError::Corrupted(why)) => self.damaged(&why),
+            Err(error) => self.fatal(&error),
+        }
+    }
+
+    /// Ends the member because of something in the file that it has not written.
+    fn damaged(&self, why: &str) -> ! {
+        crate::storage::damage::end(&self.path, why)
+    }
+
+    /// Ends the member if its rows are the reason why they were not copied.
+    fn end_if_damaged(&self, not_copied: &Error) {
+        if let Error::Damaged { why, .. } = not_copied {
+            self.damaged(why);
+        }
     }
 
     /// Ends the process. After a failed write or read the operating system may have lost data;

@@ -1,14 +1,13 @@
 //! A panic of redb, and its most frequent cause: a malformed page of the database.
 //!
-//! redb trusts its pages. It looks at their checksums when a file was not closed in order, and then
-//! only as far as it must. Damage since then, by the disk or by a copy over the file, is found by
-//! the first reader of the page, which panics. To an operator a backtrace says nothing: the
-//! operator needs the file's name and the way out. So the member ends as it does when its disk
-//! fails, and not as it does for a bug. A tool that looks at a file makes an error of the panic
-//! ([`caught`]).
+//! redb trusts its pages. A member lets it compare all their checksums when the file is opened, but
+//! damage since then, by the disk or by a copy over the file, is found by the first reader of the
+//! page, which may panic; and so may the opening. To an operator a backtrace says nothing: the
+//! operator needs the file's name and the way out. So the member ends as it does when a row does
+//! not fit its checksum ([`damage`]), and not as it does for a bug. A tool that looks at a file
+//! makes an error of the panic ([`caught`]).
 //!
-//! Left out: damage that leaves a page readable. Values have no checksum that is looked at, here or
-//! in etcd; HashKV compares members.
+//! Left out: damage that leaves a page readable. The checksums of rows find it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,16 +15,7 @@ use std::{
     path::{Component, Path},
 };
 
-use super::fatal;
-
-/// The text and the place of redb's panic.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot use {file}: the database is damaged ({ended}). {way_out}")]
-struct Damaged<'a> {
-    file: String,
-    ended: String,
-    way_out: &'a str,
-}
+use super::damage;
 
 thread_local! {
     /// Whether this thread is in [`caught`].
@@ -34,17 +24,11 @@ thread_local! {
     static ENDED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Ends the member if it was redb that panicked, over the database `file`; the message ends with
-/// the way out. For a panic hook.
-pub fn end_if_damaged(
-    panic: &PanicHookInfo<'_>,
-    file: &Path,
-    way_out: impl FnOnce() -> &'static str,
-) {
+/// Ends the member if it was redb that panicked, over the database `file`. For a panic hook.
+pub fn end_if_damaged(panic: &PanicHookInfo<'_>, file: &Path) {
     let is_of_redb = panic.location().is_some_and(|place| is_of_redb(Path::new(place.file())));
     if is_of_redb && !CAUGHT.get() {
-        let file = file.display().to_string();
-        fatal(&Damaged { file, ended: ended(panic), way_out: way_out() })
+        damage::end(file, &ended(panic));
     }
 }
 

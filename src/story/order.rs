@@ -117,6 +117,12 @@ impl Clocks {
         self.shifts.keys().next().map(|(member, _)| *member)
     }
 
+    /// Whether messages have told how the clock of this start of a member is set against those of
+    /// the others.
+    pub fn are_told(&self, member: u8, boot: u16) -> bool {
+        self.told.contains(&(member, boot))
+    }
+
     /// How far a member's wall clock, in its newest start, is ahead of the one that the common axis
     /// follows, in nanoseconds.
     pub fn ahead_ns(&self, member: u8) -> i128 {

@@ -43,6 +43,7 @@ pub mod passes;
 pub mod path;
 mod ranges;
 mod requests;
+pub mod silence;
 pub mod slow;
 pub mod stalls;
 mod stories;

@@ -78,4 +78,5 @@ pub const METHODS: &[&str] = &[
     "GET /readyz/linearizable_read",
     "GET /readyz/non_learner",
     "internal/Promote",
+    "internal/CheckHash",
 ];

@@ -92,6 +92,10 @@ reasons! {
     NotEnoughStarted = "re-configuration failed due to not enough started members";
     MalformedChange = "the change carries no member";
     NotSupportedForLearner = "rpc not supported for learner";
+    WrongDowngradeVersion = "wrong downgrade target version format";
+    InvalidDowngradeTarget = "invalid downgrade target version";
+    ClusterVersionUnavailable = "cluster version not found during downgrade";
+    NoInflightDowngrade = "no inflight downgrade job";
 }
 
 impl Reason {

@@ -150,7 +150,7 @@ macro_rules! vocabulary {
     /// There is no leader, or the leader hands over, or the members change and an earlier change is
     /// not applied yet: the raft thread keeps the proposal until it can be taken.
     RaftPark = "raft.park" Request Story ["term" Term, "parked" Count]
-        "raft/proposals.rs", "none", "elections.md";
+        "raft/proposals.rs", "raft node.run", "elections.md";
     /// A proposal that another member has forwarded is not appended: this member does not lead, or
     /// not in the term in which it was sent. Its sender proposes it again once it is proved lost.
     /// With a reason: this leader cannot carry it out, or it is too large.
@@ -286,6 +286,10 @@ macro_rules! vocabulary {
     /// Values that are in neither buffer are read from the file.
     BackendGet = "backend.get" Request Story ["file" Count]
         "storage/backend/read_tx.rs", "mvcc/backend baseReadTx.UnsafeRange", "one-get.md";
+    /// A row of the file does not fit its checksum. The member raises the alarm CORRUPT and ends.
+    /// Rows of tables without revisions count as 0.
+    BackendDamaged = "backend.damaged" Loop Story ["main" Revision, "sub" Count]
+        "storage/backend/checksum.rs", "none", "buffer-and-backend.md";
     /// Older revisions can no longer be read. Their rows leave the file later, in batches.
     MvccCompact = "mvcc.compact" Request Story ["compacted.old" Revision, "compacted.new" Revision]
         "server/mvcc/compact.rs", "mvcc store.Compact", "revisions.md";
@@ -496,6 +500,11 @@ macro_rules! vocabulary {
     MvccHash = "mvcc.hash" Request Story
         ["asked" Revision, "revision" Revision, "compacted" Revision, "rows" Count]
         "server/mvcc/hash.rs", "mvcc store.HashByRev", "buffer-and-backend.md";
+    /// A member compares its hash with those of the others: 0 at its start, 1 periodically, 2 after
+    /// a compaction. The alarm CORRUPT follows if some differ.
+    CorruptCheck = "corrupt.check" Request Story
+        ["occasion" Count, "revision" Revision, "compacted" Revision, "asked" Count, "answered" Count, "differ" Count]
+        "server/corruption.rs", "etcdserver corruptionChecker.PeriodicCheck", "buffer-and-backend.md";
     /// The member commits its write buffer and hashes the whole file, which has reached this.
     BackendHash = "backend.hash" Request Story ["index" Index, "revision" Revision]
         "server/views.rs", "mvcc/backend backend.Hash", "buffer-and-backend.md";

@@ -4,8 +4,8 @@
 //! does not exist stays in the page as written, and both end with success. So these tests build the
 //! book and read its pages as a browser would (`site`). They also compare what the text says about
 //! the code with the code: names of stages and files (`names`), the stages' counterparts in etcd
-//! (`stages`), outputs and the player's screen (`outputs`). The documents at the root are checked
-//! in the same way.
+//! (`stages`), outputs and the player's screen (`outputs`), and lines of recordings (`recording`).
+//! The documents at the root are checked in the same way.
 //!
 //! Each check returns its findings as lines. Tests run it on the repository, and on samples, so
 //! that a check without findings is known to work. Left out: links to other sites are not followed,
@@ -29,6 +29,7 @@ mod keys;
 mod myths;
 mod names;
 mod outputs;
+mod recording;
 mod served;
 mod site;
 mod stages;

@@ -245,6 +245,9 @@ fn paper_and_a_page_without_scripts_have_every_step() {
     assert_eq!(json!(steps), browser.value(seen), "on paper");
     let bar = "getComputedStyle(document.querySelector('.bar')).display";
     assert_eq!("none", browser.text(bar));
+    // The heads on a screen are those of one step.
+    let heads = "[...document.querySelectorAll('.head')].map((one) => one.innerText).join()";
+    assert_eq!("etcd-01,etcd-02,etcd-03", browser.text(heads));
     keep(&mut browser, "paper");
     browser.show_on("screen", "light");
     browser.run_scripts(false);
@@ -288,6 +291,89 @@ fn in_a_chapter_a_figure_has_the_keys_only_while_it_has_the_focus() {
         }
     }
     panic!("the page was not turned");
+}
+
+/// Goal: the heads of all lanes have the same lines, at every width: name, role and watermarks
+/// below one another, or the name beside the role, or all in one line.
+#[test]
+fn the_heads_of_the_lanes_break_between_their_parts_and_nowhere_else() {
+    let Some(mut browser) = chromium("heads of lanes") else { return };
+    let (_dir, page) = exported(RECORDING, &[PUT]);
+    browser.open(&page);
+    let broken = "[...document.querySelectorAll('.heads :is(b, i, small)')]
+        .filter((part) => 1 < part.getClientRects().length || 20 < part.clientHeight)
+        .map((part) => part.textContent)";
+    let tops = "[...document.querySelectorAll('.head')].map((head) => [...head.children]
+        .map((part) => Math.round(part.getBoundingClientRect().bottom)).join()).filter(
+        (line, at, all) => line !== all[0])";
+    for width in [390, 430, 540, 640, 700, 780, 860, 900, 1280] {
+        browser.resize(width, 900);
+        assert_eq!(json!([]), browser.value(broken), "at {width}");
+        assert_eq!(json!([]), browser.value(tops), "at {width}");
+    }
+}
+
+/// Goal: the words of a step that a phone has no room for are there on a screen.
+#[test]
+fn a_screen_has_the_words_that_are_cut_on_a_phone() {
+    let Some(mut browser) = chromium("words of a step") else { return };
+    let site = built();
+    browser.open(&site.path().join("elections.html"));
+    let words = "[...document.querySelectorAll('#figure-elected .step text')]
+        .map((text) => text.checkVisibility() ? [...text.childNodes].filter(
+            (part) => !part.tagName || part.checkVisibility()).map(
+            (part) => part.textContent).join('') : '')
+        .filter((words) => words.startsWith('election.vote')).join()";
+    let whole = "election.vote yes for etcd-03,election.vote yes for etcd-03";
+    browser.resize(1280, 900);
+    assert_eq!(whole, browser.text(words));
+    browser.resize(390, 844);
+    assert_eq!(whole.replace("etcd-03", "et…"), browser.text(words));
+}
+
+/// Goal: the search finds the page that explains a stage, without a network.
+#[test]
+fn the_search_of_the_book_finds_what_explains_a_stage() {
+    let Some(mut browser) = chromium("the search") else { return };
+    let site = built();
+    browser.open(&site.path().join("five-minutes.html"));
+    let found = "(async () => {
+        document.getElementById('mdbook-search-toggle').click();
+        const bar = document.getElementById('mdbook-searchbar');
+        for (let wait = 0; wait < 400; wait += 1) {
+            bar.value = 'raft.park';
+            bar.dispatchEvent(new Event('input', { bubbles: true }));
+            bar.dispatchEvent(new KeyboardEvent('keyup', { bubbles: true }));
+            await new Promise((done) => setTimeout(done, 50));
+            const links = [...document.querySelectorAll('#mdbook-searchresults a')];
+            if (links.length) return links.map((link) => link.getAttribute('href')).join();
+        }
+        return '';
+    })()";
+    let links = browser.text(found);
+    assert!(links.contains("elections.html"), "{links}");
+    expect_silence(&browser, site.path());
+}
+
+/// Goal: a printed chapter has the answers to its questions, and whole tables.
+#[test]
+fn a_chapter_on_paper_has_its_answers() {
+    let Some(mut browser) = chromium("a chapter on paper") else { return };
+    let site = built();
+    browser.resize(794, 1123);
+    browser.show_on("print", "light");
+    browser.open(&site.path().join("one-put.html"));
+    let folded = "[...document.querySelectorAll('details:not(.glass details)')].filter(
+        (one) => one.clientHeight < 60).length";
+    assert_eq!(json!(0), browser.value(folded));
+    let cut = "[...document.querySelectorAll('.table-wrapper')].filter(
+        (one) => one.clientWidth + 1 < one.scrollWidth).length";
+    assert_eq!(json!(0), browser.value(cut));
+    let figures = "[...document.querySelectorAll('.glass details')].filter(
+        (one) => 60 < one.clientHeight).length";
+    assert_eq!(json!(0), browser.value(figures), "a figure's text would be there twice");
+    browser.show_on("screen", "light");
+    assert_ne!(json!(0), browser.value(folded), "folded on a screen");
 }
 
 /// mdBook names its theme at the root of the page.

@@ -30,14 +30,14 @@ const GLASS: &str = env!("CARGO_BIN_EXE_glass");
 const NO_ANSWER: Duration = Duration::from_secs(2);
 
 /// Three members that a `glass up` runs, and their records.
-pub(super) struct Scene {
+pub(crate) struct Scene {
     up: Child,
-    pub(super) cluster: Cluster,
-    pub(super) listener: Listener,
+    pub(crate) cluster: Cluster,
+    pub(crate) listener: Listener,
 }
 
 impl Scene {
-    pub(super) async fn start() -> Option<Scene> {
+    pub(crate) async fn start() -> Option<Scene> {
         if Kind::subject() != Kind::Glass {
             left_out("links that are cut: etcd's members cannot be asked");
             return None;
@@ -55,7 +55,7 @@ impl Scene {
     }
 
     /// `glass run`, which must succeed. Returns what it prints.
-    pub(super) fn run(&self, args: &[&str]) -> String {
+    pub(crate) fn run(&self, args: &[&str]) -> String {
         run(self.cluster.dir(), args).unwrap()
     }
 
@@ -76,7 +76,7 @@ impl Scene {
     }
 
     /// The position and the term of the leader that all three follow.
-    pub(super) async fn leader(&self) -> (usize, u64) {
+    pub(crate) async fn leader(&self) -> (usize, u64) {
         eventually("one leader", READY_WITHIN, || async {
             let all = [self.led(0).await?, self.led(1).await?, self.led(2).await?];
             let (term, leader) = all[0];

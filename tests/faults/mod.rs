@@ -2,12 +2,13 @@
 
 mod bad_start;
 mod compacted_answers;
+mod corrupt;
 mod damaged_pages;
 mod departed_leader;
 mod disk;
 mod leader;
 mod ledger;
-mod links;
+pub(crate) mod links;
 mod locks;
 mod moment;
 mod wal_tail;

@@ -87,6 +87,7 @@ const STAGES: &[(&str, &[&[Stage]])] = &[
     ("internal/LeaseCheckpoint", &[&[Stage::Admit, Stage::LeaseCheckpoint], &PROPOSED]),
     ("internal/AutoCompact", &[&[Stage::Admit, Stage::MvccCompact], &PROPOSED]),
     ("internal/RaiseAlarm", &[&[Stage::Admit], &PROPOSED]),
+    ("internal/CheckHash", &[&[Stage::CorruptCheck, Stage::MvccHash]]),
     ("Health/Watch", &[]),
     ("Watch/Watch", &[&[Stage::WatchCreate]]),
     ("Lease/LeaseGrant", &[&[Stage::QuotaCheck, Stage::Admit, Stage::LeaseGrant], &PROPOSED]),
@@ -103,13 +104,14 @@ const DELETED: [Stage; 4] =
     [Stage::AuthAuthorize, Stage::MvccWrite, Stage::TreeIndexTombstone, Stage::BufferPut];
 /// Requests that members make by themselves, once or rarely: `traces::puts` checks the stages that
 /// they share with every proposal, and `traces::news` those of an expiry.
-const ONCE: [&str; 6] = [
+const ONCE: [&str; 7] = [
     "internal/Publish",
     "internal/SetVersion",
     "internal/LeaseExpire",
     "internal/LeaseCheckpoint",
     "internal/AutoCompact",
     "internal/RaiseAlarm",
+    "internal/CheckHash",
 ];
 /// Streams last as long as their client wants: their time is not accounted for.
 const STREAMS: [&str; 6] = [

@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 use glass_etcd::{
     pb::{
         etcdserverpb::{
-            AlarmRequest, CompactionRequest, DefragmentRequest, DeleteRangeRequest, HashKvRequest,
-            HashRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest,
-            LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest,
-            MemberRemoveRequest, MemberUpdateRequest, PutRequest, RangeRequest, RequestOp,
-            StatusRequest, TxnRequest, request_op::Request as Op,
+            AlarmRequest, CompactionRequest, DefragmentRequest, DeleteRangeRequest,
+            DowngradeRequest, HashKvRequest, HashRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
+            LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest,
+            MemberListRequest, MemberRemoveRequest, MemberUpdateRequest, PutRequest, RangeRequest,
+            RequestOp, StatusRequest, TxnRequest, request_op::Request as Op,
         },
         v3electionpb::{CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest},
         v3lockpb::{LockRequest, UnlockRequest},
@@ -319,7 +319,9 @@ fn of_members() -> Vec<Row> {
     const HEALTH: &str = "/grpc.health.v1.Health/Check";
     const HASH: &str = "/etcdserverpb.Maintenance/HashKV";
     const MEMBERS: &str = "/etcdserverpb.Cluster/MemberList";
+    const DOWNGRADE: &str = "/etcdserverpb.Maintenance/Downgrade";
     let list = |linearizable| MemberListRequest { linearizable };
+    let downgrade = |action, version: &str| DowngradeRequest { action, version: version.into() };
     vec![
         row("status", "/etcdserverpb.Maintenance/Status", &StatusRequest {}).on(&["member.status"]),
         row("a list of alarms", "/etcdserverpb.Maintenance/Alarm", &AlarmRequest::default())
@@ -337,6 +339,17 @@ fn of_members() -> Vec<Row> {
             .on(&["read.thread backend.hash thread.return"]),
         row("of the file", "/etcdserverpb.Maintenance/Defragment", &DefragmentRequest {})
             .on(&["backend.defrag thread.return"]),
+        row("to another version", DOWNGRADE, &downgrade(0, "3.4"))
+            .fails(3, Reason::InvalidDowngradeTarget, "")
+            .on(&[ROUND]),
+        row("to no version", DOWNGRADE, &downgrade(1, "three")).fails(
+            3,
+            Reason::WrongDowngradeVersion,
+            "",
+        ),
+        row("is not under way", DOWNGRADE, &downgrade(2, ""))
+            .fails(9, Reason::NoInflightDowngrade, "")
+            .on(&[ROUND]),
         row("of all", MEMBERS, &list(true)).on(&[ROUND, "members.list"]),
         row("as this one knows them", MEMBERS, &list(false)).on(&["members.list"]),
         row("of the member", HEALTH, &HealthCheckRequest::default()),
@@ -453,7 +466,6 @@ fn of_refusals() -> Vec<Row> {
         |path| row("not served", path, &StatusRequest {}).fails(12, Reason::UnknownMethod, "");
     let late = row("with a malformed deadline", PUT_PATH, &put("each/late"));
     vec![
-        unserved("/etcdserverpb.Maintenance/Downgrade"),
         unserved("/etcdserverpb.Auth/AuthEnable"),
         unserved("/etcdserverpb.Auth/AuthStatus"),
         unserved("/etcdserverpb.Auth/UserAdd"),

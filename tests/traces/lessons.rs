@@ -60,7 +60,7 @@ fn every_lesson_has_one_answer_to_each_question_on_a_fresh_run() {
 fn a_lesson_is_done_command_by_command() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path();
-    assert!(said(state, &[]).contains("10 lessons, 145 minutes"));
+    assert!(said(state, &[]).contains("12 lessons, 165 minutes"));
     // Standard input is at its end.
     let begun = said(state, &["start", "read-index"]);
     assert!(
@@ -74,11 +74,16 @@ fn a_lesson_is_done_command_by_command() {
     assert!(said(state, &["hint"]).starts_with("Hint 1: "));
     assert!(said(state, &["skip"]).contains("Skipped."));
     assert!(said(state, &["choose"]).contains("The answer is: the index"));
-    assert!(said(state, &["show"]).contains("Question 4 of 4"));
+    let shown = said(state, &["show"]);
+    assert!(
+        shown.contains("Question 4 of 4") && shown.contains("`glass lesson answer NUMBER read-"),
+        "{shown}"
+    );
     assert!(refused(state, &["answer", "many"]).contains("is no answer: a number from 1 to 2"));
     let last = said(state, &["answer", "2"]);
     assert!(last.contains("What you know now") && last.contains("start stale-read"), "{last}");
     assert!(refused(state, &["answer", "2"]).contains("`glass lesson reset read-index`"));
+    assert!(refused(state, &["hint"]).contains("all questions of read-index are answered"));
     assert!(said(state, &["list"]).contains("done, 1 of 4 right"));
     // The lesson after the one that is done.
     assert!(said(state, &["start"]).contains("# A serializable read goes stale"));

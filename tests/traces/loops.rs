@@ -58,6 +58,8 @@ const LOOPS: &[Loop] = &[
     without("member/otlp.rs", "sends spans to it: the export is not exported"),
     without("member/otlp/send.rs", "a connection to it: the export is not exported"),
     with("server/lease/expiry.rs", "one revocation", &[Stage::LeaseExpire, Stage::LeaseRevoke]),
+    with("server/corruption.rs", "periodic comparisons of all keys", &[Stage::CorruptCheck]),
+    with("server/corruption.rs", "comparisons after compactions", &[Stage::CorruptCheck]),
     without("api/v3/snapshot.rs", "it closes the file of a copy whose stream has ended"),
     with(
         "server/blocking.rs",

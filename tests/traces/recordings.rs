@@ -8,7 +8,9 @@
 
 use std::{fs::File, path::Path, time::Duration};
 
+use bytes::Bytes;
 use glass_etcd::{
+    pb::etcdserverpb::RangeRequest,
     story::{Event, Recording, order::Order, recording},
     trace::{Kind, Stage, value::LEADER},
 };
@@ -20,6 +22,7 @@ use super::{
     listen::Listener,
     told::{Told, place_of},
 };
+use crate::{client::Client, cluster::Cluster, faults::links};
 
 /// How long after its last step a scene is recorded: until the others know, and have stored it.
 const AFTER: Duration = Duration::from_millis(400);
@@ -61,9 +64,9 @@ fn write(recording: &Recording, name: &str) {
 
 /// Keeps all from shortly before the scene's first put, except the figures of what is usual, which
 /// are long and say nothing of the scene.
-async fn keep(scene: &Scene, name: &str) {
+async fn keep(listener: &Listener, name: &str) {
     tokio::time::sleep(AFTER).await;
-    let mut recording = scene.listener.recording();
+    let mut recording = listener.recording();
     let order = Order::of(&recording);
     let is_first = |event: &Event| {
         let key = event.key.as_ref().map(glass_etcd::story::KeyText::display);
@@ -79,15 +82,15 @@ async fn keep(scene: &Scene, name: &str) {
     write(&recording, name);
 }
 
-fn put(scene: &Scene, at: usize, key: &'static str) -> JoinHandle<bool> {
-    let mut client = scene.cluster.client(at);
+fn put(cluster: &Cluster, at: usize, key: &'static str) -> JoinHandle<bool> {
+    let mut client = cluster.client(at);
     tokio::spawn(async move { client.put(key, "v").await.is_ok() })
 }
 
 /// A put while all is well, whose story is recorded before anything else is done.
-async fn before(scene: &Scene, at: usize) {
-    assert!(put(scene, at, "told/before").await.unwrap());
-    scene.listener.told(("KV/Put", "told/before"), Told::is_complete).await;
+async fn before((cluster, listener): (&Cluster, &Listener), at: usize) {
+    assert!(put(cluster, at, "told/before").await.unwrap());
+    listener.told(("KV/Put", "told/before"), Told::is_complete).await;
 }
 
 /// Waits until member `at` has recorded this stage of the put.
@@ -119,19 +122,19 @@ async fn another_leads(scene: &Scene, old: usize) -> usize {
 #[ignore = "writes a recording; tests/recordings/README.md says how"]
 async fn follower_stopped() {
     let scene = led_by_m0().await;
-    before(&scene, 1).await;
+    before((&scene.cluster, &scene.listener), 1).await;
     // Its connection is there before: only then does the kernel say when the put came.
     let mut client = scene.cluster.client(2);
     client.put("told/connected", "v").await.unwrap();
     scene.cluster.pause(2);
     tokio::time::sleep(Duration::from_millis(300)).await;
     let stopped = tokio::spawn(async move { client.put("told/stopped", "v").await.is_ok() });
-    assert!(put(&scene, 1, "told/beside").await.unwrap());
+    assert!(put(&scene.cluster, 1, "told/beside").await.unwrap());
     tokio::time::sleep(Duration::from_millis(1700)).await;
     scene.cluster.resume(2);
     assert!(stopped.await.unwrap());
     scene.listener.told(("KV/Put", "told/stopped"), Told::is_complete).await;
-    keep(&scene, "follower_stopped.ndjson").await;
+    keep(&scene.listener, "follower_stopped.ndjson").await;
 }
 
 /// `m1` and `m2` are stopped, `m0` takes a put and sends it to them, and is killed. They go on with
@@ -140,18 +143,18 @@ async fn follower_stopped() {
 #[ignore = "writes a recording; tests/recordings/README.md says how"]
 async fn leader_killed() {
     let mut scene = led_by_m0().await;
-    before(&scene, 1).await;
+    before((&scene.cluster, &scene.listener), 1).await;
     scene.cluster.pause(1);
     scene.cluster.pause(2);
-    let under_way = put(&scene, 0, "told/killed");
+    let under_way = put(&scene.cluster, 0, "told/killed");
     until(&scene, "told/killed", 0, Stage::WalFsync).await;
     scene.cluster.kill(0);
     assert!(!under_way.await.unwrap());
     scene.cluster.resume(1);
     scene.cluster.resume(2);
     another_leads(&scene, 0).await;
-    assert!(put(&scene, 1, "told/after").await.unwrap());
-    keep(&scene, "leader_killed.ndjson").await;
+    assert!(put(&scene.cluster, 1, "told/after").await.unwrap());
+    keep(&scene.listener, "leader_killed.ndjson").await;
 }
 
 /// `m0` is stopped for 0.7 s with a put on its way to it.
@@ -159,15 +162,15 @@ async fn leader_killed() {
 #[ignore = "writes a recording; tests/recordings/README.md says how"]
 async fn leader_stopped() {
     let scene = led_by_m0().await;
-    before(&scene, 1).await;
+    before((&scene.cluster, &scene.listener), 1).await;
     scene.cluster.pause(0);
-    let under_way = put(&scene, 1, "told/stopped");
+    let under_way = put(&scene.cluster, 1, "told/stopped");
     tokio::time::sleep(Duration::from_millis(700)).await;
     scene.cluster.resume(0);
     assert!(under_way.await.unwrap());
     scene.listener.told(("KV/Put", "told/stopped"), Told::is_complete).await;
     assert_eq!(0, scene.cluster.leader().await, "the machine was too slow: make it again");
-    keep(&scene, "leader_stopped.ndjson").await;
+    keep(&scene.listener, "leader_stopped.ndjson").await;
 }
 
 /// `m0` is stopped for 2.5 s with a put on its way to it, and another member is elected.
@@ -175,14 +178,14 @@ async fn leader_stopped() {
 #[ignore = "writes a recording; tests/recordings/README.md says how"]
 async fn leader_replaced() {
     let scene = led_by_m0().await;
-    before(&scene, 1).await;
+    before((&scene.cluster, &scene.listener), 1).await;
     scene.cluster.pause(0);
-    let under_way = put(&scene, 1, "told/replaced");
+    let under_way = put(&scene.cluster, 1, "told/replaced");
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     scene.cluster.resume(0);
     assert!(under_way.await.unwrap());
     assert_ne!(0, scene.cluster.leader().await, "nobody was elected: make it again");
-    keep(&scene, "leader_replaced.ndjson").await;
+    keep(&scene.listener, "leader_replaced.ndjson").await;
 }
 
 /// `m1` and `m2` are killed, `m0` takes a put and is killed; the two start again and elect a
@@ -191,17 +194,17 @@ async fn leader_replaced() {
 #[ignore = "writes a recording; tests/recordings/README.md says how"]
 async fn entry_lost() {
     let mut scene = led_by_m0().await;
-    before(&scene, 0).await;
+    before((&scene.cluster, &scene.listener), 0).await;
     scene.cluster.kill(1);
     scene.cluster.kill(2);
-    let lost = put(&scene, 0, "told/lost");
+    let lost = put(&scene.cluster, 0, "told/lost");
     until(&scene, "told/lost", 0, Stage::WalFsync).await;
     scene.cluster.kill(0);
     assert!(!lost.await.unwrap());
     scene.cluster.spawn(1);
     scene.cluster.spawn(2);
     scene.cluster.wait_ready(1).await;
-    assert!(put(&scene, 1, "told/instead").await.unwrap());
+    assert!(put(&scene.cluster, 1, "told/instead").await.unwrap());
     scene.cluster.spawn(0);
     scene.cluster.wait_ready(0).await;
     let is_cut = |recording: &Recording| {
@@ -211,7 +214,7 @@ async fn entry_lost() {
         if recording.events.iter().any(cut) { Ok(()) } else { Err("no log.truncate".to_owned()) }
     };
     scene.listener.until("the lost entry is cut off", is_cut).await;
-    keep(&scene, "entry_lost.ndjson").await;
+    keep(&scene.listener, "entry_lost.ndjson").await;
 }
 
 /// `m1` and `m2` are killed; `m0` is asked for a put and a linearizable get, which fail.
@@ -219,14 +222,48 @@ async fn entry_lost() {
 #[ignore = "writes a recording; tests/recordings/README.md says how"]
 async fn no_quorum() {
     let mut scene = led_by_m0().await;
-    before(&scene, 0).await;
+    before((&scene.cluster, &scene.listener), 0).await;
     scene.cluster.kill(1);
     scene.cluster.kill(2);
-    let failed = put(&scene, 0, "told/alone");
+    let failed = put(&scene.cluster, 0, "told/alone");
     let mut client = scene.cluster.client(0);
     client.everything(false).await.unwrap_err();
     assert!(!failed.await.unwrap());
-    keep(&scene, "no_quorum.ndjson").await;
+    keep(&scene.listener, "no_quorum.ndjson").await;
+}
+
+/// How long after a call a member may still propose its write once more: until then it is not known
+/// that it has no effect.
+const FORGOTTEN: Duration = Duration::from_millis(1_500);
+
+fn get(mut client: Client, key: &'static str) -> JoinHandle<bool> {
+    let key = Bytes::from_static(key.as_bytes());
+    let request = RangeRequest { key, ..RangeRequest::default() };
+    tokio::spawn(async move { client.kv.range(request).await.is_ok() })
+}
+
+/// All links of `m1` are cut, and a get and a put are sent to it; the get ends when it misses its
+/// leader. Then it is asked for another get, which fails, as the put does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "writes a recording; tests/recordings/README.md says how"]
+async fn cut_off() {
+    let mut starts = 0;
+    let scene = loop {
+        let scene = links::Scene::start().await.expect("the subject is glass");
+        if scene.leader().await == (0, FIRST_TERM) {
+            break scene;
+        }
+        starts += 1;
+        assert!(starts < STARTS, "m0 never led in {STARTS} starts");
+    };
+    before((&scene.cluster, &scene.listener), 1).await;
+    scene.run(&["cut", "m1"]);
+    let put = put(&scene.cluster, 1, "told/cut");
+    assert!(!get(scene.cluster.client(1), "told/read").await.unwrap());
+    assert!(!get(scene.cluster.client(1), "told/late").await.unwrap());
+    assert!(!put.await.unwrap());
+    tokio::time::sleep(FORGOTTEN).await;
+    keep(&scene.listener, "cut_off.ndjson").await;
 }
 
 /// `m2` is killed; two puts; it starts again, and serves a put.
@@ -234,15 +271,15 @@ async fn no_quorum() {
 #[ignore = "writes a recording; tests/recordings/README.md says how"]
 async fn restarted() {
     let mut scene = led_by_m0().await;
-    before(&scene, 2).await;
+    before((&scene.cluster, &scene.listener), 2).await;
     scene.cluster.kill(2);
-    assert!(put(&scene, 0, "told/without").await.unwrap());
-    assert!(put(&scene, 1, "told/beside").await.unwrap());
+    assert!(put(&scene.cluster, 0, "told/without").await.unwrap());
+    assert!(put(&scene.cluster, 1, "told/beside").await.unwrap());
     scene.cluster.spawn(2);
     scene.cluster.wait_ready(2).await;
-    assert!(put(&scene, 2, "told/again").await.unwrap());
+    assert!(put(&scene.cluster, 2, "told/again").await.unwrap());
     scene.listener.told(("KV/Put", "told/again"), Told::is_complete).await;
-    keep(&scene, "restarted.ndjson").await;
+    keep(&scene.listener, "restarted.ndjson").await;
 }
 
 /// The leader is killed and starts again, three times, with a put to a follower under way.
@@ -250,12 +287,12 @@ async fn restarted() {
 #[ignore = "writes a recording; tests/recordings/README.md says how"]
 async fn elections() {
     let mut scene = led_by_m0().await;
-    before(&scene, 1).await;
+    before((&scene.cluster, &scene.listener), 1).await;
     let mut leader = 0;
     for key in ["told/first", "told/second", "told/third"] {
         let follower = (leader + 1) % 3;
         scene.cluster.pause(leader);
-        let under_way = put(&scene, follower, key);
+        let under_way = put(&scene.cluster, follower, key);
         until(&scene, key, follower, Stage::RaftInbox).await;
         scene.cluster.kill(leader);
         let next = another_leads(&scene, leader).await;
@@ -264,7 +301,7 @@ async fn elections() {
         assert!(under_way.await.unwrap());
         leader = next;
     }
-    keep(&scene, "elections.ndjson").await;
+    keep(&scene.listener, "elections.ndjson").await;
 }
 
 /// `glass bench put` with 64 clients; of its middle a part is kept.
@@ -320,7 +357,7 @@ async fn long() {
         if LONG_RECORDS <= records && 1 < round {
             break;
         }
-        let under_way = put(&scene, (leader + 1) % 3, "told/under-way");
+        let under_way = put(&scene.cluster, (leader + 1) % 3, "told/under-way");
         scene.cluster.kill(leader);
         let next = another_leads(&scene, leader).await;
         scene.cluster.spawn(leader);

@@ -48,8 +48,8 @@ pub(super) async fn a_paused_member_is_unknown_and_then_captured(scene: &Scene) 
 
     scene.cluster.resume(paused);
     scene.cluster.wait_ready(paused).await;
-    // A member that was stopped for longer than the streams wait for a message closes them when it
-    // goes on, unread frames included; the leader then sends the entry again.
+    // A stream on which nothing was read for 5 s is closed, with the frames in it. So a member that
+    // was stopped for longer may miss a frame, and the leader sends the entry again.
     let is_complete = |told: &Told| {
         let to_paused = |seen: &Seen<'_>| {
             seen.event.stage == Stage::RaftSend && seen.field("peer") == member_id

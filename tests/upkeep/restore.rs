@@ -7,8 +7,8 @@ use std::{
 };
 
 use glass_etcd::pb::etcdserverpb::{
-    CompactionRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
-    SnapshotRequest,
+    CompactionRequest, HashKvRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest,
+    RangeRequest, SnapshotRequest,
 };
 
 use crate::{cluster::Cluster, programs::Kind};
@@ -259,4 +259,33 @@ async fn without_a_name_the_directory_is_named_after_the_member() {
     let told = text(&output);
     assert!(output.status.success() && told.ends_with("into m1.etcd\n"), "{told}");
     assert!(cluster.dir().join("m1.etcd/member/snap/db").exists());
+}
+
+/// Goal: the hash of a file is that of the member whose file it is. Method: a saved snapshot, and
+/// the database of a member that has ended in the middle of its history, at several revisions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keys_in_a_file_have_the_hash_that_their_member_gives() {
+    let (mut cluster, saved) = saved_cluster().await;
+    let hash = async |cluster: &Cluster, revision| {
+        let request = HashKvRequest { revision };
+        let found = cluster.client(0).maintenance.hash_kv(request).await.unwrap().into_inner();
+        format!("{}, {}, {}\n", found.hash, found.hash_revision, found.compact_revision)
+    };
+    let of_file = |file: &Path, revision: i64| {
+        text(&utl(&["hashkv", &file.display().to_string(), "--rev", &revision.to_string()]))
+    };
+    assert_eq!(of_file(&saved, 7), hash(&cluster, 7).await);
+    assert_eq!(of_file(&saved, 0), hash(&cluster, 7).await);
+    let compaction = CompactionRequest { revision: 5, physical: true };
+    cluster.client(0).kv.compact(compaction).await.unwrap();
+    let expected = [hash(&cluster, 0).await, hash(&cluster, 6).await];
+    cluster.terminate(0);
+    let end = cluster.wait_exit(0, std::time::Duration::from_secs(20)).await;
+    end.expect("it ends after SIGTERM");
+    let db = cluster.members[0].data_dir.join("member/snap/db");
+    let before = fs::read(&db).unwrap();
+    assert_eq!([of_file(&db, 0), of_file(&db, 6)], expected);
+    assert!(of_file(&db, 4).contains("mvcc: required revision has been compacted"));
+    assert!(of_file(&db, 99).contains("mvcc: required revision is a future revision"));
+    assert!(fs::read(&db).unwrap() == before, "the file was changed");
 }

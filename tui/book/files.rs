@@ -40,6 +40,8 @@ files!(
     "book/src/figures/get.txt",
     "book/src/figures/history.html",
     "book/src/figures/history.txt",
+    "book/src/figures/lock.html",
+    "book/src/figures/lock.txt",
     "book/src/figures/lost.txt",
     "book/src/figures/one-get-none.txt",
     "book/src/figures/one-get-past.txt",

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Rows have a fixed height, and lanes stand at a share of the width. So the picture fills a phone
-//! as well as a screen, and its letters keep their size. The words of a step stand beside its dot,
-//! and what has no room on a phone is cut; the panel and the text have it whole.
+//! as well as a screen, and its letters keep their size. The words of a step stand beside its dot.
+//! What has no room is cut, on a phone earlier than on a screen; the panel and the text have it
+//! whole.
 //!
 //! `book/stepper.css` knows the classes of the parts: their colours on light and dark ground, and
 //! where words stand at which width.
@@ -26,9 +27,10 @@ use crate::state::{text, words};
 
 /// The height of a row, in pixels.
 pub(super) const ROW: usize = 20;
-/// The narrowest picture, and the width of a letter there, in tenths of pixels.
-const PHONE: usize = 3_200;
-const LETTER: usize = 67;
+/// The narrowest picture on a phone and on a screen, and the width of a letter there, in tenths of
+/// pixels. `book/stepper.css` tells the two apart.
+const PHONE: Widths = Widths { picture: 3_200, letter: 67 };
+const SCREEN: Widths = Widths { picture: 6_200, letter: 76 };
 /// From the middle of a row to the base line of its words, in pixels.
 const BASE: usize = 4;
 /// From a dot to its words, in pixels.
@@ -37,6 +39,20 @@ const BESIDE: usize = 9;
 const CLIENT: usize = 11;
 const FIRST: usize = 20;
 const LAST: usize = 94;
+
+/// What decides how many letters have room, in tenths of pixels.
+#[derive(Clone, Copy)]
+struct Widths {
+    picture: usize,
+    letter: usize,
+}
+
+impl Widths {
+    /// How many letters fit between a dot and an edge at this distance, in percent of the width.
+    fn room(self, percent: usize) -> usize {
+        (percent * self.picture / 100).saturating_sub(BESIDE * 10) / self.letter
+    }
+}
 
 /// The place of a lane, in percent of the width.
 pub(super) fn place(lane: usize, lanes: usize) -> usize {
@@ -72,8 +88,8 @@ pub(super) fn svg(told: &Told, name: &str) -> String {
                 number += 1;
             }
             Line::Folded(words) => {
-                let room = (100 - FIRST) * PHONE / 100 / LETTER;
-                let words = html(&words::cut(words, room));
+                let room = |widths: Widths| widths.room(100 - FIRST);
+                let words = shortened(words, room(PHONE), room(SCREEN));
                 let y = middle(row) + BASE;
                 let _ =
                     writeln!(svg, "<text class=\"fold\" x=\"{FIRST}%\" y=\"{y}\">{words}</text>");
@@ -162,14 +178,50 @@ fn row_of(told: &Told, number: usize) -> Option<usize> {
 /// The words, to the right of the dot. In the last lane they stand to its left, and elsewhere on a
 /// phone (`turned`) if only that side has room for them.
 fn write_words(svg: &mut String, said: &str, (x, y): (usize, usize)) {
-    let room = |percent: usize| (percent * PHONE / 100).saturating_sub(BESIDE * 10) / LETTER;
-    let (left, right) = (room(x), room(100 - x));
+    let (left, right) = (PHONE.room(x), PHONE.room(100 - x));
     let is_turned = right < left && right < text::width(said);
-    let class = match () {
-        () if x == LAST => " class=\"last\"",
-        () if is_turned => " class=\"turned\"",
-        () => "",
+    let (class, phone, screen) = match () {
+        () if x == LAST => (" class=\"last\"", left, SCREEN.room(x)),
+        () if is_turned => (" class=\"turned\"", left, SCREEN.room(100 - x)),
+        () => ("", right, SCREEN.room(100 - x)),
     };
-    let cut = words::cut(said, if is_turned { left } else { right });
-    let _ = write!(svg, "<text{class} x=\"{x}%\" y=\"{y}\">{}</text>", html(&cut));
+    let words = shortened(said, phone, screen);
+    let _ = write!(svg, "<text{class} x=\"{x}%\" y=\"{y}\">{words}</text>");
+}
+
+/// The words for both widths: what has room on a phone, and then either the sign that they go on
+/// (`less`) or the rest of what has room on a screen (`more`).
+fn shortened(said: &str, phone: usize, screen: usize) -> String {
+    let (short, long) = (words::cut(said, phone), words::cut(said, screen));
+    let begins = short.strip_suffix('…').unwrap_or(&short);
+    match long.strip_prefix(begins) {
+        Some(rest) if short != long => format!(
+            "{}<tspan class=\"less\">…</tspan><tspan class=\"more\">{}</tspan>",
+            html(begins),
+            html(rest)
+        ),
+        _ => html(&short),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_screen_shows_more_of_the_words_than_a_phone() {
+        assert_eq!("a&lt;b", shortened("a<b", 3, 9));
+        let both = "ab<tspan class=\"less\">…</tspan><tspan class=\"more\">cdef</tspan>";
+        assert_eq!(both, shortened("abcdef", 3, 9));
+        let both = "ab<tspan class=\"less\">…</tspan><tspan class=\"more\">cd…</tspan>";
+        assert_eq!(both, shortened("abcdef", 3, 5));
+        assert_eq!("ab…", shortened("abcdef", 3, 3));
+    }
+
+    #[test]
+    fn no_words_are_cut_on_a_screen_earlier_than_on_a_phone() {
+        for percent in 0..=100 {
+            assert!(PHONE.room(percent) <= SCREEN.room(percent), "{percent}");
+        }
+    }
 }

@@ -18,6 +18,8 @@ use crate::state::{
 pub(crate) enum Found {
     /// It does this.
     Action(Action),
+    /// It closes the list of keys, and does this, as the one key that is left in it would.
+    Run(Action),
     /// It does nothing, for this reason.
     Refused(String),
     /// It was released, and means nothing.
@@ -34,6 +36,7 @@ pub(crate) fn find(state: &State, key: KeyEvent) -> Found {
         return Found::Refused(why.to_owned());
     }
     match (row.effect, key.code) {
+        (Effect::Do(Action::Run), _) => run(state),
         (Effect::Do(action), _) => Found::Action(action),
         (Effect::WithCharacter(make), KeyCode::Char(typed)) => Found::Action(make(typed)),
         (Effect::WithDigit(make), KeyCode::Char(typed)) => {
@@ -41,6 +44,25 @@ pub(crate) fn find(state: &State, key: KeyEvent) -> Found {
             digit.map_or(Found::Nothing, |digit| Found::Action(make(digit)))
         }
         _ => Found::Nothing,
+    }
+}
+
+/// The keys that are valid now and match the search in their list.
+pub(crate) fn listed(state: &State) -> Vec<&'static Binding> {
+    let matches =
+        |row: &&Binding| [row.shown, row.does, row.brief].iter().any(|text| state.help.has(text));
+    valid(state).filter(matches).collect()
+}
+
+/// What the one key does that is left in their list.
+fn run(state: &State) -> Found {
+    match listed(state)[..] {
+        [Binding { effect: Effect::Do(action), .. }] => Found::Run(*action),
+        [_] => {
+            Found::Refused("this one needs a character: close the list, and press it".to_owned())
+        }
+        [] => Found::Refused("no key is left".to_owned()),
+        [..] => Found::Refused("several keys are left: type more of what it does".to_owned()),
     }
 }
 
@@ -77,7 +99,7 @@ fn unbound(state: &State, key: KeyEvent) -> String {
         code => text::clean(&code.to_string()),
     };
     let ctrl = if key.modifiers.contains(KeyModifiers::CONTROL) { "Ctrl-" } else { "" };
-    let has_help = !state.is_helping && valid(state).any(|row| row.presses == [Char('?')]);
+    let has_help = !state.is_helping && valid(state).any(|row| row.presses.contains(&Char('?')));
     let advice = if has_help { "; ? lists the keys that do" } else { "" };
     let alt = if key.modifiers.contains(KeyModifiers::ALT) { "Alt-" } else { "" };
     format!("{alt}{ctrl}{name} does nothing here{advice}")

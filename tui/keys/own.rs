@@ -4,13 +4,15 @@ use crossterm::event::KeyCode;
 use glass_etcd::trace::Grain;
 
 use super::{
-    ALL, Action, Back, Binding, Forward, Now,
+    ALL, Action, Back, Binding, Edit, Forward, Now,
     Press::{self, Char, Code, Ctrl, Digit, Text},
-    STORIES, Screen, State, has_steps, only_if, row,
+    STORIES, Screen, State, edit, has_steps, only_if, row,
 };
 use crate::state::console::{self, Key};
 
 const CONSOLE: &[Screen] = &[Screen::Console];
+/// The screens on which a line is typed.
+const TYPING: &[Screen] = &[Screen::Console, Screen::Find, Screen::Seek];
 const QUIZ: &[Screen] = &[Screen::Quiz];
 /// The screens from which a request can be sent.
 const SEND: &[Screen] = &STORIES;
@@ -112,32 +114,11 @@ pub(super) const ROWS: &[Binding] = &[
         Action::Console(Key::Open),
     )
     .when(takes_requests),
-    row(
-        &[Text],
-        "a-z …",
-        ("put, get, del, txn, lock …", ""),
-        CONSOLE,
-        Action::Console(Key::Type(' ')),
-    )
-    .with_character(|character| Action::Console(Key::Type(character))),
+    edit(&[Text], "a-z …", ("put, get, del, txn, lock …", ""), CONSOLE, Edit::Type(' ')),
     while_typing(&[Code(KeyCode::Enter)], "Enter", ("send it", "send"), Key::Send),
     while_typing(&[Code(KeyCode::Tab)], "Tab", ("complete the word", "complete"), Key::Complete),
     while_typing(&[Code(KeyCode::Up)], "↑", ("the line sent before", "earlier"), Key::Earlier),
     while_typing(&[Code(KeyCode::Down)], "↓", ("the line sent after it", ""), Key::Later),
-    while_typing(&[Code(KeyCode::Left)], "←", ("one character back", ""), Key::Left),
-    while_typing(&[Code(KeyCode::Right)], "→", ("one character on", ""), Key::Right),
-    while_typing(&[Code(KeyCode::Home), Ctrl('a')], "Home", ("to the beginning", ""), Key::Home),
-    while_typing(&[Code(KeyCode::End), Ctrl('e')], "End", ("to the end", ""), Key::End),
-    while_typing(
-        &[Code(KeyCode::Backspace)],
-        "Backspace",
-        ("take back a character", ""),
-        Key::Erase,
-    ),
-    while_typing(&[Code(KeyCode::Delete)], "Delete", ("remove a character", ""), Key::Delete),
-    while_typing(&[Ctrl('w')], "Ctrl-W", ("take back a word", ""), Key::EraseWord),
-    while_typing(&[Ctrl('k')], "Ctrl-K", ("remove the rest of it", ""), Key::Cut),
-    while_typing(&[Ctrl('u')], "Ctrl-U", ("empty the line", ""), Key::Clear),
     while_typing(&[Code(KeyCode::Esc)], "Esc", ("back", "back"), Key::Close),
     row(
         &[Ctrl('x')],
@@ -147,6 +128,29 @@ pub(super) const ROWS: &[Binding] = &[
         Action::Console(Key::Cancel),
     )
     .when(has_waiting),
+    edit(&[Code(KeyCode::Left)], "←", ("one character back", ""), TYPING, Edit::Left),
+    edit(&[Code(KeyCode::Right)], "→", ("one character on", ""), TYPING, Edit::Right),
+    edit(&[Code(KeyCode::Home), Ctrl('a')], "Home", ("to the beginning", ""), TYPING, Edit::Home),
+    edit(&[Code(KeyCode::End), Ctrl('e')], "End", ("to the end", ""), TYPING, Edit::End),
+    edit(
+        &[Code(KeyCode::Backspace)],
+        "Backspace",
+        ("take back a character", ""),
+        TYPING,
+        Edit::Erase,
+    ),
+    edit(&[Code(KeyCode::Delete)], "Delete", ("remove a character", ""), TYPING, Edit::Delete),
+    edit(&[Ctrl('w')], "Ctrl-W", ("take back a word", ""), TYPING, Edit::EraseWord),
+    edit(&[Ctrl('k')], "Ctrl-K", ("remove the rest of it", ""), TYPING, Edit::Cut),
+    edit(&[Ctrl('u')], "Ctrl-U", ("empty the line", ""), TYPING, Edit::Clear),
+    edit(
+        &[Text],
+        "a-z …",
+        ("key m: l: r:rpc >1ms is:read", "type"),
+        &[Screen::Find],
+        Edit::Type(' '),
+    ),
+    edit(&[Text], "a-z …", ("words of it; m: k: is: …", "type"), &[Screen::Seek], Edit::Type(' ')),
 ];
 
 /// A row for the line that is typed.

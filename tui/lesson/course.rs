@@ -53,9 +53,11 @@ macro_rules! lessons {
 
 lessons!(
     "put-one-member",
+    "refusals",
     "crash-and-recovery",
     "tree-index",
     "buffer-and-backend",
+    "get-layers",
     "put-three-members",
     "elections",
     "read-index",

@@ -1,7 +1,8 @@
 //! A lesson in the player: its questions are handed over, and what came of them is noted.
 //!
 //! The player knows nothing of lessons but the questions that it asks at their steps. What came of
-//! each goes to a thread that writes the progress down, so a terminal that is closed loses none.
+//! each, and each hint that was shown, goes to a thread that writes the progress down, so a
+//! terminal that is closed loses none.
 
 use std::{io, sync::mpsc, thread};
 
@@ -18,7 +19,7 @@ use crate::{
         State,
         quiz::{
             self, Question,
-            lesson::{Came, Course, Planned},
+            lesson::{Course, News, Planned},
         },
     },
     view::Look,
@@ -31,12 +32,12 @@ pub(super) const NUMBER_MAX: usize = 9;
 pub(super) async fn play(session: Session, look: Look) -> io::Result<(Lesson, Progress)> {
     let Session { lesson, run, mut progress, mut notes } = session;
     let wrong = |why| io::Error::other(format!("{}: {why}", lesson.slug()));
-    let (sender, came) = mpsc::channel();
-    let state = begun(run, &lesson, progress.answers.len(), sender).map_err(wrong)?;
+    let (sender, news) = mpsc::channel();
+    let state = begun(run, &lesson, &progress, sender).map_err(wrong)?;
     let slug = lesson.slug();
     let noting = thread::Builder::new()
         .name("progress".to_owned())
-        .spawn(move || noted(&mut progress, &mut notes, slug, &came).map(|()| progress))?;
+        .spawn(move || noted(&mut progress, &mut notes, slug, &news).map(|()| progress))?;
     // The state goes with the player, and with it the sender that the thread waits for.
     play::run(state, None, None, (None, look)).await?;
     let progress = noting.join().map_err(|_| io::Error::other("the progress was not noted"))??;
@@ -47,12 +48,13 @@ pub(super) async fn play(session: Session, look: Look) -> io::Result<(Lesson, Pr
 pub(super) fn begun(
     run: Run,
     lesson: &Lesson,
-    answered: usize,
-    sender: mpsc::Sender<Came>,
+    progress: &Progress,
+    sender: mpsc::Sender<News>,
 ) -> Result<State, String> {
-    let planned = planned(lesson, &run, answered)?;
+    let Progress { answers, hints, .. } = progress;
+    let planned = planned(lesson, &run, answers.len())?;
     let mut state = run.state;
-    state.begin(Course::new(planned, lesson.asks.len(), sender));
+    state.begin(Course::new(planned, (answers, *hints), sender));
     Ok(state)
 }
 
@@ -60,10 +62,13 @@ fn noted(
     progress: &mut Progress,
     notes: &mut Notes,
     slug: &str,
-    came: &mpsc::Receiver<Came>,
+    news: &mpsc::Receiver<News>,
 ) -> io::Result<()> {
-    for came in came {
-        progress.answers.push(came);
+    for news in news {
+        match news {
+            News::Hint => progress.hints += 1,
+            News::Came(came) => progress.answered(came),
+        }
         notes.note(slug, progress)?;
     }
     Ok(())
@@ -95,4 +100,50 @@ fn question(asked: &Asked<'_>) -> Question {
     let is_here = of.steps.subject == asked.scope.steps.subject;
     let decides = if is_here { *place } else { asked.at };
     Question::of((asked.prompt.clone(), kind), right, asked.why.clone(), decides)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{super::progress::Came, *};
+    use crate::state::{Screen, tests::press};
+
+    /// The player where this learner has left the lesson, at its next question.
+    fn continued(progress: &Progress) -> (State, mpsc::Receiver<News>) {
+        let Session { lesson, run, .. } =
+            Session::open(Path::new("/nowhere"), "put-one-member").unwrap();
+        let (sender, news) = mpsc::channel();
+        let mut state = begun(run, &lesson, progress, sender).unwrap();
+        press(&mut state, "G");
+        assert_eq!(Screen::Quiz, state.place());
+        (state, news)
+    }
+
+    /// Goal: a learner who leaves a lesson in the middle and continues it finds the hints that were
+    /// shown, and the answers that were given.
+    #[test]
+    fn a_lesson_that_is_continued_in_the_player_keeps_its_hints_and_its_score() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut notes = Notes::read(dir.path()).unwrap();
+        let answers = vec![Came::Wrong, Came::Told];
+        let mut progress = Progress { answers, hints: 1, ..Progress::default() };
+        let (mut state, news) = continued(&progress);
+        let score = state.quiz.score;
+        assert_eq!((0, 1, 1), (score.right, score.wrong, score.skipped));
+        assert_eq!(1, state.quiz.course.as_ref().unwrap().hints().len());
+        press(&mut state, "i");
+        drop(state);
+        noted(&mut progress, &mut notes, "put-one-member", &news).unwrap();
+        let read = Notes::read(dir.path()).unwrap().of("put-one-member").unwrap();
+        assert_eq!((2, 2), (read.answers.len(), read.hints));
+
+        let (mut state, news) = continued(&read);
+        assert_eq!(2, state.quiz.course.as_ref().unwrap().hints().len());
+        press(&mut state, "c");
+        drop(state);
+        noted(&mut progress, &mut notes, "put-one-member", &news).unwrap();
+        let read = Notes::read(dir.path()).unwrap().of("put-one-member").unwrap();
+        assert_eq!((3, 0), (read.answers.len(), read.hints), "the next question has its own hints");
+    }
 }

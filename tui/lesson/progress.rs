@@ -47,6 +47,14 @@ pub(crate) struct Progress {
     pub(crate) is_task_done: bool,
 }
 
+impl Progress {
+    /// Counts what came of the next question. The hints for it are done with.
+    pub(super) fn answered(&mut self, came: Came) {
+        self.answers.push(came);
+        self.hints = 0;
+    }
+}
+
 /// See the module's text.
 #[derive(Clone, Debug)]
 pub(crate) struct Notes {

@@ -66,8 +66,7 @@ impl Session {
 
     /// Notes what came of the question.
     pub(crate) fn note(&mut self, came: Came) -> io::Result<()> {
-        self.progress.answers.push(came);
-        self.progress.hints = 0;
+        self.progress.answered(came);
         self.save()
     }
 

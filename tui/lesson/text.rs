@@ -158,7 +158,18 @@ pub(super) fn question(
             writeln!(out, "  {number}  {}", clean(text))?;
         }
     }
-    writeln!(out, "Answer with {}; or {KEYS}.", asked.form())
+    Ok(())
+}
+
+/// The commands that deal with the question, for where no line is read.
+pub(super) fn commands(
+    out: &mut Paper<impl Write>,
+    lesson: &Lesson,
+    asked: &Asked<'_>,
+) -> io::Result<()> {
+    let command = format!("`glass lesson answer NUMBER {}`", lesson.slug());
+    let others = "`hint`, `skip` and `choose` (tells the answer) take the place of `answer NUMBER`";
+    out.said(&format!("Answer with {}: {command}; {others}.", asked.form()))
 }
 
 /// What a story is about, without what came of it.
@@ -182,8 +193,10 @@ fn rows(
     let shown = scope.shown(until);
     let is_new = |place: &usize| after.is_none_or(|after| after < *place);
     let first = shown.iter().position(is_new).unwrap_or(shown.len());
-    if 0 < first {
-        writeln!(out, "  … the first {first} steps as above")?;
+    match first {
+        0 => {}
+        1 => writeln!(out, "  … the first step as above")?,
+        _ => writeln!(out, "  … the first {first} steps as above")?,
     }
     for (place, number) in shown.iter().zip(1..).skip(first) {
         writeln!(out, "{}", step_line(&scope.run.state, (&scope.steps, *place), number))?;
@@ -225,6 +238,7 @@ pub(super) fn talk(
     while let Some(asked) = session.question()? {
         if is_new {
             question(out, session, &asked, shown)?;
+            writeln!(out, "Answer with {}; or {KEYS}.", asked.form())?;
             shown = Some((asked.scope.steps.subject, asked.at));
         }
         write!(out, "> ")?;
@@ -284,7 +298,11 @@ mod tests {
 
     /// What is printed when these lines are typed.
     fn typed(dir: &Path, lines: &str) -> String {
-        let mut session = Session::open(dir, "put-one-member").unwrap();
+        typed_in(dir, "put-one-member", lines)
+    }
+
+    fn typed_in(dir: &Path, slug: &str, lines: &str) -> String {
+        let mut session = Session::open(dir, slug).unwrap();
         let mut out = Paper::new(Vec::new(), WIDTH_MAX);
         talk(&mut session, &mut lines.as_bytes(), &mut out).unwrap();
         String::from_utf8(out.to).unwrap()
@@ -299,6 +317,9 @@ mod tests {
         let said = typed(dir.path(), "2\n");
         assert!(said.contains("Right: it gets a place in the log."), "{said}");
         assert!(said.contains("raft.entry") && !said.contains("wal.fsync"), "{said}");
+        assert!(said.contains("  … the first 2 steps as above\n"), "{said}");
+        let said = typed_in(dir.path(), "read-index", "3\n");
+        assert!(said.contains("  … the first step as above\n"), "{said}");
         assert!(said.contains("The rest is left for later"), "{said}");
     }
 

@@ -3,6 +3,10 @@
 //! It asks the terminal whether there are bytes before it reads them, and asks anew each time, so
 //! nothing that has come is forgotten. Between two questions it looks whether the player closes. A
 //! silence decides what the bytes so far leave open (see [`super::decode`]).
+//!
+//! A terminal that does not mark pastes sends pasted text like typed text, but all of it at once.
+//! Nobody types a line end and more behind it within a moment, so such keys are handed over
+//! together ([`Input::AtOnce`]): what they mean depends on the screen.
 
 use std::{
     fs::File,
@@ -16,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use glass_etcd::clock;
 use nix::{
     errno::Errno,
@@ -33,6 +38,10 @@ const KEY_WAITS_AT_END: u32 = 6;
 /// The silence after which a paste has no end. A slow connection may pause for some time, and what
 /// came after that would be keys.
 const PASTE_WAIT: Duration = Duration::from_secs(3);
+/// The silence that ends a text that came at once: a terminal may send it in parts.
+const PART_WAIT: Duration = Duration::from_millis(10);
+/// The most bytes of such a text that are waited for.
+const TEXT_MAX: usize = 1 << 16;
 /// The most bytes that are read at once.
 const READ_BYTES: usize = 4096;
 
@@ -98,10 +107,15 @@ fn read_keys(
     let mut heard = clock::now();
     let mut bytes = [0; READ_BYTES];
     while !is_closing.load(Ordering::Relaxed) {
-        let inputs = if has_bytes(&terminal)? {
+        let inputs = if has_bytes(&terminal, KEY_WAIT)? {
             let length = read(&mut terminal, &mut bytes)?;
+            let mut chunk = bytes[..length].to_vec();
+            while is_of_lines(&chunk) && has_bytes(&terminal, PART_WAIT)? {
+                let length = read(&mut terminal, &mut bytes)?;
+                chunk.extend_from_slice(&bytes[..length]);
+            }
             heard = clock::now();
-            decoder.take(&bytes[..length])
+            together(decoder.take(&chunk))
         } else if decoder.waits() && is_silent(&decoder, heard) {
             decoder.silence().into_iter().collect()
         } else {
@@ -116,14 +130,62 @@ fn read_keys(
     Ok(())
 }
 
+/// Whether bytes that came at once have a line end among others, so that more of them may follow.
+fn is_of_lines(bytes: &[u8]) -> bool {
+    1 < bytes.len() && bytes.len() < TEXT_MAX && bytes.iter().any(|byte| b"\r\n".contains(byte))
+}
+
+/// Joins keys of text that came at once, if a line end is not the last of them.
+fn together(inputs: Vec<Input>) -> Vec<Input> {
+    let mut joined = Vec::new();
+    let mut text = Vec::new();
+    for input in inputs {
+        match input {
+            Input::Key(key) if character_of(key).is_some() => text.push(key),
+            other => {
+                joined.extend(one_or_many(std::mem::take(&mut text)));
+                joined.push(other);
+            }
+        }
+    }
+    joined.extend(one_or_many(text));
+    joined
+}
+
+fn one_or_many(keys: Vec<KeyEvent>) -> Vec<Input> {
+    match ends_within(&keys) {
+        true => vec![Input::AtOnce(keys)],
+        false => keys.into_iter().map(Input::Key).collect(),
+    }
+}
+
+/// Whether a line ends in these keys, and they go on behind it.
+pub(super) fn ends_within(keys: &[KeyEvent]) -> bool {
+    let end = keys.iter().position(|key| key.code == KeyCode::Enter);
+    end.is_some_and(|end| end + 1 < keys.len())
+}
+
+/// The character that a key of a text stands for.
+pub(super) fn character_of(key: KeyEvent) -> Option<char> {
+    if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) {
+        return None;
+    }
+    match key.code {
+        KeyCode::Char(character) => Some(character),
+        KeyCode::Enter => Some('\n'),
+        KeyCode::Tab => Some('\t'),
+        _ => None,
+    }
+}
+
 fn is_silent(decoder: &Decoder, heard: Instant) -> bool {
     !decoder.is_in_paste() || PASTE_WAIT <= clock::now() - heard
 }
 
 /// Whether a read would return at once; waits for that for a moment.
-fn has_bytes(terminal: &File) -> io::Result<bool> {
+fn has_bytes(terminal: &File, wait: Duration) -> io::Result<bool> {
     let mut asked = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
-    let wait = PollTimeout::try_from(KEY_WAIT).unwrap_or(PollTimeout::ZERO);
+    let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
     match poll(&mut asked, wait) {
         // The end of the terminal is news, too: the read then fails.
         Ok(found) => Ok(0 < found),
@@ -140,5 +202,36 @@ fn read(terminal: &mut File, bytes: &mut [u8]) -> io::Result<usize> {
         // The standard input does not wait if another program has set that.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
         read => read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The inputs of one chunk, as lengths: of a single key 1, of keys that came at once more.
+    fn lengths(chunk: &[u8]) -> Vec<usize> {
+        let length = |input: Input| match input {
+            Input::AtOnce(keys) => keys.len(),
+            _ => 1,
+        };
+        together(Decoder::default().take(chunk)).into_iter().map(length).collect()
+    }
+
+    #[test]
+    fn keys_behind_a_line_end_come_together_and_others_alone() {
+        assert_eq!(vec![7], lengths(b"put a\rx"));
+        assert_eq!(vec![4], lengths("é\r漢\r".as_bytes()));
+        assert_eq!(vec![1; 4], lengths(b"abc\r"), "Enter is the last");
+        assert_eq!(vec![1; 3], lengths(b"abc"));
+        assert_eq!(vec![1, 1, 3], lengths(b"\r\x1b[Ca\rb"), "an arrow is no text");
+        assert_eq!(vec![1, 1], lengths(b"\r\x01"));
+    }
+
+    #[test]
+    fn only_a_line_end_among_other_bytes_is_waited_behind() {
+        assert!(is_of_lines(b"put a 1\r") && is_of_lines(b"\nx"));
+        assert!(!is_of_lines(b"\r") && !is_of_lines(b"put a 1"));
+        assert!(!is_of_lines(&[b'\r'; TEXT_MAX]));
     }
 }

@@ -49,6 +49,14 @@ pub(super) fn grant(screen: &mut Screen, state: &mut State, look: Look) -> io::R
                 Ok(lines) => state.show_compared("COMPARED".to_owned(), lines),
                 Err(why) => state.say(why),
             },
+            Wish::Redraw => screen.redraw()?,
+            Wish::Mouse => {
+                let said = match screen.toggle_mouse()? {
+                    true => "the mouse is taken: clicks and the wheel act; M frees it",
+                    false => "the mouse is free: the terminal selects text with it",
+                };
+                state.say(said.to_owned());
+            }
             Wish::Suspend => {
                 screen.close();
                 let was_stopped = suspend();

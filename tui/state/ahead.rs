@@ -171,7 +171,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::state::story::{Subject, story};
+    use crate::state::story::{Subject, Telling, story};
     use glass_etcd::story::order::Order;
 
     fn behind(ids: &[u64], others: u64) -> Behind {
@@ -219,7 +219,8 @@ mod tests {
         const OWN: u64 = 0x101;
         const EARLIER: u64 = 0x201;
         let recording = behind_an_fsync(OWN, EARLIER);
-        let told = story((&recording, &Order::of(&recording)), Subject::Request(OWN));
+        let order = Order::of(&recording);
+        let told = story(&Telling::of(&recording, &order), Subject::Request(OWN));
         let said: Vec<(Stage, &str)> = (told.steps.iter())
             .filter_map(|step| Some((step.event.stage, step.ahead.as_deref()?)))
             .collect();

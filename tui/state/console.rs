@@ -26,16 +26,18 @@ use glass_etcd::{
 };
 
 pub(crate) mod complete;
-pub(crate) mod line;
 pub(crate) mod request;
 
-use line::Line;
+use super::line::{Edit, Line};
 use request::Request;
 
 /// The most requests that are remembered; the oldest that have ended go first.
 const SENT_MAX: usize = 32;
 /// The most requests under way.
 const OPEN_MAX: usize = 16;
+/// The most characters of a line. More than anybody types, and little enough to be drawn at each
+/// key.
+const LENGTH_MAX: usize = 1 << 16;
 /// The most lines of one request that are kept; of a watcher, the newest.
 const LINES_MAX: usize = 40;
 /// The most lines of the history.
@@ -48,19 +50,6 @@ pub(crate) enum Key {
     Open,
     /// Give it up.
     Close,
-    Type(char),
-    Erase,
-    Delete,
-    Left,
-    Right,
-    Home,
-    End,
-    /// Empty the line.
-    Clear,
-    /// Take back the word before the cursor.
-    EraseWord,
-    /// Remove what is after the cursor.
-    Cut,
     Complete,
     /// The line sent before.
     Earlier,
@@ -181,34 +170,29 @@ impl Console {
         std::mem::take(&mut self.errands)
     }
 
+    /// Begins to type.
+    pub(crate) fn open(&mut self) {
+        self.typed = Some(Line::new(LENGTH_MAX));
+    }
+
     /// Changes the line.
-    pub(crate) fn edit(&mut self, key: Key) {
-        let Some(line) = &mut self.typed else { return };
+    pub(crate) fn edit(&mut self, edit: Edit) {
+        if let Some(line) = &mut self.typed {
+            self.hint = line.edit(edit);
+        }
+    }
+
+    /// Shows a line of the history, or an empty one behind the newest.
+    pub(crate) fn turn(&mut self, key: Key) {
         self.hint = None;
-        match key {
-            Key::Type(character) => {
-                line.insert(character);
-                self.hint = line.lack();
+        match (key, self.recalled) {
+            (Key::Earlier, recalled) => self.recall(recalled.map_or(0, |at| at + 1)),
+            (Key::Later, Some(at)) if 0 < at => self.recall(at - 1),
+            (Key::Later, Some(_)) => {
+                self.open();
+                self.recalled = None;
             }
-            Key::Erase => {
-                line.erase();
-                self.hint = line.lack();
-            }
-            Key::Delete => line.delete(),
-            Key::Left => line.left(),
-            Key::Right => line.right(),
-            Key::Home => line.home(),
-            Key::End => line.end(),
-            Key::EraseWord => line.erase_word(),
-            Key::Cut => line.cut(),
-            Key::Clear => *line = Line::default(),
-            Key::Earlier => self.recall(self.recalled.map_or(0, |at| at + 1)),
-            Key::Later => match self.recalled {
-                Some(at) if 0 < at => self.recall(at - 1),
-                Some(_) => (self.typed, self.recalled) = (Some(Line::default()), None),
-                None => {}
-            },
-            Key::Open | Key::Close | Key::Complete | Key::Send | Key::Cancel => {}
+            _ => {}
         }
     }
 
@@ -222,7 +206,7 @@ impl Console {
     fn recall(&mut self, at: usize) {
         let place = self.history.len().checked_sub(at + 1);
         if let Some(line) = place.and_then(|place| self.history.get(place)) {
-            (self.typed, self.recalled) = (Some(Line::of(line)), Some(at));
+            (self.typed, self.recalled) = (Some(Line::of(line, LENGTH_MAX)), Some(at));
         }
     }
 

@@ -1,12 +1,16 @@
 //! What the list of requests is narrowed to: the stories about a key, a lease or a member, and the
 //! rows of some kind.
 //!
-//! The user types words after `/`: a key, `m:` and a member's name, `l:` and a lease's id in hex,
-//! and the words of [`Only`]. There may be one of each, and all of them must hold, as with the
-//! options of `glass trace list`. A part of a key is enough, and it may be typed as the list shows
-//! it (`\xe6`). One that looks like another word is typed after `k:`, one with blanks in quotes.
+//! The user types words after `/` ([`super::search`]). There may be one of each, and all of them
+//! must hold, as with the options of `glass trace list`. A word without a kind is a key, of which a
+//! part is enough, and which may be typed as the list shows it (`\xe6`).
 
-use super::{only::Only, text};
+use super::{
+    line::{Edit, Line},
+    only::Only,
+    search::{self, Word},
+    text,
+};
 use glass_etcd::{
     story::{
         Recording,
@@ -25,9 +29,7 @@ pub(crate) const REDACTED: &str = "the members leave out the text of keys (--tra
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Find {
     /// What is being typed; `None` while nothing is.
-    pub(crate) typed: Option<String>,
-    /// How many characters were typed last and found no room.
-    missed: usize,
+    pub(crate) typed: Option<Line>,
     /// Why what was typed means nothing.
     pub(crate) mistake: Option<String>,
     /// The words that hold; empty if all stories are shown.
@@ -38,7 +40,7 @@ pub(crate) struct Find {
     pub(crate) only: Only,
 }
 
-/// The longest search, in bytes.
+/// The longest search, in characters.
 const TYPED_MAX: usize = 200;
 
 impl Find {
@@ -49,47 +51,31 @@ impl Find {
 
     /// Begins to type.
     pub(crate) fn begin(&mut self) {
-        (self.typed, self.mistake, self.missed) = (Some(String::new()), None, 0);
+        (self.typed, self.mistake) = (Some(Line::new(TYPED_MAX)), None);
     }
 
-    /// Appends a character.
-    pub(crate) fn append(&mut self, character: char) {
-        if !self.paste(character.encode_utf8(&mut [0; 4])) {
-            self.missed += 1;
+    /// Does what a key means.
+    pub(crate) fn edit(&mut self, edit: Edit) {
+        if let Some(line) = &mut self.typed {
+            self.mistake = line.edit(edit);
         }
-        self.mistake = self.lack();
     }
 
-    /// Appends all of a text, or nothing of it if that is too much. Returns whether it did.
+    /// Inserts all of a text, or nothing of it if that is too much. Returns whether it did.
     pub(crate) fn paste(&mut self, text: &str) -> bool {
         self.mistake = None;
-        let has_room = |typed: &&mut String| typed.len() + text.len() <= TYPED_MAX;
-        self.typed.as_mut().filter(has_room).map(|typed| typed.push_str(text)).is_some()
-    }
-
-    /// Why the search is not what was typed, if that is so.
-    fn lack(&self) -> Option<String> {
-        let missed = self.missed;
-        (0 < missed).then(|| format!("the search is full, and {missed} more were typed"))
-    }
-
-    /// Takes back a character.
-    pub(crate) fn erase(&mut self) {
-        match self.missed.checked_sub(1) {
-            Some(missed) => self.missed = missed,
-            None => self.typed.iter_mut().for_each(|typed| _ = typed.pop()),
-        }
-        self.mistake = self.lack();
+        self.typed.as_mut().is_some_and(|line| line.paste(text))
     }
 
     /// Narrows the list to what was typed, if that means something.
     pub(crate) fn apply(&mut self, recording: &Recording) {
-        let Some(typed) = &self.typed else { return };
-        if let Some(lack) = self.lack() {
+        let Some(line) = &self.typed else { return };
+        if let Some(lack) = line.lack() {
             self.mistake = Some(lack);
             return;
         }
-        match meaning(recording, typed) {
+        let typed = line.text();
+        match meaning(recording, &typed) {
             Ok((wanted, only)) => {
                 let words = typed.trim().to_owned();
                 *self = Find { words, wanted, only, ..Find::default() };
@@ -135,21 +121,17 @@ impl Find {
 
 fn meaning(recording: &Recording, typed: &str) -> Result<(Wanted, Only), String> {
     let (mut wanted, mut only) = (Wanted::default(), Only::default());
-    for (word, is_key) in split(typed) {
-        let is_second = if is_key {
-            wanted.key.replace(key(recording, word)?).is_some()
-        } else if let Some(name) = word.strip_prefix("m:") {
-            wanted.member.replace(place_of(recording, name)?).is_some()
-        } else if let Some(id) = word.strip_prefix("l:") {
-            wanted.lease.replace(lease(id)?).is_some()
-        } else if let Some(taken) = only.take(word) {
-            !taken?
-        } else {
-            let text = word.strip_prefix("k:").unwrap_or(word);
-            wanted.key.replace(key(recording, text)?).is_some()
+    for (word, typed) in search::words(typed)? {
+        let is_second = match &word {
+            Word::Text(text) | Word::Key(text) => {
+                wanted.key.replace(key(recording, text)?).is_some()
+            }
+            Word::Member(name) => wanted.member.replace(place_of(recording, name)?).is_some(),
+            Word::Lease(id) => wanted.lease.replace(*id).is_some(),
+            other => !only.take(other).unwrap_or(Ok(true))?,
         };
         if is_second {
-            return Err(format!("one word of a kind at most: {word:?} is too many"));
+            return Err(format!("one word of a kind at most: {typed:?} is too many"));
         }
     }
     wanted.is_part = wanted.key.is_some();
@@ -162,39 +144,6 @@ fn key(recording: &Recording, text: &str) -> Result<Vec<u8>, String> {
         true => Err(REDACTED.to_owned()),
         false => Ok(of_user::key(recording, text, true)),
     }
-}
-
-/// The words, and whether each stood in quotes, so that it is a key.
-fn split(typed: &str) -> Vec<(&str, bool)> {
-    let mut words = Vec::new();
-    let mut rest = typed.trim_start();
-    while !rest.is_empty() {
-        let quoted = rest.strip_prefix("k:").unwrap_or(rest).strip_prefix('"');
-        let quoted = quoted.and_then(|text| Some((text, closing(text)?)));
-        let (word, after) = match quoted {
-            Some((text, end)) => ((&text[..end], true), &text[end + 1..]),
-            None => {
-                let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-                ((&rest[..end], false), &rest[end..])
-            }
-        };
-        words.push(word);
-        rest = after.trim_start();
-    }
-    words
-}
-
-/// Where a quoted word ends: at the first quote before a blank or the end.
-fn closing(text: &str) -> Option<usize> {
-    let is_last = |at: &usize| text[at + 1..].chars().next().is_none_or(char::is_whitespace);
-    text.match_indices('"').map(|(at, _)| at).find(is_last)
-}
-
-/// A lease id in hex, as etcdctl shows it.
-pub(crate) fn lease(text: &str) -> Result<u64, String> {
-    let number = u64::from_str_radix(text.trim_start_matches("0x"), 16);
-    let number = number.ok().filter(|number| *number != 0);
-    number.ok_or_else(|| format!("{text:?} is not a lease id in hex"))
 }
 
 /// The position of a member, by its name or by raft's id of 16 hex digits.
@@ -235,7 +184,7 @@ mod tests {
         assert_eq!(Some(b"\"a".to_vec()), key("\"a"), "no quote closes it");
         assert_eq!(Some(b"\xe6\xbc".to_vec()), key("\\xe6\\xbc"));
         let of = |typed: &str| {
-            let mut find = Find { typed: Some(typed.to_owned()), ..Find::default() };
+            let mut find = Find { typed: Some(Line::of(typed, TYPED_MAX)), ..Find::default() };
             find.apply(&recording);
             find
         };
@@ -256,12 +205,12 @@ mod tests {
         find.begin();
         assert!(find.paste(&"k".repeat(TYPED_MAX)));
         assert!(!find.paste("x"), "a paste fits as a whole or not at all");
-        find.append('x');
-        assert!(find.mistake.as_ref().is_some_and(|why| why.contains("full")));
+        find.edit(Edit::Type('x'));
+        assert!(find.mistake.as_ref().is_some_and(|why| why.contains("1 more")));
         find.mistake = None;
         find.apply(&Recording::default());
         assert!(find.mistake.is_some() && find.typed.is_some());
-        find.erase();
+        find.edit(Edit::Erase);
         find.apply(&Recording::default());
         assert_eq!((None, None), (find.mistake, find.typed));
     }

@@ -1,6 +1,11 @@
 //! What the records say about one key at every revision: which version a read would find.
+//!
+//! [`Writes`] is read once of a recording, and the [`History`] of each key looks into it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    rc::Rc,
+};
 
 use glass_etcd::{
     change, field, fields,
@@ -25,17 +30,24 @@ pub(crate) enum Found {
     AsOf(u64),
 }
 
-/// The versions of one key, and the revisions of the key space, as far as captured.
+/// The versions of all keys, and the revisions of the key space, as far as captured.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct History {
-    /// The key; `None` if the story names none, or not as a whole.
-    pub(crate) key: Option<KeyText>,
-    /// Its versions, by the revision of the write.
-    versions: BTreeMap<u64, Written>,
+pub(crate) struct Writes {
+    /// The versions of each key, by the revision of the write. A key that was cut, or was left out,
+    /// cannot be compared, and is not here.
+    versions: HashMap<Vec<u8>, BTreeMap<u64, Written>>,
     /// Runs of revisions of which every write was captured: the last of each, by the first.
     whole: BTreeMap<u64, u64>,
     /// The revision after an entry was applied, by its index.
     revisions: BTreeMap<u64, u64>,
+}
+
+/// The versions of one key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    /// The key; `None` if the story names none, or not as a whole.
+    pub(crate) key: Option<KeyText>,
+    writes: Rc<Writes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +59,15 @@ pub(crate) enum Written {
 /// The revision of an empty key space.
 const FIRST: u64 = 1;
 
-impl History {
-    /// Reads a recording once. A key that was cut, or was left out, cannot be compared.
-    pub(crate) fn of(recording: &Recording, states: &States, key: Option<&KeyText>) -> History {
-        let is_whole =
-            |key: &&KeyText| !key.bytes.is_empty() && key.length == key.bytes.len() as u64;
-        let key = key.filter(is_whole).cloned();
-        let mut history = History { key, ..History::default() };
+/// Whether the records have all of a key.
+fn is_whole(key: &KeyText) -> bool {
+    !key.bytes.is_empty() && key.length == key.bytes.len() as u64
+}
+
+impl Writes {
+    /// Reads a recording once.
+    pub(crate) fn of(recording: &Recording, states: &States) -> Writes {
+        let mut writes = Writes::default();
         let mut changes: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
         let mut operations = BTreeMap::new();
         let is_done = |event: &&Event| event.kind == Kind::Span && event.flags & FLAG_ERROR == 0;
@@ -61,16 +75,17 @@ impl History {
             match event.stage {
                 Stage::TreeIndexPut | Stage::TreeIndexTombstone => {
                     let [main, sub] = fields!(event, TreeIndexPut | TreeIndexTombstone: main, sub);
-                    if event.key.as_ref().is_some_and(|key| is_whole(&key)) {
+                    if let Some(key) = event.key.as_ref().filter(|key| is_whole(key)) {
                         changes.entry(main).or_default().insert(sub);
-                        history.write(event, main);
+                        let own = writes.versions.entry(key.bytes.clone()).or_default();
+                        own.insert(main, written(event));
                     }
                 }
                 Stage::MvccWrite => {
                     let [_, new] = change!(event, MvccWrite, revision);
                     operations.insert(new, field!(event, MvccWrite, operations));
                 }
-                Stage::ApplyEntry => history.apply(event, states),
+                Stage::ApplyEntry => writes.apply(event, states),
                 _ => {}
             }
         }
@@ -78,8 +93,8 @@ impl History {
             operations.get(main).is_some_and(|count| *count == subs.len() as u64)
         };
         let whole = changes.into_iter().filter(is_captured).map(|(main, _)| main);
-        history.whole = runs(whole);
-        history
+        writes.whole = runs(whole);
+        writes
     }
 
     /// Notes the revisions before and after an entry: apply does one after the other.
@@ -93,28 +108,32 @@ impl History {
             }
         }
     }
+}
 
-    fn write(&mut self, event: &Event, main: u64) {
-        if self.key.is_none() || event.key != self.key {
-            return;
+/// What a change of the tree index has made of the key.
+fn written(event: &Event) -> Written {
+    match event.stage {
+        Stage::TreeIndexPut => {
+            let [created, version] = fields!(event, TreeIndexPut: created, version);
+            Written::Put { created, version }
         }
-        let written = match event.stage {
-            Stage::TreeIndexPut => {
-                let [created, version] = fields!(event, TreeIndexPut: created, version);
-                Written::Put { created, version }
-            }
-            _ => Written::Deleted,
-        };
-        self.versions.insert(main, written);
+        _ => Written::Deleted,
+    }
+}
+
+impl History {
+    /// The history of this key, if the records have all of it.
+    pub(crate) fn of(writes: &Rc<Writes>, key: Option<&KeyText>) -> History {
+        let key = key.filter(|key| is_whole(key)).cloned();
+        History { key, writes: Rc::clone(writes) }
     }
 
     /// What a read at this revision finds.
     pub(crate) fn at(&self, revision: u64) -> Found {
-        if self.key.is_none() {
-            return Found::AsOf(revision);
-        }
-        let last = self.versions.range(..=revision).next_back();
-        let next = self.versions.range(revision.saturating_add(1)..).next();
+        let Some(key) = &self.key else { return Found::AsOf(revision) };
+        let versions = self.writes.versions.get(&key.bytes);
+        let last = versions.and_then(|own| own.range(..=revision).next_back());
+        let next = versions.and_then(|own| own.range(revision.saturating_add(1)..).next());
         let since = last.map_or(FIRST, |(main, _)| *main);
         let is_known = self.is_whole(since, revision)
             || matches!((last, next), (Some((_, last)), Some((_, next))) if follows(*last, *next));
@@ -135,14 +154,14 @@ impl History {
         if until <= since {
             return until == since;
         }
-        let run = self.whole.range(..=since + 1).next_back();
+        let run = self.writes.whole.range(..=since + 1).next_back();
         run.is_some_and(|(_, end)| until <= *end)
     }
 
     /// What a read finds once everything up to this index has been applied.
     pub(crate) fn after(&self, index: u64) -> Found {
-        let before = self.revisions.range(..=index).next_back();
-        let after = self.revisions.range(index..).next();
+        let before = self.writes.revisions.range(..=index).next_back();
+        let after = self.writes.revisions.range(index..).next();
         let (Some((_, before)), Some((_, after))) = (before, after) else { return Found::Unknown };
         let found = self.at(*before);
         // Entries between the two may have written, but not this key.

@@ -75,13 +75,19 @@ impl Window {
         Window::of(events.map(|(event, _)| event))
     }
 
-    fn of<'a>(events: impl Iterator<Item = &'a Event>) -> Window {
+    /// The window of these events.
+    pub(crate) fn of<'a>(events: impl Iterator<Item = &'a Event>) -> Window {
         let mut window: HashMap<(u8, u16), (u64, u64)> = HashMap::new();
         for event in events {
             let (from, to) = window.entry((event.member, event.boot)).or_insert((u64::MAX, 0));
             (*from, *to) = ((*from).min(event.clock), (*to).max(event.clock_end));
         }
         Window(window)
+    }
+
+    /// For each member and start with a part of the story, the first and the last moment of it.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = ((u8, u16), (u64, u64))> {
+        self.0.iter().map(|(start, span)| (*start, *span))
     }
 
     /// Whether the event took effect in the window.

@@ -101,11 +101,6 @@ impl Logs {
 }
 
 impl Log {
-    /// Reads a recording once.
-    pub(crate) fn of(recording: &Recording, entry: (u64, u64)) -> Log {
-        Logs::of(recording).at(entry)
-    }
-
     /// What the member's log got at the index, up to this moment.
     pub(crate) fn known(&self, place: u8, cut: Moment) -> &[Known] {
         let known = self.members.get(usize::from(place)).map_or(&[][..], Vec::as_slice);
@@ -233,7 +228,7 @@ mod tests {
             let mut recording = Recording { events, ..Recording::default() };
             recording.members.push(crate::state::scenes::put().recording.members.remove(0));
             for index in [10, 11] {
-                let log = Log::of(&recording, (3, index));
+                let log = Logs::of(&recording).at((3, index));
                 let terms: Vec<u64> = log.known(0, (1, 9)).iter().map(|known| known.term).collect();
                 assert_eq!(terms, [2, 0, 3], "at {index}");
             }

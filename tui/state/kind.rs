@@ -59,6 +59,7 @@ const BY_PREFIX: &[(&str, StepKind)] = &[
     ("members", StepKind::Member),
     ("member", StepKind::Member),
     ("leader", StepKind::Raft),
+    ("corrupt", StepKind::Member),
     ("keyframe", StepKind::Member),
     ("usual", StepKind::Member),
     ("key", StepKind::Member),

@@ -6,9 +6,10 @@
 //!   is:read …    it is of this kind
 //! ```
 
-use glass_etcd::config::positive_duration;
-
-use super::story::{Read, RequestSummary, Subject};
+use super::{
+    search::{self, Word},
+    story::{Read, RequestSummary, Subject},
+};
 
 /// A kind by its name, and whether a row is of it.
 type Kind = (&'static str, fn(&RequestSummary) -> bool);
@@ -51,31 +52,23 @@ impl Only {
         rpc.is_none() && least_ns.is_none() && most_ns.is_none() && kinds.is_empty()
     }
 
-    /// Takes a word that the user has typed. `None` if it is no word of this kind; otherwise
-    /// whether it is the first of its kind, or why it means nothing.
-    pub(crate) fn take(&mut self, word: &str) -> Option<Result<bool, String>> {
-        if let Some(part) = word.strip_prefix("r:") {
-            return Some(Ok(self.rpc.replace(part.to_lowercase()).is_none()));
-        }
-        if let Some(kind) = word.strip_prefix("is:") {
-            return Some(self.take_kind(kind));
-        }
-        let (bound, text) = match (word.strip_prefix('>'), word.strip_prefix('<')) {
-            (Some(text), _) => (&mut self.least_ns, text),
-            (_, Some(text)) => (&mut self.most_ns, text),
-            _ => return None,
-        };
-        Some(duration(text).map(|ns| bound.replace(ns).is_none()))
-    }
-
-    fn take_kind(&mut self, kind: &str) -> Result<bool, String> {
-        let begins = |(name, _): &Kind| !kind.is_empty() && name.starts_with(kind);
-        let Some(place) = KINDS.iter().position(begins) else {
-            let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
-            return Err(format!("no kind {kind:?}; there are {}", names.join(", ")));
-        };
-        self.kinds.push(place);
-        Ok(true)
+    /// Takes a word of a search. `None` if it is about something else; otherwise whether it is the
+    /// first of its kind, or why it means nothing.
+    pub(crate) fn take(&mut self, word: &Word) -> Option<Result<bool, String>> {
+        Some(Ok(match word {
+            Word::Rpc(part) => self.rpc.replace(part.clone()).is_none(),
+            Word::Least(ns) => self.least_ns.replace(*ns).is_none(),
+            Word::Most(ns) => self.most_ns.replace(*ns).is_none(),
+            Word::Is(begun) => {
+                let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+                match search::kind(&names, begun) {
+                    Ok(place) => self.kinds.push(place),
+                    Err(why) => return Some(Err(why)),
+                }
+                true
+            }
+            Word::Text(_) | Word::Key(_) | Word::Member(_) | Word::Lease(_) => return None,
+        }))
     }
 
     /// Whether the row is meant.
@@ -89,13 +82,6 @@ impl Only {
     }
 }
 
-/// A duration such as `10ms`, in nanoseconds.
-fn duration(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no duration such as 10ms");
-    let known = positive_duration(text).ok_or_else(wrong)?;
-    u64::try_from(known.as_nanos()).map_err(|_| wrong())
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
@@ -105,8 +91,8 @@ mod tests {
 
     fn has(words: &str, row: &RequestSummary) -> bool {
         let mut only = Only::default();
-        for word in words.split(' ') {
-            assert_eq!(Some(Ok(true)), only.take(word), "{word}");
+        for (word, typed) in search::words(words).unwrap() {
+            assert_eq!(Some(Ok(true)), only.take(&word), "{typed}");
         }
         only.has(row)
     }
@@ -123,13 +109,11 @@ mod tests {
     }
 
     #[test]
-    fn words_without_a_meaning_say_what_there_is() {
+    fn a_kind_that_there_is_not_names_those_that_there_are() {
         let mut only = Only::default();
-        assert_eq!(None, only.take("some/key"));
-        assert!(only.take("is:odd").unwrap().unwrap_err().contains("serializable"));
-        for strange in [">ms", ">1", ">1.2.3s", "<9999999999999999999999m", ">-1s"] {
-            assert!(only.take(strange).unwrap().is_err(), "{strange}");
-        }
+        assert_eq!(None, only.take(&Word::Text("some/key".to_owned())));
+        let odd = only.take(&Word::Is("odd".to_owned())).unwrap();
+        assert!(odd.unwrap_err().contains("serializable"));
         assert!(only.is_empty());
     }
 }

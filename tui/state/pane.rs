@@ -15,7 +15,6 @@
 pub(crate) mod keys;
 pub(crate) mod lines;
 pub(crate) mod log;
-pub(crate) mod seek;
 pub(crate) mod waits;
 
 use super::{room::Board, watermarks::Moment};
@@ -38,21 +37,10 @@ pub(crate) enum View {
 pub(crate) struct Panes {
     /// The view that covers the screen; `None` for none.
     pub(crate) shown: Option<View>,
-    /// What is searched in it.
-    pub(crate) seek: seek::Seek,
     pub(crate) log: log::Pane,
     pub(crate) keys: keys::Pane,
     pub(crate) waits: waits::Pane,
     pub(crate) lines: lines::Pane,
-}
-
-impl Panes {
-    /// Gives up the search that is typed, or closes the view.
-    pub(crate) fn close(&mut self) {
-        if !self.seek.give_up() {
-            self.shown = None;
-        }
-    }
 }
 
 /// The moment that a view shows.

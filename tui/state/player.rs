@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeMap, io::BufRead};
 
-use glass_etcd::{
-    story::{
-        Recording,
-        order::Order,
-        recording::{self, ReadError},
-    },
-    trace::Grain,
+use glass_etcd::story::{
+    Recording,
+    order::Order,
+    recording::{self, ReadError},
 };
 
 pub(crate) use super::{alive::Heard, head::Head};
@@ -16,29 +13,27 @@ use super::{
     alive::Signs,
     anchor::Anchor,
     compared::Compared,
-    console::{self, Console},
+    console::Console,
     figures::Figures,
     find::Find,
     forget,
     help::Help,
     lanes::{self, Lane},
     list::List,
-    page::Text,
-    pane::{Panes, View},
+    pane::Panes,
     quiz::Quiz,
     room::{self, Hands, Room},
-    steps::{Direction, Relative, Steps},
+    seek::Seek,
+    steps::{Direction, Steps},
     story,
     watermarks::{Clocks, Watermarks},
 };
-use crate::{
-    source::{
-        Message,
-        memory::{Change, Memory},
-    },
-    up::api,
+use crate::source::{
+    Message,
+    memory::{Change, Memory},
 };
 
+mod action;
 mod boot;
 mod cluster;
 mod console_keys;
@@ -51,166 +46,14 @@ mod panes;
 mod paste;
 mod quiz_keys;
 mod requests;
+mod seeking;
 mod wishes;
 
+pub(crate) use action::{Action, Screen};
 use learned::Learned;
 use news::News;
 use paste::LONG_NUMBER;
 pub(crate) use wishes::{Origin, Wish};
-
-/// The actions of keys. The table in `keys.rs` assigns the keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// End the player at once.
-    Quit,
-    /// Go back, or at home end the player, after a question if that stops members.
-    Leave,
-    /// Show the cluster, at the cursor if a story is open.
-    Cluster,
-    /// Show the list of requests.
-    Requests,
-    /// In the cluster view: one story step if a story is open, otherwise the next member.
-    Along(Direction),
-    /// Choose the member with this number, counted from 1.
-    Column(u8),
-    /// Show now, or the step that is looked at.
-    ToggleNow,
-    /// Show a view beside the stories.
-    Show(View),
-    /// In the key space: the next key, or the one before.
-    OtherKey(Direction),
-    /// Ask whether to do this to the chosen member.
-    Ask(api::Action),
-    /// Ask whether to cut or heal a link of the chosen member; again: another of its links.
-    Link,
-    /// Ask whether to start members from what the disks had at the moment that is looked at.
-    Boot,
-    /// Copy the command that opens this step.
-    Copy,
-    /// Save the recording, and the screen as a picture.
-    Save,
-    /// Compare the two marked requests.
-    Compare,
-    /// Stop the whole program, as a shell does.
-    Suspend,
-    /// Do what was asked.
-    Confirm,
-    /// End the player, and leave the members running.
-    LeaveRunning,
-    /// Show the keys that are valid now.
-    Help,
-    /// A character of the search in that list.
-    Seek(char),
-    /// Move that list by a line.
-    Scroll(Direction),
-    /// Close the view opened last.
-    Back,
-    /// Choose the row of the list at this position.
-    ChooseAt(usize),
-    /// Go to the step at this position.
-    GoAt(usize),
-    /// Move by rows in what is shown, down when positive; by the greatest numbers to its ends.
-    Move(isize),
-    /// Follow the newest row, or stop following.
-    ToggleFollow,
-    /// List the slowest first, or the newest last.
-    Sort,
-    /// Keep new requests out of the list, or let them in.
-    Freeze,
-    /// Mark the chosen request for a comparison, or take the mark away.
-    Mark,
-    /// Open the chosen story.
-    Open,
-    /// One step in time.
-    Step(Grain, Direction),
-    /// The first or the last step.
-    Jump(Direction),
-    /// A step that belongs to this one.
-    Follow(Relative),
-    /// Play at a steady pace, or in proportion to real time.
-    TogglePace,
-    /// Start typing the number of a step.
-    Prompt,
-    /// A digit of that number.
-    Digit(u8),
-    /// Start typing what the list is narrowed to, or what a row of a view contains.
-    Find,
-    /// A character of that.
-    Type(char),
-    /// Narrow the list to what was typed, or go to the next row with it.
-    Narrow,
-    /// Take back a digit, or a character.
-    Erase,
-    /// Go to the step with that number.
-    GoTo,
-    TogglePlay,
-    /// Ask questions on the way, or stop that.
-    Predict,
-    /// Answer with this digit.
-    Answer(u8),
-    /// Answer with the step that is looked at.
-    Pick,
-    /// Leave the question unanswered.
-    Skip,
-    /// Show one hint more of the lesson.
-    Hint,
-    /// Give the right answer away.
-    Tell,
-    /// Play so slowly that time is felt, or stop that.
-    ToggleFelt,
-    /// Play one notch faster or slower.
-    Speed(Direction),
-    /// Step in one lane only, counted from 1; 0 for all.
-    Lane(u8),
-    /// Move the look cursor.
-    Look(Direction),
-    /// Show only what changed, or all watermarks.
-    ToggleAll,
-    /// The next question of the panel.
-    NextLens,
-    /// Make the critical path bright, or all steps.
-    TogglePath,
-    /// The why panel at full size.
-    Zoom,
-    /// The source of the step, or its section of the book, over the whole screen.
-    Read(Text),
-    /// Type a request of one's own, or do something with those that were sent.
-    Console(console::Key),
-}
-
-/// The current screen; it decides which keys are valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Screen {
-    /// The members side by side, now.
-    Cluster,
-    /// The members side by side, while a story is open: at the step that is looked at, or now.
-    Moment,
-    /// The cluster view, while it asks whether to stop or start a member.
-    Ask,
-    /// Whether to leave the player is asked.
-    Leaving,
-    /// The list of requests.
-    List,
-    /// The list, while the user types what it is narrowed to.
-    Find,
-    Steps,
-    /// The step view, while a number is typed.
-    Prompt,
-    /// The why panel over the whole screen.
-    Why,
-    /// The source of the step, or its section of the book.
-    Reading,
-    /// A page of text over the screen.
-    Compared,
-    /// The step view, while a question is open.
-    Quiz,
-    /// Any of them, while a request is typed.
-    Console,
-    /// A view beside the stories, over any of these.
-    Pane(View),
-    /// The same, while the user types what is searched in it.
-    Seek,
-}
 
 /// Everything that the player knows.
 #[derive(Debug)]
@@ -231,8 +74,12 @@ pub(crate) struct State {
     pub(crate) quiz: Quiz,
     /// The story in the step view; `None` in the list.
     pub(crate) steps: Option<Steps>,
+    /// The story of a lesson that was left, while questions of it are to come.
+    held: Option<Steps>,
     /// The views beside the stories.
     pub(crate) panes: Panes,
+    /// What is searched in a view, or in a story.
+    pub(crate) seek: Seek,
     /// Whether the list of keys covers the screen.
     pub(crate) is_helping: bool,
     /// The search in that list.
@@ -280,7 +127,9 @@ impl State {
             console: Console::default(),
             quiz: Quiz::default(),
             steps: None,
+            held: None,
             panes: Panes::default(),
+            seek: Seek::default(),
             is_helping: false,
             help: Help::default(),
             is_closed: false,
@@ -464,9 +313,11 @@ impl State {
             _ => {}
         }
         if let Some(view) = self.panes.shown {
-            return if self.panes.seek.is_typed() { Screen::Seek } else { Screen::Pane(view) };
+            let is_typed = self.seek.typed().is_some();
+            return if is_typed { Screen::Seek } else { Screen::Pane(view) };
         }
         match &self.steps {
+            Some(_) if self.seek.typed().is_some() => Screen::Seek,
             None if self.find.typed.is_some() => Screen::Find,
             None => Screen::List,
             Some(steps) if steps.prompt.is_some() => Screen::Prompt,
@@ -484,9 +335,11 @@ impl State {
         self.leave_console(action);
         match action {
             Action::Quit => return false,
-            Action::Help | Action::Seek(_) | Action::Scroll(_) => self.update_help(action),
-            Action::Back | Action::Erase if self.is_helping => self.update_help(action),
-            action if self.update_pane(action) => {}
+            Action::Help | Action::Run | Action::Scroll(_) => self.update_help(action),
+            Action::NextView(direction) => self.turn_to(direction),
+            Action::Back if self.is_helping => self.update_help(action),
+            Action::Edit(edit) => self.edit(edit),
+            action if self.update_seek(action) || self.update_pane(action) => {}
             Action::Move(rows) => self.move_by(rows),
             Action::ChooseAt(_)
             | Action::ToggleFollow
@@ -494,9 +347,12 @@ impl State {
             | Action::Freeze
             | Action::Mark
             | Action::Open => self.update_list(action),
-            Action::Copy | Action::Save | Action::Compare | Action::Suspend => {
-                self.update_wishes(action);
-            }
+            Action::Copy
+            | Action::Save
+            | Action::Compare
+            | Action::Suspend
+            | Action::Redraw
+            | Action::Mouse => self.update_wishes(action),
             Action::Leave
             | Action::Cluster
             | Action::Requests
@@ -523,8 +379,7 @@ impl State {
             | Action::Jump(_)
             | Action::GoTo
             | Action::Step(..) => self.update_quiz(action),
-            Action::Find | Action::Type(_) | Action::Narrow => self.update_find(action),
-            Action::Erase if self.steps.is_none() => self.update_find(action),
+            Action::Find | Action::Narrow => self.update_find(action),
             Action::Speed(direction) => self.change_speed(direction),
             Action::Lane(number) => self.focus(number),
             Action::Back if self.is_above_steps() => self.back(),

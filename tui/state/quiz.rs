@@ -104,6 +104,16 @@ pub(crate) struct Score {
     pub(crate) skipped: usize,
 }
 
+impl Score {
+    fn count(&mut self, came: Came) {
+        match came {
+            Came::Right => self.right += 1,
+            Came::Wrong => self.wrong += 1,
+            Came::Skipped | Came::Told => self.skipped += 1,
+        }
+    }
+}
+
 /// The identity of a question: its story, and the step.
 type Key = Vec<u64>;
 
@@ -142,6 +152,7 @@ impl Quiz {
     /// Asks the questions of a lesson.
     pub(crate) fn begin(&mut self, course: Course) {
         self.is_on = course.story().is_some();
+        self.score = course.before;
         self.course = Some(course);
     }
 
@@ -183,7 +194,7 @@ impl Quiz {
     pub(crate) fn tell(&mut self) -> Option<usize> {
         let asked = self.asked.as_mut().filter(|asked| asked.came.is_none())?;
         asked.came = Some(Came::Told);
-        self.score.skipped += 1;
+        self.score.count(Came::Told);
         let decides = asked.question.decides;
         self.close(Came::Told);
         Some(decides)
@@ -232,8 +243,8 @@ impl Quiz {
     pub(crate) fn skip(&mut self) {
         let asked = self.asked.take();
         let is_open = asked.is_some_and(|asked| asked.came.is_none());
-        self.score.skipped += usize::from(is_open);
         if is_open {
+            self.score.count(Came::Skipped);
             self.close(Came::Skipped);
         }
     }
@@ -271,8 +282,7 @@ impl Quiz {
         let is_right = given == asked.question.right;
         let came = if is_right { Came::Right } else { Came::Wrong };
         asked.came = Some(came);
-        self.score.right += usize::from(is_right);
-        self.score.wrong += usize::from(!is_right);
+        self.score.count(came);
         let decides = asked.question.decides;
         self.close(came);
         (!is_right).then_some(decides)

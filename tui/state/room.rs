@@ -9,8 +9,8 @@
 //!
 //! A board is of one moment: the step that is looked at, or now. Now has a second source: the
 //! supervisor that runs the members knows whether a process runs, so a member can be PAUSED or
-//! starting where its records only end. Commands act on now, so they are offered only there: on the
-//! screen of a past moment the members are others.
+//! starting where its records only end. Commands act on now, and on the screen of a past moment the
+//! members are others, so a key that acts shows now before it asks.
 //!
 //! Invariant: nothing is done to a member before its consequence has been shown and `y` pressed.
 //!

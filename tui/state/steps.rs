@@ -9,7 +9,7 @@
 //! Cursors are kept by event, not by row: when live members add records, rows move and the cursor
 //! stays on its event.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use glass_etcd::{
     story::{
@@ -24,12 +24,12 @@ use super::{
     alive::SILENT_NS,
     axis::Axis,
     book,
-    history::History,
+    history::{History, Writes},
     kept::{Kept, Log},
     lanes::Lane,
     page::{Reading, Text},
     sources,
-    story::{self, Moment, Step, Subject, Told, Unknown},
+    story::{self, Moment, Step, Subject, Telling, Told, Unknown},
     watermarks::{self, Clocks, States, Water, Watermarks},
 };
 
@@ -109,7 +109,7 @@ pub(crate) struct Steps {
     /// nanoseconds since 1970.
     pub(crate) zero_ns: u64,
     /// The index of the first entry of each term, as far as captured.
-    pub(crate) openings: BTreeMap<u64, u64>,
+    pub(crate) openings: Rc<BTreeMap<u64, u64>>,
     /// The time cursor: everything up to and including this step has happened.
     pub(crate) now: usize,
     /// The look cursor: the step that is explained.
@@ -146,11 +146,11 @@ pub(crate) struct Steps {
     /// The versions of the key that the story names.
     pub(crate) history: History,
     /// How long steps usually take, as it was known when the story was opened.
-    pub(crate) usuals: Usuals,
+    pub(crate) usuals: Rc<Usuals>,
     /// The watermarks of each member at each of its moments.
-    states: States,
+    states: Rc<States>,
     /// The times of all events.
-    axis: Axis,
+    axis: Rc<Axis>,
     /// How the members' clocks differ, as it was known when the story was opened. More messages say
     /// it better, but a screen on which the reader has stopped must stand still.
     clocks: Clocks,
@@ -159,10 +159,15 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// Opens a story at its first step.
+    /// Opens a story at its first step. For more than one story use [`Steps::of`], which reads the
+    /// recording only once.
     pub(crate) fn open(recording: &Recording, subject: Subject) -> Steps {
-        let order = Order::of(recording);
-        let told = story::story((recording, &order), subject);
+        Steps::of(&Telling::of(recording, &Order::of(recording)), subject)
+    }
+
+    /// Opens one of many stories at its first step.
+    pub(crate) fn of(telling: &Telling<'_>, subject: Subject) -> Steps {
+        let told = story::story(telling, subject);
         let mut steps = Steps {
             subject,
             steps: told.steps,
@@ -171,7 +176,7 @@ impl Steps {
             log: told.log,
             through: told.through,
             zero_ns: told.zero_ns,
-            openings: told.openings,
+            openings: Rc::clone(&telling.openings),
             now: 0,
             look: 0,
             grain: Grain::Story,
@@ -189,15 +194,15 @@ impl Steps {
             notice: None,
             whole_ns: 0,
             history: History::default(),
-            usuals: Usuals::of(recording),
-            states: watermarks::states(recording),
-            axis: told.axis,
-            clocks: order.clocks,
+            usuals: Rc::clone(&telling.usuals),
+            states: Rc::clone(&telling.states),
+            axis: Rc::clone(&telling.axis),
+            clocks: telling.order.clocks.clone(),
             speed: 2,
             due_ns: 0,
         };
         steps.whole_ns = steps.whole();
-        steps.read_history(recording);
+        steps.read_history(&telling.writes);
         steps.jump(Direction::Back);
         steps.notice = None;
         steps
@@ -211,8 +216,9 @@ impl Steps {
     /// Adds records that arrived since, ordered by the story's [clocks](Self::clocks). A story
     /// whose beginning has been dropped meanwhile stays as it was. Returns whether it is current.
     pub(crate) fn refresh(&mut self, recording: &Recording, order: &Order) -> bool {
-        let Told { steps, unknown, is_lost, log, through, axis, openings, zero_ns } =
-            story::story((recording, order), self.subject);
+        let telling = Telling::of(recording, order);
+        let Told { steps, unknown, is_lost, log, through, zero_ns } =
+            story::story(&telling, self.subject);
         if steps.len() < self.steps.len() {
             return false;
         }
@@ -224,26 +230,27 @@ impl Steps {
         let look = find(self.steps.get(self.look)).unwrap_or(now);
         (self.now, self.look, self.steps) = (now, look, steps);
         (self.unknown, self.is_lost, self.log) = (unknown, is_lost, log);
-        (self.through, self.axis, self.openings) = (through, axis, openings);
-        self.zero_ns = zero_ns;
+        (self.through, self.zero_ns) = (through, zero_ns);
+        self.axis = Rc::clone(&telling.axis);
+        self.openings = Rc::clone(&telling.openings);
         self.keep_cursors_shown();
         if self.is_waiting && self.next(Direction::Forward).is_some() {
             self.step(self.grain, Direction::Forward);
             self.is_waiting = true;
         }
-        self.states = watermarks::states(recording);
+        self.states = Rc::clone(&telling.states);
         self.whole_ns = self.whole();
-        self.read_history(recording);
+        self.read_history(&telling.writes);
         true
     }
 
     /// Reads the versions of the key that the story names.
-    fn read_history(&mut self, recording: &Recording) {
+    fn read_history(&mut self, writes: &Rc<Writes>) {
         let own = || self.steps.iter().filter(|step| step.is_own).map(|step| &step.event);
         // A range is no single key.
         let is_range = own().any(|event| event.range_end.is_some());
         let key = own().find_map(|event| event.key.as_ref()).filter(|_| !is_range);
-        self.history = History::of(recording, &self.states, key);
+        self.history = History::of(writes, key);
     }
 
     /// Whether stepping in this grain stops here.

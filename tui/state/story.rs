@@ -25,6 +25,7 @@ use glass_etcd::{
             graph::Graph,
             incidents::{Incident, Outcome, incidents, known_at},
             path::{Segment, critical_path},
+            silence::Silences,
             through::Through,
         },
     },
@@ -33,8 +34,8 @@ use glass_etcd::{
 
 use super::{
     afterwards,
-    ahead::{Titles, sentences},
-    axis::{Axis, clipped},
+    ahead::sentences,
+    axis::clipped,
     join,
     kept::Log,
     lanes::{self, Lane},
@@ -42,8 +43,10 @@ use super::{
 
 mod part;
 pub(crate) mod rounds;
+mod telling;
 
 use part::{Notes, Part, uncaptured};
+pub(crate) use telling::Telling;
 
 /// The subject of a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +91,9 @@ pub(crate) struct RequestSummary {
     pub(crate) result: Option<u8>,
     /// Whether it is still under way, as far as is known.
     pub(crate) is_open: bool,
+    /// The time of the last record of its member, in nanoseconds since 1970, if no end of it was
+    /// captured and the member was not heard of any more: how it ended is unknown.
+    pub(crate) unknown_since: Option<u64>,
     /// Whether anything of its rpc was captured; true if it is no request.
     pub(crate) has_rpc: bool,
     /// How it ended, if it is no request.
@@ -197,10 +203,6 @@ pub(crate) struct Told {
     pub(crate) through: Through,
     /// When it began, in nanoseconds since 1970: the times of its steps count from here.
     pub(crate) zero_ns: u64,
-    /// The times of all events.
-    pub(crate) axis: Axis,
-    /// The index of the first entry of each term, which is empty, as far as captured.
-    pub(crate) openings: BTreeMap<u64, u64>,
 }
 
 /// All requests and elections of the recording, oldest first.
@@ -213,11 +215,12 @@ pub(crate) fn requests(
         *records.entry(event.id).or_default() += 1;
     }
     let reads = Reads::of(recording);
+    let silences = Silences::of(recording, order);
     let requests = query::requests(recording).into_iter().filter(|known| found.has(known));
     let requests = requests.map(|known| {
         let records = records.get(&known.id).copied().unwrap_or(0);
         let read = reads.mode(&known);
-        RequestSummary { read, ..summary_of((recording, order), known, records) }
+        RequestSummary { read, ..summary_of((recording, order), &silences, known, records) }
     });
     let others = of_cluster((recording, order), found);
     let mut all: Vec<RequestSummary> = requests.chain(others).collect();
@@ -261,9 +264,11 @@ impl Reads {
 /// A line of the list for a request.
 fn summary_of(
     (recording, order): (&Recording, &Order),
+    silences: &Silences,
     known: Summary,
     records: usize,
 ) -> RequestSummary {
+    let silence = silences.of_process((known.member, known.boot)).filter(|_| known.is_open);
     let first = &recording.events[known.event];
     let ran_ns = if first.kind == Kind::Begin { 0 } else { first.took_ns };
     let ran_ns = ran_ns.saturating_add(known.before_ns);
@@ -280,7 +285,8 @@ fn summary_of(
         revision: revision.filter(|revision| *revision != 0),
         took_ns: known.took_ns,
         result: known.code,
-        is_open: known.is_open,
+        is_open: known.is_open && silence.is_none(),
+        unknown_since: silence.map(|silence| clipped(silence.from)),
         has_rpc: known.has_rpc,
         outcome: None,
         is_cancelled: end.is_some_and(|end| end.flags & FLAG_CANCELLED != 0),
@@ -344,6 +350,7 @@ fn summary_of_incident(
         took_ns: end.map(|at| wall_at(at).saturating_sub(wall_ns)),
         result: incident.end.map(|_| 0),
         is_open: incident.end.is_none(),
+        unknown_since: None,
         has_rpc: true,
         outcome: Some(incident.outcome),
         is_cancelled: false,
@@ -353,37 +360,35 @@ fn summary_of_incident(
 }
 
 /// The story of a request, or of what happened to the cluster.
-pub(crate) fn story((recording, order): (&Recording, &Order), subject: Subject) -> Told {
-    let lanes = lanes::lanes(recording);
-    let stories = Stories::new(recording, order);
-    let mut told = Told { axis: Axis::of(recording, order), ..Told::default() };
-    told.openings = openings(recording);
+pub(crate) fn story(telling: &Telling<'_>, subject: Subject) -> Told {
+    let Telling { recording, order, stories, lanes, .. } = telling;
+    let mut told = Told::default();
     let mut notes = Notes::default();
-    let mut own = vec![false; recording.events.len()];
+    let mut own = Vec::new();
     let known = match subject {
         Subject::Cluster(address) => stories.incident(address),
         Subject::Request(id) => stories.of(id),
     };
     if let Some(known) = known {
-        known.steps.iter().for_each(|step| own[step.event] = true);
-        told.zero_ns = began(&stories, recording, subject, &known);
-        told.log = known.entry.map(|entry| Log::of(recording, entry));
+        own.extend(known.steps.iter().map(|step| step.event));
+        told.zero_ns = began(stories, recording, subject, &known);
+        told.log = known.entry.map(|entry| telling.logs.at(entry));
         if matches!(subject, Subject::Request(_)) {
             let graph = stories.graph(&known);
             let path = critical_path(recording, order, &known, &graph);
             told.through = graph.through.delaying(path.as_deref());
             let path = path.unwrap_or_default();
-            notes.ahead = stood_behind(recording, &stories, (&known, &graph), &path);
+            notes.ahead = stood_behind(telling, (&known, &graph), &path);
             notes.waits = waits(&path);
-            told.unknown = unknown(&known, &lanes);
+            told.unknown = unknown(&known, lanes);
             told.is_lost = known.is_lost;
         }
     }
-    join::mark_losses(recording, &mut own);
-    let part = Part::of(recording, &own, order, &lanes, &notes);
+    join::add_losses(recording, &telling.lost, &mut own);
+    let part = Part::of(telling, &own.into_iter().collect(), &notes);
     for at in 0..part.recording.events.len() {
-        let step = part.step(at, &lanes);
-        told.steps.extend(uncaptured(&step, &lanes));
+        let step = part.step(at, lanes);
+        told.steps.extend(uncaptured(&step, lanes));
         told.steps.push(step);
     }
     mark_beginnings(&mut told.steps);
@@ -440,19 +445,15 @@ pub(crate) fn openings(recording: &Recording) -> BTreeMap<u64, u64> {
 /// What the waits of a request stood behind, in sentences, by the event that ends the wait; and by
 /// the end of a failed call, what became of its write.
 fn stood_behind(
-    recording: &Recording,
-    stories: &Stories<'_>,
+    telling: &Telling<'_>,
     (story, graph): (&query::Story, &Graph),
     path: &[Segment],
 ) -> HashMap<usize, String> {
-    let stood = ahead::ahead(stories, story, path);
-    let mut said = HashMap::new();
-    if !stood.is_empty() {
-        let titles = Titles::of(recording);
-        said.extend(stood.iter().map(|one| (one.event, sentences(recording, one, &titles))));
-    }
+    let (recording, stood) = (telling.recording, ahead::ahead(&telling.stories, story, path));
+    let said = |one: &ahead::Ahead| (one.event, sentences(recording, one, telling.titles()));
+    let mut said: HashMap<usize, String> = stood.iter().map(said).collect();
     if let Some(rpc) = graph.rpc
-        && let Some(known) = Afterwards::of(recording, stories.order(), story, graph)
+        && let Some(known) = Afterwards::of(recording, telling.order, story, graph)
     {
         said.insert(rpc, afterwards::sentence(&recording.members, known));
     }
@@ -514,7 +515,8 @@ mod tests {
     #[test]
     fn a_question_about_a_lease_comes_before_its_answer_whatever_the_clocks_say() {
         let recording = recording::read(QUESTION.as_bytes()).unwrap().recording;
-        let told = story((&recording, &Order::of(&recording)), Subject::Request(0x203));
+        let order = Order::of(&recording);
+        let told = story(&Telling::of(&recording, &order), Subject::Request(0x203));
         let shown: Vec<(&str, Moment)> = (told.steps.iter())
             .filter(|step| step.grain == Grain::Story && step.event.stage != Stage::Rpc)
             .map(|step| (step.event.stage.name(), step.moment))

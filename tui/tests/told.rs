@@ -215,7 +215,10 @@ fn an_entry_outlives_its_leader_and_is_committed_with_the_first_of_the_next() {
     assert_eq!(1, rows.len(), "{list}");
     assert!(rows[0].contains(&format!("{winner} won")), "{list}");
     let subject = run.put("told/killed").subject;
-    assert_eq!("under way", result(run.put("told/killed")), "the end of its rpc is unknown");
+    assert_eq!("unknown", result(run.put("told/killed")), "nobody knows how its rpc ended");
+    assert!(list.contains("  unknown       KV/Put told/killed"), "{list}");
+    assert!(said.contains("; how the request ended is unknown: the last record of m0 is at +"));
+    assert!(said.ends_with("; it died, stood still or was cut off"), "{said}");
     let steps = Steps::open(&run.recording, subject);
     assert!(!steps.is_lost);
     let is_commit = |step: &&Step| step.is_own && step.event.stage == Stage::RaftCommit;
@@ -312,13 +315,13 @@ fn without_a_quorum_it_is_said_who_is_left() {
     assert!(said.contains("m0 ✔") && said.contains("m1 ? unknown m2 ? unknown"), "{said}");
 }
 
-/// All links of `etcd-02` were cut, and a get and a put were sent to it. The others went on with
-/// their leader.
+/// All links of `m1` were cut, and a get and a put were sent to it; when it had lost its leader,
+/// another get. The others went on with their leader.
 #[test]
 fn a_member_that_was_cut_off_is_said_to_have_given_up_its_leader() {
     let run = Run::of("cut_off.ndjson");
-    let get = run.show_get("a");
-    let gave_up = "etcd-02 gave up its leader, etcd-01, of which it had not heard for ";
+    let get = run.show_get("told/read");
+    let gave_up = "m1 gave up its leader, m0, of which it had not heard for ";
     let ended = format!("\nmeanwhile in the cluster\n  the request ended as {gave_up}");
     assert!(get.contains("[Unavailable: leader changed]") && get.contains(&ended), "{get}");
     assert!(get.contains("  in vain: a majority that follows the leader\n"), "{get}");
@@ -326,15 +329,24 @@ fn a_member_that_was_cut_off_is_said_to_have_given_up_its_leader() {
     assert!(get.contains("  end of read_index.wait to end of rpc\n"), "{get}");
     assert!(!get.contains("no leader") && !get.contains("in vain: apply"), "{get}");
     // Its own member dropped the only proposal, so it is known that it had no effect.
-    let put = run.show("b");
-    let vain = "\nafterwards\n  The write has no effect: etcd-02 dropped its proposal";
+    let put = run.show("told/cut");
+    let vain = "\nafterwards\n  The write has no effect: m1 dropped its proposal";
     assert!(put.contains(vain), "{put}");
     // Soon after the end of the call the member might still have proposed it again.
+    let Subject::Request(id) = run.put("told/cut").subject else { panic!("a request") };
+    let is_end =
+        |event: &&Event| (event.stage, event.kind, event.id) == (Stage::Rpc, Kind::Span, id);
+    let end = run.recording.events.iter().find(is_end).unwrap();
+    let end = end.at_ns + end.took_ns;
     let mut early = run.recording.clone();
-    early.events.retain(|event| event.at_ns < 11_500_000_000);
-    let Subject::Request(id) = run.put("b").subject else { panic!("a request") };
+    early.events.retain(|event| event.at_ns + event.took_ns < end + 500_000_000);
     assert!(show(&early, id).contains("is not known: nobody was seen applying it"));
     assert!(put.contains(&format!("\nmeanwhile in the cluster\n  {gave_up}")), "{put}");
+    // This one was sent when it had lost its leader.
+    let late = run.show_get("told/late");
+    let (_, meanwhile) = late.split_once("\nmeanwhile in the cluster\n").unwrap();
+    let before = format!(" ms before the request began, {gave_up}");
+    assert!(meanwhile.lines().next().unwrap().contains(&before), "{late}");
 }
 
 /// `m2` was killed and started again, while two puts went on without it.

@@ -15,7 +15,9 @@ use glass_etcd::{
             Summary,
             chain::{Delivery, KeepAlives, Link, Target, What, Why, chains},
             find::is_redacted,
-            requests, typed,
+            requests,
+            silence::Silences,
+            typed,
         },
     },
     trace::{Kind, Stage},
@@ -76,7 +78,7 @@ pub(super) async fn run(args: &ChainArgs) -> Result<(), Error> {
         });
     }
     let marked = asked.map_or(Vec::new(), |asked| asked.ids(&recording));
-    let teller = Teller::new(&recording, &marked);
+    let teller = Teller::new(&recording, &order, &marked);
     let mut out = io::stdout().lock();
     match args.form.json {
         true => links.iter().try_for_each(|link| writeln!(out, "{}", teller.json(link, link)))?,
@@ -98,6 +100,7 @@ struct Teller<'a> {
     /// The requests that the user named.
     marked: &'a [u64],
     summaries: HashMap<u64, Summary>,
+    silences: Silences,
     /// The lease that a request granted, and its TTL in seconds.
     leases: HashMap<u64, [u64; 2]>,
     /// The revision that a request wrote.
@@ -107,7 +110,7 @@ struct Teller<'a> {
 }
 
 impl<'a> Teller<'a> {
-    fn new(recording: &'a Recording, marked: &'a [u64]) -> Teller<'a> {
+    fn new(recording: &'a Recording, order: &Order, marked: &'a [u64]) -> Teller<'a> {
         let summaries = requests(recording).into_iter().map(|one| (one.id, one)).collect();
         let (mut leases, mut wrote, mut acquired) =
             (HashMap::new(), HashMap::new(), HashMap::new());
@@ -128,7 +131,8 @@ impl<'a> Teller<'a> {
                 _ => (),
             }
         }
-        Teller { recording, marked, summaries, leases, wrote, acquired }
+        let silences = Silences::of(recording, order);
+        Teller { recording, marked, summaries, silences, leases, wrote, acquired }
     }
 
     fn plain(&self, out: &mut impl Write, links: &[Link]) -> io::Result<()> {
@@ -249,7 +253,7 @@ impl<'a> Teller<'a> {
                 Some(ns) => format!("took {}", words::millis(i128::from(ns))),
                 None => "duration unknown".to_owned(),
             },
-            words::outcome(request.outcome()).to_owned(),
+            words::outcome(request.outcome(&self.silences)).to_owned(),
         ]
     }
 
@@ -323,7 +327,7 @@ impl<'a> Teller<'a> {
 
     fn request_json(&self, id: u64) -> Value {
         let mut line = match self.summaries.get(&id) {
-            Some(request) => plain::list_json(request, self.recording),
+            Some(request) => plain::list_json(request, self.recording, &self.silences),
             None => json!({}),
         };
         line["request"] = Value::from(format!("{id:016x}"));
@@ -381,7 +385,7 @@ mod tests {
         let order = Order::of(recording);
         let mut out = Vec::new();
         let links = chains(recording, &order, target);
-        Teller::new(recording, &[]).plain(&mut out, &links).unwrap();
+        Teller::new(recording, &order, &[]).plain(&mut out, &links).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -129,6 +129,7 @@ fn ended(facts: &Facts) -> String {
         Some(Outcome::Code(code)) => format!("ended with {}", words::code(code)),
         Some(Outcome::Refused(why)) => format!("was refused: {why}"),
         Some(Outcome::Open) => "has not ended yet".to_owned(),
+        Some(Outcome::Unknown) => "ended in a way that is unknown, if it did".to_owned(),
         Some(Outcome::NotFinished) => "did not finish".to_owned(),
         None => "ended in a way that was not captured".to_owned(),
     };
@@ -181,6 +182,7 @@ fn endless(facts: &[Facts; 2]) -> String {
         let why = match (facts.took_ns, facts.outcome) {
             (Some(_), _) => return None,
             (None, Some(Outcome::Open)) => "has not ended yet",
+            (None, Some(Outcome::Unknown)) => "has an end that is unknown",
             (None, Some(Outcome::NotFinished)) => "did not finish",
             (None, _) => "has an end that was not captured",
         };
@@ -395,10 +397,8 @@ fn unknown(out: &mut impl Write, sides: [Side<'_>; 2]) -> io::Result<()> {
             }
         }
         for member_id in &side.story.unheard {
-            writeln!(
-                out,
-                "unknown in {name}: all of member {member_id:016x}, which sent no records"
-            )?;
+            let member = words::member(*member_id, &side.recording.members);
+            writeln!(out, "unknown in {name}: all of {member}, which sent no records")?;
         }
     }
     Ok(())

@@ -46,7 +46,8 @@ pub(super) fn sections(
     let graph = Graph::of(recording, order, story);
     let path = critical_path(recording, order, story, &graph);
     let usuals = Usuals::of(recording);
-    time(out, Side { recording, order, story }, &usuals, path.as_deref())?;
+    let is_unknown = graph.through.silence.is_some();
+    time(out, Side { recording, order, story }, &usuals, (path.as_deref(), is_unknown))?;
     let delaying = graph.through.delaying(path.as_deref());
     through::section(out, recording, (&graph.through, &delaying))?;
     if let Some(known) = Afterwards::of(recording, order, story, &graph) {
@@ -75,13 +76,16 @@ fn time(
     out: &mut impl Write,
     side: Side<'_>,
     usuals: &Usuals,
-    path: Option<&[Segment]>,
+    (path, is_unknown): (Option<&[Segment]>, bool),
 ) -> io::Result<()> {
     let recording = side.recording;
     writeln!(out, "\nwhere the time went (~ depends on how the members' clocks were set)")?;
     let Some(path) = path else {
         let rpc = side.story.missing.iter().find(|missing| missing.stage == Stage::Rpc);
         let known = match rpc {
+            _ if is_unknown => {
+                "the end of the rpc is unknown: its process was not heard of any more"
+            }
             Some(rpc) if rpc.is_never => "the rpc never ended: its process did first",
             Some(rpc) if rpc.not_by.is_some() => "the rpc had not ended",
             _ => "the end of the rpc was not captured",

@@ -10,7 +10,7 @@ use glass_etcd::story::{
 };
 
 use super::Error;
-use crate::state::find;
+use crate::state::{find, search};
 
 /// The options that narrow a command to some stories. Those that are given must all hold.
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ impl Find {
 
 /// A lease id in hex.
 pub(super) fn parse_lease(text: &str) -> Result<u64, Error> {
-    find::lease(text).map_err(Error::Usage)
+    search::lease(text).map_err(Error::Usage)
 }
 
 /// The members leave out the text of keys.

@@ -11,6 +11,7 @@ use glass_etcd::{
             Outcome, Story, Summary, callers,
             find::Found,
             requests,
+            silence::Silences,
             unbegun::{Unbegun, server_of},
             usual::Usuals,
         },
@@ -105,13 +106,18 @@ pub(super) fn member_column(place: u8, recording: &Recording) -> String {
 }
 
 /// How long a request took; for one that is open, its age when its member was last heard.
-pub(crate) fn took(request: &Summary, recording: &Recording, order: &Order) -> Option<i128> {
+pub(crate) fn took(
+    request: &Summary,
+    outcome: Option<Outcome>,
+    recording: &Recording,
+    order: &Order,
+) -> Option<i128> {
     if let Some(ns) = request.took_ns {
         return Some(i128::from(ns));
     }
     let of_member = |at: &&usize| recording.events[**at].member == request.member;
     let newest = order.rows.iter().filter(of_member).map(|at| order.times[*at]).max()?;
-    request.is_open.then(|| newest - began(request, recording, order))
+    (outcome == Some(Outcome::Open)).then(|| newest - began(request, recording, order))
 }
 
 /// Writes a header, a line for each request that is meant, and the other rows.
@@ -127,6 +133,7 @@ fn rows(
         "{:<16}  {:<15}  {:<10}  {:>12}  {:<12}  REQUEST",
         "ID", "BEGAN (UTC)", "MEMBER", "TOOK", "RESULT"
     )?;
+    let silences = Silences::of(recording, order);
     let mut others = others.into_iter().peekable();
     for request in by_time(recording, order).into_iter().filter(is_meant) {
         let began = began(&request, recording, order);
@@ -136,7 +143,8 @@ fn rows(
         let key = request.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
         let trace = request.trace.map(|trace| format!("  trace {trace:032x}")).unwrap_or_default();
         let flow = request.flow.map(|flow| format!("  {}", words::flow(flow))).unwrap_or_default();
-        let took = took(&request, recording, order).map(words::millis);
+        let outcome = request.outcome(&silences);
+        let took = took(&request, outcome, recording, order).map(words::millis);
         writeln!(
             out,
             "{:016x}  {:<15}  {}  {:>12}  {:<12}  {}{key}{flow}{trace}",
@@ -144,7 +152,7 @@ fn rows(
             words::time_of_day(began),
             text::padded(&server(&request, recording), 10),
             took.unwrap_or_else(|| "…".to_owned()),
-            words::outcome(request.outcome()),
+            words::outcome(outcome),
             request.method,
         )?;
     }
@@ -161,8 +169,10 @@ pub(super) fn of_trace(
 ) -> io::Result<()> {
     let is_meant = |request: &Summary| ids.contains(&request.id);
     if is_json {
+        let silences = Silences::of(recording, order);
         let mut requests = by_time(recording, order).into_iter().filter(is_meant);
-        return requests.try_for_each(|one| writeln!(out, "{}", list_json(&one, recording)));
+        return requests
+            .try_for_each(|one| writeln!(out, "{}", list_json(&one, recording, &silences)));
     }
     writeln!(out, "{} captured requests are in trace {trace:032x}", ids.len())?;
     rows(out, recording, order, is_meant, Vec::new())?;
@@ -170,12 +180,13 @@ pub(super) fn of_trace(
 }
 
 /// A request of the list as JSON.
-pub(super) fn list_json(request: &Summary, recording: &Recording) -> Value {
+pub(super) fn list_json(request: &Summary, recording: &Recording, silences: &Silences) -> Value {
     json!({
         "id": format!("{:016x}", request.id),
         "member": server(request, recording),
         "method": request.method,
         "key": request.key.as_ref().map(|key| key.display()),
+        "result": words::outcome(request.outcome(silences)),
         "code": request.code,
         "refused": request.refused,
         "took_ns": request.took_ns,
@@ -276,11 +287,8 @@ fn ended_first(recording: &Recording, order: &Order, at: usize, zero: i128) -> S
 /// Writes the members of which nothing is known.
 pub(super) fn unheard(out: &mut impl Write, gathered: &Gathered, story: &Story) -> io::Result<()> {
     for member_id in &story.unheard {
-        writeln!(
-            out,
-            "{:>14}  {member_id:016x}  all steps: the member sent no records",
-            "unknown"
-        )?;
+        let name = text::padded(&words::member(*member_id, &gathered.recording.members), 10);
+        writeln!(out, "{:>14}  {name}  all steps: the member sent no records", "unknown")?;
     }
     for silent in &gathered.silent {
         let Silent { endpoint, reason } = silent;
@@ -314,9 +322,8 @@ pub(super) fn facts(recording: &Recording, order: &Order, story: &Story) -> Vec<
             if let Some(ends) = callers::connections(recording).get(&request.id) {
                 facts.push(format!("called from {}", ends.from()));
             }
-            let outcome = request.outcome_in(story);
-            let is_open = outcome == Some(Outcome::Open);
-            let open_for = took(&request, recording, order).filter(|_| is_open);
+            let outcome = request.outcome_in(story, &Silences::of(recording, order));
+            let open_for = took(&request, outcome, recording, order);
             facts.push(match (request.took_ns, open_for) {
                 (Some(ns), _) => format!("took {}", words::millis(i128::from(ns))),
                 (None, Some(ns)) => format!("open for {} so far", words::millis(ns)),
@@ -324,6 +331,7 @@ pub(super) fn facts(recording: &Recording, order: &Order, story: &Story) -> Vec<
             });
             facts.push(match outcome {
                 None if request.has_rpc => "end not captured".to_owned(),
+                Some(Outcome::Unknown) => "end unknown".to_owned(),
                 outcome => words::outcome(outcome).to_owned(),
             });
         }
@@ -454,6 +462,20 @@ mod tests {
         let unknown =
             lines.iter().filter(|line| line.contains("not captured") && line.contains("unknown"));
         assert_eq!(4 + 6, unknown.count());
+    }
+
+    #[test]
+    fn a_member_without_records_has_the_name_that_others_know() {
+        let mut recording = recording::read(PUT.as_bytes()).unwrap().recording;
+        recording.members[0].members.push((3, "etcd-03".to_owned()));
+        let order = Order::of(&recording);
+        let mut put = Story::of(&recording, &order, 0x203).unwrap();
+        put.unheard = vec![3, 7];
+        let mut out = Vec::new();
+        unheard(&mut out, &Gathered { recording, silent: Vec::new() }, &put).unwrap();
+        let expected = "       unknown  etcd-03     all steps: the member sent no records\n       \
+                        unknown  0000000000000007  all steps: the member sent no records\n";
+        assert_eq!(expected, String::from_utf8(out).unwrap());
     }
 
     #[test]

@@ -11,8 +11,9 @@ use glass_etcd::{
     story::{
         MemberInfo, Recording,
         query::{
-            cluster::{Because, StepDown, Unled},
-            through::{EndedBy, Fate, StoodStill, Through, Without},
+            cluster::{Because, Sign, StepDown, Unled},
+            silence::Silence,
+            through::{Fate, Loss, LostBefore, StoodStill, Through, Without},
             unbegun::{Unbegun, Why},
         },
     },
@@ -111,8 +112,8 @@ pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<Strin
         format!("the request ended with the process of {name}, whose last record is at +{at}")
     });
     let by = through.ended_by.and_then(|by| match by {
-        EndedBy::Unled(one) => Some(format!("the request ended as {}", unled(members, &one))),
-        EndedBy::SteppedDown(one) => {
+        Loss::Unled(one) => Some(format!("the request ended as {}", unled(members, &one))),
+        Loss::SteppedDown(one) => {
             let is_told = through.without.last().is_some_and(|last| {
                 last.gap.term == one.term && matches!(last.fate, Fate::SteppedDown(_))
             });
@@ -120,8 +121,38 @@ pub(crate) fn summary(members: &[MemberInfo], through: &Through) -> Option<Strin
         }
     });
     let unbegun = through.unbegun.map(|one| unbegun(members, one));
-    let all: Vec<String> = unbegun.into_iter().chain(delayed).chain(by).chain(ended).collect();
+    let before = through.lost_before.map(|one| lost_before(members, one));
+    let silence = through.silence.map(|one| silence(members, through, one));
+    let first = unbegun.into_iter().chain(before);
+    let all: Vec<String> = first.chain(delayed).chain(by).chain(ended).chain(silence).collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// How the serving member had lost its leader before the request began.
+fn lost_before(members: &[MemberInfo], LostBefore { member, loss }: LostBefore) -> String {
+    let Some((loss, ago)) = loss else {
+        let name = words::name(member, members);
+        return format!("{name} had no leader when the request began");
+    };
+    let lost = match loss {
+        Loss::Unled(one) => unled(members, &one),
+        Loss::SteppedDown(one) => step_down(members, &one),
+    };
+    format!("{} before the request began, {lost}", words::millis(ago))
+}
+
+/// That nobody knows how the request ended, as its process was not heard of any more.
+fn silence(members: &[MemberInfo], through: &Through, one: Silence) -> String {
+    let name = words::name(one.member, members);
+    let [last, after] = [one.from - through.from, one.to - one.from].map(words::millis);
+    let why = match one.was_stopping {
+        true => "it had been asked to stop",
+        false => "it died, stood still or was cut off",
+    };
+    format!(
+        "how the request ended is unknown: the last record of {name} is at +{last}, and the others \
+         went on for {after}; {why}"
+    )
 }
 
 /// Which leader a member ceased to follow, and why.
@@ -252,10 +283,13 @@ fn lost(members: &[MemberInfo], through: &Through, without: &Without) -> Vec<Str
             Fate::FellSilent | Fate::None => String::new(),
         };
         let since = offset(gap.from);
-        let sign = match gap.is_heard {
-            true => format!("and the others last heard of it at {since}"),
+        let sign = match gap.sign {
+            Sign::Heard => format!("and the others last heard of it at {since}"),
             // What the others heard is not known: its step-down, or its own last record.
-            false => format!("and its own last sign of that is at {since}"),
+            Sign::Own => format!("and its own last sign of that is at {since}"),
+            Sign::Shown => {
+                format!("and was lost by {since}; its last message before that was not captured")
+            }
         };
         lines.push(format!("{name} led term {}, {sign}{fate}", gap.term));
     }
@@ -291,7 +325,7 @@ pub(super) fn json(recording: &Recording, (through, delaying): (&Through, &Throu
             "leader": words::member(one.gap.before, members),
             "term": one.gap.term,
             "fate": fate(members, one),
-            "heard_ns": one.gap.is_heard.then(|| offset(one.gap.from)),
+            "heard_ns": (one.gap.sign == Sign::Heard).then(|| offset(one.gap.from)),
             "from_ns": offset(one.from),
             "to_ns": offset(one.to),
             "next": one.next.map(|(winner, _)| words::member(winner, members)),
@@ -313,6 +347,11 @@ pub(super) fn json(recording: &Recording, (through, delaying): (&Through, &Throu
             "member": words::name(ended.member, members),
             "last_ns": offset(ended.at),
             "start": ended.next,
+        })),
+        "silence": through.silence.map(|one| json!({
+            "member": words::name(one.member, members),
+            "last_ns": offset(one.from),
+            "until_ns": offset(one.to),
         })),
         "without_leader": through.without.iter().map(without).collect::<Vec<_>>(),
         "alive": alive,

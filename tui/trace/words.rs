@@ -144,6 +144,7 @@ pub(crate) fn outcome(outcome: Option<Outcome>) -> &'static str {
         Some(Outcome::Code(number)) => code(number),
         Some(Outcome::Refused(why)) => why,
         Some(Outcome::Open) => "open",
+        Some(Outcome::Unknown) => "unknown",
         Some(Outcome::NotFinished) => "not finished",
         None => "not captured",
     }

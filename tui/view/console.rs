@@ -3,7 +3,10 @@
 
 use ratatui::layout::Rect;
 
-use super::pen::{Pen, Tone};
+use super::{
+    field,
+    pen::{Pen, Tone},
+};
 use crate::state::{
     State,
     console::{Progress, Sent, request},
@@ -35,30 +38,11 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
     for ((line, tone), at) in all.iter().skip(all.len().saturating_sub(room)).zip(1..) {
         pen.text(area, at, &format!(" {line}"), *tone);
     }
-    draw_line(pen, Rect { y: area.y + area.height - 2, height: 1, ..area }, state, &typed.parts());
+    let line = Rect { y: area.y + area.height - 2, height: 1, ..area };
+    field::draw(pen, line, &format!(" {}> ", state.chosen_member()), typed);
     let hint = hint(state, &typed.text());
     let hint_area = Rect { y: area.y + area.height - 1, height: 1, ..area };
     pen.text(hint_area, 0, &format!(" {hint}"), Tone::Dim);
-}
-
-/// The line with its cursor; of a long one, the part around the cursor.
-fn draw_line(pen: &mut Pen<'_>, area: Rect, state: &State, (before, after): &(String, String)) {
-    let prompt = format!(" {}> ", state.chosen_member());
-    let used = pen.text(area, 0, &prompt, Tone::Strong);
-    let room = usize::from(area.width.saturating_sub(used + 1));
-    // In ASCII, what is written can be longer or shorter than what was typed.
-    let before = pen.words(before);
-    let mut after = after.chars();
-    let under = pen.words(&after.next().unwrap_or(' ').to_string());
-    let wide = u16::try_from(text::width(&under)).unwrap_or(1).max(1);
-    let before = text::ending(&before, (room + 1).saturating_sub(usize::from(wide)));
-    let rest = Rect { x: area.x + used, width: area.width.saturating_sub(used), ..area };
-    let used = pen.text(rest, 0, before, Tone::Plain);
-    let cursor =
-        Rect { x: rest.x + used, width: rest.width.saturating_sub(used).min(wide), ..rest };
-    pen.text(cursor, 0, &under, Tone::Chosen);
-    let rest = Rect { x: cursor.right(), width: rest.right() - cursor.right(), ..rest };
-    pen.text(rest, 0, &after.collect::<String>(), Tone::Plain);
 }
 
 /// A mistake, what may complete the line, or what may follow the command.

@@ -26,8 +26,8 @@ type Line = Vec<(usize, String, Tone)>;
 
 /// Draws the list of keys, and beside or below it the signs.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
-    let typed = text::clean(&state.help.typed);
-    let (keys, signs) = (keys(state), signs(state));
+    let typed = text::clean(&state.help.typed.text());
+    let (keys, signs) = (keys::listed(state), signs(state));
     let title = match typed.is_empty() {
         true => "KEYS THAT ARE VALID NOW".to_owned(),
         false => format!("KEYS THAT ARE VALID NOW   with {typed}_"),
@@ -101,13 +101,6 @@ fn sign_lines(pen: &Pen<'_>, signs: &[&Sign], area: Rect) -> Vec<Line> {
     lines
 }
 
-/// The keys that are valid now and match the search.
-fn keys(state: &State) -> Vec<&'static Binding> {
-    let matches =
-        |row: &&Binding| [row.shown, row.does, row.brief].iter().any(|text| state.help.has(text));
-    keys::valid(state).filter(matches).collect()
-}
-
 /// The signs of the screen that match the search.
 fn signs(state: &State) -> Vec<&'static Sign> {
     let matches = |sign: &&Sign| state.help.has(sign.shown) || state.help.has(sign.means);
@@ -124,16 +117,20 @@ mod tests {
     fn the_list_of_keys_is_searched_by_typing() {
         let mut state = State::of_recording(scenes::put().recording);
         press(&mut state, "enter ?");
-        let all = (keys(&state).len(), signs(&state).len());
+        let all = (keys::listed(&state).len(), signs(&state).len());
         press(&mut state, "L A N E");
-        let found: Vec<&str> = keys(&state).iter().map(|row| row.shown).collect();
+        let found: Vec<&str> = keys::listed(&state).iter().map(|row| row.shown).collect();
         assert_eq!(found, ["1-9 0"]);
         assert!(signs(&state).iter().any(|sign| sign.shown == "►2   2►"));
         press(&mut state, "q");
-        assert!(keys(&state).is_empty(), "q is a letter here");
+        assert!(keys::listed(&state).is_empty(), "q is a letter here");
         press(&mut state, "esc");
         assert!(!state.is_helping);
         press(&mut state, "?");
-        assert_eq!((keys(&state).len(), signs(&state).len()), all, "each opening begins anew");
+        assert_eq!(
+            (keys::listed(&state).len(), signs(&state).len()),
+            all,
+            "each opening begins anew"
+        );
     }
 }

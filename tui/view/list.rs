@@ -8,7 +8,7 @@ use glass_etcd::{
 };
 use ratatui::layout::Rect;
 
-use super::pen::{Pen, Tone};
+use super::pen::{Pen, Tone, fitting};
 use crate::state::{
     Action, State,
     lanes::name_of,
@@ -22,7 +22,8 @@ use crate::state::{
 
 /// Draws the list of requests below the members' heads.
 pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State) {
-    pen.text(area, 0, &title(state), Tone::Strong);
+    let forms = titles(state).into_iter().map(|form| pen.words(&form)).collect();
+    pen.text(area, 0, &fitting(forms, usize::from(area.width)), Tone::Strong);
     let heads = state.heads();
     let members = u16::try_from(heads.len() + state.unreachable().len()).unwrap_or(area.height);
     let members = members.min(area.height / 3).max(1);
@@ -36,10 +37,23 @@ fn plural(number: u64, noun: &str) -> String {
     format!("{noun}{}", if number == 1 { "" } else { "s" })
 }
 
-fn title(state: &State) -> String {
+/// The title, in forms that leave out more and more.
+fn titles(state: &State) -> Vec<String> {
+    let (requests, narrow, rest) = (counted(state), narrowed(state), condition(state));
+    let doubt = state.find.doubt();
+    vec![
+        format!(" Glass etcd   {requests}{narrow}{doubt}{rest}"),
+        format!(" {requests}{narrow}{doubt}{rest}"),
+        format!(" {requests}{narrow}{}{rest}", if doubt.is_empty() { "" } else { " (or others)" }),
+        format!(" {requests}{rest}{narrow}"),
+    ]
+}
+
+/// How many requests are listed.
+fn counted(state: &State) -> String {
     let (shown, seen) = state.thinning();
     let others = state.list.rows.len().saturating_sub(shown);
-    let requests = match seen {
+    match seen {
         // Elections, step-downs and starts are no requests, and a search may mean just them.
         _ if state.find.is_narrow() && 0 < others => {
             let events =
@@ -58,7 +72,19 @@ fn title(state: &State) -> String {
             format!("{} of {} requests", words::count(shown as u64), words::count(seen))
         }
         _ => format!("{} {}", words::count(shown as u64), plural(shown as u64, "request")),
-    };
+    }
+}
+
+/// What the list is narrowed to.
+fn narrowed(state: &State) -> String {
+    match state.find.is_narrow() {
+        true => format!("   only /{}", text::clean(&state.find.words)),
+        false => String::new(),
+    }
+}
+
+/// How the list is arranged, and what is missing from it.
+fn condition(state: &State) -> String {
     let lost: u64 = state.recording().dropped.iter().sum();
     let lost = match lost {
         0 => String::new(),
@@ -72,11 +98,7 @@ fn title(state: &State) -> String {
     };
     let closed = if state.is_closed { "   source closed" } else { "" };
     let forgotten = if state.forgotten() == 0 { "" } else { "   oldest forgotten" };
-    let narrow = match state.find.is_narrow() {
-        true => format!("   only /{}{}", text::clean(&state.find.words), state.find.doubt()),
-        false => String::new(),
-    };
-    format!(" Glass etcd   {requests}{narrow}{follow}{lost}{forgotten}{closed}")
+    format!("{follow}{lost}{forgotten}{closed}")
 }
 
 fn draw_members(pen: &mut Pen<'_>, area: Rect, state: &State, heads: &[Head]) {
@@ -272,8 +294,8 @@ pub(crate) fn member_of(state: &State, row: &RequestSummary) -> String {
 /// One line about one request; the player and `--plain` share it.
 pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) -> String {
     let Widths { rpc: rpc_width, key: key_width, member, result: result_width, has_id } = widths;
-    let (rpc, key) = what(row, key_width);
-    let rpc = format!("{}{}", rpc.strip_prefix("KV/").unwrap_or(&rpc), read(row, rpc_width));
+    let (rpc, key) = short(what(row, key_width), rpc_width);
+    let rpc = format!("{rpc}{}", read(row, rpc_width));
     let is_ahead = state.quiz.is_ahead(row.subject);
     let revision = row.revision.filter(|_| !is_ahead);
     let revision = revision.map_or_else(String::new, |revision| revision.to_string());
@@ -293,6 +315,22 @@ pub(crate) fn request_line(state: &State, row: &RequestSummary, widths: Widths) 
         words::cut(if is_ahead { "asked later" } else { result(row) }, result_width),
         row.records,
     )
+}
+
+/// The name of an RPC and its key, where the name has this room. A long name goes without its
+/// service. That of a request which the member sent itself stands where a key would.
+fn short((rpc, key): (String, String), room: usize) -> (String, String) {
+    let rpc = rpc.strip_prefix("KV/").unwrap_or(&rpc);
+    match rpc.split_once('/') {
+        Some((service, name)) if room < text::width(rpc) => match key.is_empty() {
+            true if service == "internal" => (service.to_owned(), name.to_owned()),
+            _ if room < text::width(name) => {
+                (name.strip_prefix(service).unwrap_or(name).to_owned(), key)
+            }
+            _ => (name.to_owned(), key),
+        },
+        _ => (rpc.to_owned(), key),
+    }
 }
 
 /// The address of a story.
@@ -335,8 +373,8 @@ pub(crate) fn what(row: &RequestSummary, key_width: usize) -> (String, String) {
     }
 }
 
-/// The outcome of a request: `ok`, the name of its gRPC code, `cancelled`, `under way` or
-/// `not finished`.
+/// The outcome of a request: `ok`, the name of its gRPC code, `cancelled`, `under way`, `unknown`,
+/// or `not finished`.
 pub(crate) fn result(row: &RequestSummary) -> &'static str {
     match row.outcome {
         Some(Outcome::Won(_)) => return "won",
@@ -350,9 +388,31 @@ pub(crate) fn result(row: &RequestSummary) -> &'static str {
         _ if row.is_cancelled => "cancelled",
         Some(0) if row.refused.is_some() => row.refused.unwrap_or("ok"),
         None if row.is_open => "under way",
+        // Its member was not heard of any more.
+        None if row.unknown_since.is_some() => "unknown",
         None if !row.has_rpc => "not captured",
         // Its member has started again since.
         None => "not finished",
         Some(code) => words::code(u64::from(code)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_of_an_rpc_goes_without_its_service() {
+        let short = |rpc: &str, key: &str, room| {
+            let (rpc, key) = short((rpc.to_owned(), key.to_owned()), room);
+            format!("{rpc}|{key}")
+        };
+        assert_eq!("Put|foo", short("KV/Put", "foo", 11));
+        assert_eq!("LeaseGrant|", short("Lease/LeaseGrant", "", 11));
+        assert_eq!("Lease/LeaseGrant|", short("Lease/LeaseGrant", "", 22));
+        assert_eq!("internal|PublishMember", short("internal/PublishMember", "", 11));
+        assert_eq!("LeaseRevoke|foo", short("internal/LeaseRevoke", "foo", 11));
+        assert_eq!("KeepAlive|", short("Lease/LeaseKeepAlive", "", 11));
+        assert_eq!("election|term 3", short("election", "term 3", 11));
     }
 }

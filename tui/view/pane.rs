@@ -7,13 +7,19 @@
 //!  rows     a row for each thing, a column for each member
 //!  about    the chosen row in sentences ─ what the signs mean
 //! ```
+//!
+//! The logs and the keys are sheets: their rows have a cell for each member. A [`Row`] is made in
+//! one place, and drawn here or written as text by [`super::plain`].
 
+mod cell;
 pub(super) mod keys;
 pub(super) mod lines;
 pub(super) mod log;
 pub(super) mod waits;
 
 use ratatui::layout::Rect;
+
+pub(super) use cell::Cell;
 
 use super::{
     cluster::{Grid, Table, banner, below},
@@ -76,6 +82,38 @@ impl Sheet<'_> {
 
 /// What a sheet shows, and in which columns.
 type Shown<'a> = (&'a State, &'a Sight, &'a Grid);
+
+/// A row of a sheet.
+pub(super) struct Row {
+    /// The sign before it, if it is not the chosen one.
+    pub(super) mark: char,
+    /// What it is about.
+    pub(super) label: (String, Tone),
+    /// What each member has of it, by column; `None` where nothing is to be said.
+    pub(super) cells: Vec<Option<Cell>>,
+}
+
+/// Draws those rows of a sheet that are shown: `count` in all, made by their positions.
+fn draw_rows(
+    pen: &mut Pen<'_>,
+    (rows, grid): (Rect, &Grid),
+    (count, chosen): (usize, usize),
+    row: impl Fn(usize) -> Row,
+) {
+    for (place, line, is_chosen) in shown(rows, count, chosen) {
+        let Row { mark, label: (text, tone), cells } = row(place);
+        let mark = if is_chosen && mark == ' ' { '»' } else { mark };
+        pen.text(Rect { width: grid.label, ..line }, 0, &format!("{mark}{text}"), tone);
+        for member in grid.members() {
+            if let Some(Some(cell)) = cells.get(member) {
+                cell.draw(pen, grid.cell(line, member));
+            }
+        }
+        if is_chosen {
+            pen.tint(line, 0, Tone::Chosen);
+        }
+    }
+}
 
 /// The rows that are shown, with the chosen one among them: the position of each, its line, and
 /// whether it is the chosen one.

@@ -202,6 +202,13 @@ impl<'a> Pen<'a> {
     }
 }
 
+/// The first of these forms of a text that fits into this width; the last one if none does.
+pub(crate) fn fitting(forms: Vec<String>, width: usize) -> String {
+    let fits = forms.iter().position(|form| columns(form) <= width);
+    let place = fits.unwrap_or(forms.len().saturating_sub(1));
+    forms.into_iter().nth(place).unwrap_or_default()
+}
+
 /// Joins pieces into lines without breaking any, with a gap between them.
 pub(crate) fn pack(pieces: &[String], gap: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();

@@ -10,6 +10,8 @@ mod step;
 
 use std::io::{self, Write};
 
+use glass_etcd::story::order::Order;
+
 use super::{
     list::{Widths, request_line, role, since},
     pen::Look,
@@ -20,7 +22,7 @@ use crate::state::{
     page::Text,
     player::{Head, Heard},
     steps::{Direction, Row, Steps},
-    story::{Moment, Step},
+    story::{Moment, Step, Telling},
     watermarks::Water,
     words,
 };
@@ -83,10 +85,13 @@ pub(crate) fn write(state: &State, look: Look, out: &mut impl Write) -> io::Resu
     for head in state.heads() {
         line(&member(&head))?;
     }
+    let order = Order::of(state.recording());
+    let telling = Telling::of(state.recording(), &order);
+    let widths = Widths::of(WIDTH, state);
     for row in &state.list.rows {
         line("")?;
-        line(&request_line(state, row, Widths::of(WIDTH, state)))?;
-        let mut steps = Steps::open(state.recording(), row.subject);
+        line(&request_line(state, row, widths))?;
+        let mut steps = Steps::of(&telling, row.subject);
         // A story as text is that at its end.
         steps.jump(Direction::Forward);
         for step in story(state, &steps) {

@@ -20,7 +20,7 @@ use ratatui::layout::Rect;
 
 use super::{
     list::{member_of, result, role, since, unwell, what, window},
-    pen::{Pen, Tone, pack_words},
+    pen::{Pen, Tone, pack_words, wrap},
     quiz, reading, why,
 };
 use crate::{
@@ -29,7 +29,8 @@ use crate::{
         page::Text,
         player::{Head, Heard},
         steps::{Row, Steps},
-        story::{Known, Subject, Unknown},
+        story::{Known, RequestSummary, Subject, Unknown},
+        text,
         watermarks::Water,
         words,
     },
@@ -58,11 +59,12 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     let rooms = question.map_or(rooms, |(rooms, _)| rooms);
     let wanted = steps.focus.unwrap_or_else(|| steps.steps.get(steps.look).map_or(0, |s| s.lane));
     let columns = Columns::of(rooms.lanes.width, state.lanes.len(), wanted);
-    pen.text(area, 0, &title(pen, state, steps, &columns, area.width), Tone::Strong);
+    let [title, more] = title(pen, state, steps, &columns, area.width);
+    pen.text(area, 0, &title, Tone::Strong);
     let lanes = rooms.lanes;
     draw_heads(pen, Rect { height: lanes.height.min(2), ..lanes }, (state, steps), &columns);
-    pen.rule(lanes, 2, "");
-    let height = lanes.height.saturating_sub(3);
+    let head = draw_rule(pen, lanes, &more);
+    let height = lanes.height.saturating_sub(head);
     let rows = Rect { y: lanes.bottom() - height, height, ..lanes };
     draw_rows(pen, rows, state, steps, &columns);
     if let Some(list) = rooms.list {
@@ -91,7 +93,41 @@ pub(crate) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, steps: &Steps) 
     }
 }
 
-fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: u16) -> String {
+/// The title, and what of it has no room there: that stands on the rule below the heads.
+fn title(
+    pen: &Pen<'_>,
+    state: &State,
+    steps: &Steps,
+    columns: &Columns,
+    width: u16,
+) -> [String; 2] {
+    let right = position(state, steps, columns);
+    let room = usize::from(width).saturating_sub(right.chars().count() + 1);
+    let [left, more] = subject_within(pen, state, steps, room.saturating_sub(1));
+    let left = words::cut(&format!(" {left}"), room);
+    let gap = room.saturating_sub(text::width(&left));
+    [format!("{left}{:gap$} {right}", ""), more]
+}
+
+/// The most lines below the rule that the rest of a title takes from the rows.
+const MORE_MAX: usize = 2;
+
+/// Draws the rule below the heads, with what of the title had no room in its line. Returns how many
+/// lines of the lanes are above the rows.
+fn draw_rule(pen: &mut Pen<'_>, lanes: Rect, more: &str) -> u16 {
+    let width = usize::from(lanes.width.saturating_sub(6));
+    let lines = if more.is_empty() { Vec::new() } else { wrap(more, width) };
+    pen.rule(lanes, 2, lines.first().map_or("", String::as_str));
+    let mut line = 3;
+    for more in lines.iter().skip(1).take(MORE_MAX) {
+        pen.text(lanes, line, &format!("   {more}"), Tone::Strong);
+        line += 1;
+    }
+    line.min(lanes.height)
+}
+
+/// Where in the story the cursor is, and how it is played.
+fn position(state: &State, steps: &Steps, columns: &Columns) -> String {
     let (at, total) = steps.position();
     let grain = match steps.grain {
         Grain::Story => "story",
@@ -111,66 +147,99 @@ fn title(pen: &Pen<'_>, state: &State, steps: &Steps, columns: &Columns, width: 
     };
     let focus = steps.focus.and_then(|lane| state.lanes.get(lane));
     let focus = focus.map_or_else(String::new, |lane| format!("   only {}", lane.name));
-    let hidden = state.lanes.len() - columns.shown.min(state.lanes.len());
-    let hidden = match hidden {
+    let hidden = match state.lanes.len() - columns.shown.min(state.lanes.len()) {
         0 => String::new(),
         1 => "   1 lane not shown".to_owned(),
         more => format!("   {more} lanes not shown"),
     };
-    let right = format!("{grain} {at}/{total}   {playing}{predicts}{focus}{hidden} ");
-    let room = usize::from(width).saturating_sub(right.chars().count() + 1);
-    let left = pen.words(&format!(" {}", subject_within(state, steps, room.saturating_sub(1))));
-    format!("{:<room$} {right}", words::cut(&left, room))
+    format!("{grain} {at}/{total}   {playing}{predicts}{focus}{hidden} ")
 }
 
 /// The longest key in a title that has no room to spare.
-const KEY: usize = 40;
+pub(super) const KEY: usize = 40;
 
-/// The subject of the story, as far as it is shown, with as much of the key as this room allows.
-fn subject_within(state: &State, steps: &Steps, room: usize) -> String {
-    let hides = state.quiz.hides(steps);
-    let said = |key| match hides {
-        true => asked_for(state, steps, key),
-        false => subject_of(state, steps, key),
+/// The subject of the story, as far as it is shown, with as much of the key as this room allows;
+/// and those parts of it that do not fit.
+fn subject_within(pen: &Pen<'_>, state: &State, steps: &Steps, room: usize) -> [String; 2] {
+    let parts = |key| match state.quiz.hides(steps) {
+        true => vec![asked_for(state, steps, key)],
+        false => parts_of(state, steps, key),
     };
-    let (shortest, longest) = (said(KEY), said(usize::MAX));
-    let spare = room.saturating_sub(shortest.chars().count());
-    if longest.chars().count() <= room { longest } else { said(KEY + spare) }
+    let parts = |key| parts(key).iter().map(|part| pen.words(part)).collect::<Vec<_>>();
+    let (shortest, longest) = (parts(KEY).join(GAP), parts(usize::MAX).join(GAP));
+    if text::width(&longest) <= room {
+        return [longest, String::new()];
+    }
+    let spare = room.saturating_sub(text::width(&shortest));
+    if text::width(&shortest) <= room {
+        return [parts(KEY + spare).join(GAP), String::new()];
+    }
+    let parts = parts(KEY);
+    let fits = (1..parts.len()).rfind(|count| text::width(&parts[..*count].join(GAP)) <= room);
+    let (first, rest) = parts.split_at(fits.unwrap_or(1));
+    let excess = text::width(&first.join(GAP)).saturating_sub(room);
+    let first = match excess {
+        0 => first.join(GAP),
+        excess => pen.words(&asked_for(state, steps, KEY.saturating_sub(excess).max(1))),
+    };
+    [first, rest.join(GAP)]
 }
 
+/// Between two parts of a title.
+const GAP: &str = "   ";
+
 /// The subject of the story without what came of it.
-fn asked_for(state: &State, steps: &Steps, key_room: usize) -> String {
-    let row = state.row_of(steps.subject);
-    let Some(row) = row else { return subject_of(state, steps, key_room) };
+pub(super) fn asked_for(state: &State, steps: &Steps, key_room: usize) -> String {
+    match state.row_of(steps.subject) {
+        Some(row) => format!("{} on {}", of_row(row, key_room), member_of(state, row)),
+        None => name_of(state, steps),
+    }
+}
+
+/// The same in a few words, without the member.
+pub(super) fn brief(state: &State, steps: &Steps, key_room: usize) -> String {
+    match state.row_of(steps.subject) {
+        Some(row) => {
+            let words = of_row(row, key_room);
+            words.strip_prefix("KV/").unwrap_or(&words).trim_end().to_owned()
+        }
+        None => name_of(state, steps),
+    }
+}
+
+fn of_row(row: &RequestSummary, key_room: usize) -> String {
     let (rpc, key) = what(row, key_room);
-    format!("{rpc} {key} on {}", member_of(state, row))
+    format!("{rpc} {key}")
+}
+
+/// The subject of a story that has no row any more.
+fn name_of(state: &State, steps: &Steps) -> String {
+    match steps.subject {
+        Subject::Request(id) => format!("request {id:016x}"),
+        Subject::Cluster(address) => address.text(&state.recording().members),
+    }
 }
 
 /// One line about the subject of the story.
 pub(crate) fn subject(state: &State, steps: &Steps) -> String {
-    subject_of(state, steps, KEY)
+    parts_of(state, steps, KEY).join(GAP)
 }
 
-fn subject_of(state: &State, steps: &Steps, key_room: usize) -> String {
-    let row = state.row_of(steps.subject);
-    let Some(row) = row else {
-        return match steps.subject {
-            Subject::Request(id) => format!("request {id:016x}"),
-            Subject::Cluster(address) => address.text(&state.recording().members),
-        };
-    };
-    let asked = asked_for(state, steps, key_room);
-    let revision = row.revision.map_or_else(String::new, |revision| format!("   rev {revision}"));
-    let lost = if steps.is_lost { "   its entry is lost" } else { "" };
-    let through = through::summary(&state.recording().members, &steps.through);
-    let through = through.map_or_else(String::new, |through| format!("   {through}"));
+/// The subject of the story, and what came of it.
+fn parts_of(state: &State, steps: &Steps, key_room: usize) -> Vec<String> {
+    let mut parts = vec![asked_for(state, steps, key_room)];
+    let Some(row) = state.row_of(steps.subject) else { return parts };
+    parts.extend(row.revision.map(|revision| format!("rev {revision}")));
     let because = match row.outcome {
         Some(Outcome::SteppedDown(because)) => {
             format!(": {}", through::because(&state.recording().members, because))
         }
         _ => String::new(),
     };
-    format!("{asked}{revision}   {}{because}{lost}{through}", result(row))
+    parts.push(format!("{}{because}", result(row)));
+    parts.extend(steps.is_lost.then(|| "its entry is lost".to_owned()));
+    parts.extend(through::summary(&state.recording().members, &steps.through));
+    parts
 }
 
 fn draw_heads(pen: &mut Pen<'_>, area: Rect, (state, steps): (&State, &Steps), columns: &Columns) {

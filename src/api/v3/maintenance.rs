@@ -1,4 +1,4 @@
-//! The Maintenance service. Downgrade is not implemented yet, and `front` answers it as unknown.
+//! The Maintenance service.
 
 use std::sync::Arc;
 
@@ -29,11 +29,6 @@ impl MaintenanceService {
     pub fn new(server: Arc<Server>) -> Self {
         Self { server }
     }
-}
-
-fn not_yet<T>(method: &str) -> Result<Response<T>, Status> {
-    let text = format!("unknown method {method} for service etcdserverpb.Maintenance");
-    Err(Status::unimplemented(text))
 }
 
 #[async_trait]
@@ -131,8 +126,10 @@ impl Maintenance for MaintenanceService {
 
     async fn downgrade(
         &self,
-        _request: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
-        not_yet("Downgrade")
+        let call = begin(&self.server, Method::Downgrade, &request, None)?;
+        let refused = self.server.downgrade(call.id(), request.get_ref()).await;
+        call.respond(Err(refused), self.server.store.revision())
     }
 }

@@ -35,8 +35,14 @@ pub(super) const FINISHED: &str = "finishedCompactRev";
 
 /// Reads the main revision of a mark, which has the form of a row key; −1 if there is no mark.
 pub(super) fn mark(backend: &Arc<Backend>, name: &'static str) -> Result<i64, OpenError> {
-    let Some((value, _)) = backend.get(Bucket::Meta, name.as_bytes()) else { return Ok(-1) };
-    match Revision::from_row_key(&value) {
+    let value = backend.get(Bucket::Meta, name.as_bytes());
+    read_mark(name, value.as_ref().map(|(value, _)| value))
+}
+
+/// The main revision of a mark with this value; −1 if there is no mark.
+pub(super) fn read_mark(name: &'static str, value: Option<&Bytes>) -> Result<i64, OpenError> {
+    let Some(value) = value else { return Ok(-1) };
+    match Revision::from_row_key(value) {
         Some((revision, false)) => Ok(revision.main),
         _ => Err(OpenError::Mark(name)),
     }

@@ -80,14 +80,7 @@ impl Store {
                 break input;
             }
         };
-        let mut hash = crc32c::crc32c(Bucket::Key.name().as_bytes());
-        let mut counted = 0;
-        let rows = self.backend.rows(&rows);
-        for (key, value) in rows.filter(|(key, _)| counts(key, &answer, &keep)) {
-            hash = crc32c::crc32c_append(hash, &key);
-            hash = crc32c::crc32c_append(hash, &value);
-            counted += 1;
-        }
+        let (hash, counted) = of_rows(&mut self.backend.rows(&rows), answer, &keep);
         Ok((HashKv { hash, ..answer }, counted))
     }
 
@@ -141,6 +134,22 @@ impl Store {
             }
         }
     }
+}
+
+/// Hashes those of all rows that count. Returns also their number.
+pub(super) fn of_rows(
+    rows: &mut dyn Iterator<Item = (Bytes, Bytes)>,
+    answer: HashKv,
+    keep: &HashSet<Revision>,
+) -> (u32, u64) {
+    let mut hash = crc32c::crc32c(Bucket::Key.name().as_bytes());
+    let mut counted = 0;
+    for (key, value) in rows.filter(|(key, _)| counts(key, &answer, keep)) {
+        hash = crc32c::crc32c_append(hash, &key);
+        hash = crc32c::crc32c_append(hash, &value);
+        counted += 1;
+    }
+    (hash, counted)
 }
 
 /// Whether a row is part of the hash.

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::RwLockWriteGuard};
 
 use bytes::Bytes;
 
-use super::{Applied, Bucket, Buffers, Error, FoundIn, Shared, View};
+use super::{Applied, Bucket, Buffers, FoundIn, Shared, View};
 
 /// A buffer with this many bytes is full, regardless of its number of rows.
 const BYTES_MAX: usize = 64 << 20;
@@ -91,8 +91,7 @@ impl<'a> WriteGuard<'a> {
 
     /// Ends the member; see [`super::Backend::malformed`].
     pub fn malformed(&self, row: &'static str) -> ! {
-        let path = self.bell.shared.path.clone();
-        self.bell.shared.fatal(&Error::Malformed { path, row })
+        self.bell.shared.damaged(row)
     }
 
     /// Notes that the entry at `index` of `term` is applied, and at which revision the key space

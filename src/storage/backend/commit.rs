@@ -118,6 +118,7 @@ impl Shared {
         );
         let written = match self.write_file(&frozen) {
             Ok(written) => written,
+            Err(redb::Error::Corrupted(why)) => self.damaged(&why),
             Err(source) => {
                 let path = self.path.clone();
                 self.fatal(&Error::Database { path, source })
@@ -183,11 +184,11 @@ impl Shared {
             write_bucket(&transaction, bucket, &frozen.buffer, &mut stored)?;
         }
         {
-            let mut meta = transaction.open_table(Bucket::Meta.table())?;
-            meta.insert(CONSISTENT_INDEX, frozen.applied.index.to_be_bytes().as_slice())?;
-            meta.insert(TERM, frozen.applied.term.to_be_bytes().as_slice())?;
+            let mut meta = Rows::open(&transaction, Bucket::Meta)?;
+            meta.put(CONSISTENT_INDEX, &frozen.applied.index.to_be_bytes())?;
+            meta.put(TERM, &frozen.applied.term.to_be_bytes())?;
             if let Some(conf_state) = &frozen.conf_state {
-                meta.insert(CONF_STATE, conf_state.as_ref())?;
+                meta.put(CONF_STATE, conf_state)?;
             }
         }
         fail::fail_point!("backend-after-writes");

@@ -5,9 +5,11 @@
 //!   [ used │ free │ used │ free … ]                            [ used │ used ]
 //! ```
 //!
-//! The copy has the same rows in the same tables, so it is the same database; it lacks the pages
-//! that the original does not use. It is made of a read transaction, so commits go on meanwhile and
-//! do not change it, and it is one transaction itself: a copy is whole, or it is no database.
+//! The copy has the same rows with the same checksums in the same tables, so it is the same
+//! database; it lacks the pages that the original does not use. A row that does not fit its
+//! checksum is not copied: the member ends. The copy is made of a read transaction, so commits go
+//! on meanwhile and do not change it, and it is one transaction itself: it is whole, or it is no
+//! database.
 //!
 //! Left out: copying the bytes of the file. They change under the reader's eyes, and the free pages
 //! would be copied with them.
@@ -21,11 +23,13 @@ use std::{
     },
 };
 
-use redb::{Durability, ReadOnlyTable, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Durability, ReadOnlyTable, ReadableTable, StorageError, TableDefinition, WriteTransaction,
+};
 
 use super::{
     Backend, Bucket, Committed, Error,
-    file::{DatabaseFile, FileRead, copy_name},
+    file::{DatabaseFile, FileRead, copy_name, note_format},
     tail::TAILS,
 };
 use crate::storage::disk::File;
@@ -33,6 +37,7 @@ use crate::storage::disk::File;
 /// How many copies this process has made.
 static COPIES: AtomicU64 = AtomicU64::new(0);
 
+type Name = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Raw = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// What a copy contains.
@@ -51,11 +56,14 @@ impl FileRead {
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_quick_repair(true);
         let mut copied = Copied::default();
+        note_format(&transaction)?;
         for bucket in Bucket::ALL {
             let rows = &self.tables[bucket.place()];
-            copy_table(&transaction, bucket.table(), rows, &mut copied)?;
+            let check = |key: &[u8], stored: &[u8]| self.whole(bucket, key, stored).map(drop);
+            copy_table((&transaction, bucket.table()), rows, check, &mut copied)?;
         }
-        copy_table(&transaction, TAILS, &self.tails, &mut copied)?;
+        // A row's checksum has been compared together with its second part.
+        copy_table((&transaction, TAILS), &self.tails, |_, _| Ok(()), &mut copied)?;
         fail::fail_point!("copy-before-commit");
         transaction.commit()?;
         Ok(copied)
@@ -63,15 +71,16 @@ impl FileRead {
 }
 
 fn copy_table(
-    transaction: &WriteTransaction,
-    name: TableDefinition<'static, &'static [u8], &'static [u8]>,
+    (transaction, name): (&WriteTransaction, Name),
     rows: &Raw,
+    check: impl Fn(&[u8], &[u8]) -> Result<(), StorageError>,
     copied: &mut Copied,
 ) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(name)?;
     for row in rows.iter()? {
         let (key, value) = row?;
         let (key, value) = (key.value(), value.value());
+        check(key, value)?;
         table.insert(key, value)?;
         copied.rows += 1;
         copied.bytes += (key.len() + value.len()) as u64;
@@ -118,7 +127,7 @@ impl Backend {
         let copy = copy_to(&file, &path);
         // An open file without a name takes room until it is closed, and no longer.
         let _ = fs::remove_file(&path);
-        let (file, len, copied) = copy?;
+        let (file, len, copied) = copy.inspect_err(|error| self.shared.end_if_damaged(error))?;
         Ok(FileCopy { file, len, committed, copied })
     }
 }

@@ -94,7 +94,10 @@ impl Shared {
             let _ = remove_unfinished(&unfinished);
             Refused::NotCopied(with_causes(error))
         };
-        let copy = self.copy_file().map_err(|error| not_copied(&error))?;
+        let copy = self.copy_file().map_err(|error| {
+            self.end_if_damaged(&error);
+            not_copied(&error)
+        })?;
         fail::fail_point!("defrag-before-rename");
         let failed = |source| Error::Open { path: self.path.clone(), source };
         rename(&unfinished, &self.path).map_err(|source| not_copied(&failed(source)))?;

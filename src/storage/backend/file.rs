@@ -11,13 +11,13 @@ use std::{
 use bytes::Bytes;
 use redb::{
     Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageError,
+    StorageError, TableDefinition, WriteTransaction,
 };
 
 use super::{
     Applied, Bucket, Error,
     buffer::{Entry, Row},
-    free,
+    checksum, free,
     size::Sizes,
     tail::{self, Rows, TAILS},
 };
@@ -29,6 +29,11 @@ pub(super) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
 pub(super) const TERM: &[u8] = b"term";
 /// The row of the meta bucket with the cluster's configuration.
 pub(super) const CONF_STATE: &[u8] = b"confState";
+
+/// The form of the rows, in a table of its own: buckets and their rows are etcd's.
+const FORMAT: TableDefinition<'static, &'static str, &'static str> = TableDefinition::new("format");
+/// Each row has a checksum.
+const ROWS: (&str, &str) = ("rows", "crc32c");
 
 /// How much of the file redb keeps in memory. Three members often share one machine.
 const CACHE_BYTES: usize = 4 << 20;
@@ -68,8 +73,17 @@ impl DatabaseFile {
     }
 
     fn with_tables(self) -> Result<DatabaseFile, Error> {
-        self.make_tables().map_err(|source| self.refused(source))?;
-        Ok(self)
+        match self.make_tables().map_err(|source| self.refused(source))? {
+            true => Ok(self),
+            false => Err(Error::Old { path: self.path }),
+        }
+    }
+
+    /// Compares the checksums of all pages, and reads all of them for that. False if some of the
+    /// last commit did not fit: then the database is again as the commit before has left it. Fails
+    /// if that is damaged too.
+    pub(super) fn check(&mut self) -> Result<bool, Error> {
+        self.database.check_integrity().map_err(|source| Error::of_redb(&self.path, source.into()))
     }
 
     /// Makes an empty database under the name `unfinished`, whose errors name it `path`. What was
@@ -82,22 +96,29 @@ impl DatabaseFile {
         Ok(DatabaseFile { database, file, path: path.to_owned() })
     }
 
-    fn make_tables(&self) -> Result<(), redb::Error> {
+    /// Makes the tables that are missing. Returns false, and changes nothing, if the rows have
+    /// another form.
+    fn make_tables(&self) -> Result<bool, redb::Error> {
         use redb::TableHandle;
         let transaction = self.database.begin_read()?;
         let known: Vec<String> =
             transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
+        let is_known = |name: &str| known.iter().any(|known| known == name);
+        if is_known(Bucket::Key.name()) && !(is_known(FORMAT.name()) && has_format(&transaction)?) {
+            return Ok(false);
+        }
         drop(transaction);
-        let mut names = Bucket::ALL.iter().map(|bucket| bucket.name()).chain([TAILS.name()]);
-        if names.all(|name| known.iter().any(|known| known == name)) {
-            return Ok(());
+        if Bucket::ALL.iter().map(|bucket| bucket.name()).chain([TAILS.name()]).all(is_known) {
+            return Ok(true);
         }
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
         for bucket in Bucket::ALL {
             Rows::open(&transaction, bucket)?;
         }
-        Ok(transaction.commit()?)
+        note_format(&transaction)?;
+        transaction.commit()?;
+        Ok(true)
     }
 
     /// Opens a read transaction on the newest committed state.
@@ -125,6 +146,17 @@ impl DatabaseFile {
         let free = free::free_bytes(&self.file).unwrap_or(0);
         Sizes { stored, allocated, in_use: allocated.saturating_sub(free) }
     }
+}
+
+/// Notes the form of the rows in a database that is being made.
+pub(super) fn note_format(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(FORMAT)?.insert(ROWS.0, ROWS.1)?;
+    Ok(())
+}
+
+fn has_format(transaction: &ReadTransaction) -> Result<bool, redb::Error> {
+    let format = transaction.open_table(FORMAT)?.get(ROWS.0)?;
+    Ok(format.is_some_and(|format| format.value() == ROWS.1))
 }
 
 /// Opens the file; only its first opener makes it.
@@ -248,11 +280,18 @@ impl FileRead {
         found.map(|value| self.whole(bucket, key, value.value())).transpose()
     }
 
-    fn whole(&self, bucket: Bucket, key: &[u8], value: &[u8]) -> Result<Bytes, StorageError> {
-        match bucket {
-            Bucket::Key => tail::whole(key, value, &self.tails),
-            _ => Ok(Bytes::copy_from_slice(value)),
-        }
+    /// The value of a row of which the bucket's table has this. Its checksum has been compared.
+    pub(super) fn whole(
+        &self,
+        bucket: Bucket,
+        key: &[u8],
+        stored: &[u8],
+    ) -> Result<Bytes, StorageError> {
+        let sealed = match bucket {
+            Bucket::Key => tail::whole(key, stored, &self.tails)?,
+            _ => Bytes::copy_from_slice(stored),
+        };
+        checksum::open(bucket, key, sealed)
     }
 
     pub(super) fn range(

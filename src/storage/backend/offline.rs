@@ -13,7 +13,7 @@
 //! Invariants
 //! * A file that is empty is refused, and not made a database.
 //! * The checksums of all pages have been compared before anything in the file is used: redb
-//!   compares them only in part when it opens a file.
+//!   compares them only in part when it opens a file. Those of rows are compared as they are read.
 //! * A panic of redb is an error here ([`caught`]), also one while the file is closed.
 //!
 //! Left out: waiting for a member that has the file open, as etcdutl does. It is refused.
@@ -35,6 +35,7 @@ use super::{
         remove_unfinished, unfinished,
     },
     hash::walk,
+    tail::Rows,
 };
 use crate::storage::{disk, redb_file::RedbFile, redb_panic::caught};
 
@@ -60,7 +61,9 @@ pub fn look<T>(
     let file = RedbFile::look(path, len).map_err(failed)?;
     sound(name, || {
         let mut file = DatabaseFile::over(file, name)?;
-        check(&mut file)?;
+        if !file.check()? {
+            return Err(file.damaged("checksums do not fit".to_owned()));
+        }
         let file = Arc::new(file);
         let rows = file.read().map_err(|source| file.refused(source))?;
         see(&Checked { name: name.to_owned(), rows })
@@ -78,6 +81,19 @@ impl Checked {
         let last = self.rows.tables[bucket.place()].last();
         let last = last.map_err(|source| self.refused(source))?;
         Ok(last.map(|(key, _)| Bytes::copy_from_slice(key.value())))
+    }
+
+    /// Goes through the rows of a bucket, in the order of their keys.
+    pub fn rows(
+        &self,
+        bucket: Bucket,
+    ) -> Result<impl Iterator<Item = Result<(Bytes, Bytes), Error>> + '_, Error> {
+        let rows = self.rows.range(bucket, &[], None).map_err(|source| self.refused(source))?;
+        Ok(rows.map(|row| {
+            let (key, entry) = row.map_err(|source| self.refused(source))?;
+            // The file has no deletions.
+            Ok((key, entry.value().cloned().unwrap_or_default()))
+        }))
     }
 
     /// Goes through all rows.
@@ -107,12 +123,12 @@ pub fn begin_again(
             for bucket in clear {
                 transaction.open_table(bucket.table())?.retain(|_, _| false)?;
             }
-            let mut meta = transaction.open_table(Bucket::Meta.table())?;
+            let mut meta = Rows::open(&transaction, Bucket::Meta)?;
             for row in [CONSISTENT_INDEX, TERM] {
-                meta.insert(row, 0_u64.to_be_bytes().as_slice())?;
+                meta.put(row, &0_u64.to_be_bytes())?;
             }
             for (key, value) in rows {
-                meta.insert(key.as_bytes(), value.as_slice())?;
+                meta.put(key.as_bytes(), value)?;
             }
             drop(meta);
             Ok(transaction.commit()?)
@@ -153,15 +169,6 @@ fn open(path: &Path, name: &Path) -> Result<DatabaseFile, Error> {
 fn check_not_empty(len: u64, name: &Path) -> Result<(), Error> {
     let why = "it is empty".to_owned();
     if len == 0 { Err(Error::NoDatabase { path: name.to_owned(), why }) } else { Ok(()) }
-}
-
-/// Compares the checksums of all pages.
-fn check(file: &mut DatabaseFile) -> Result<(), Error> {
-    match file.database.check_integrity() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(file.damaged("checksums do not fit".to_owned())),
-        Err(source) => Err(file.refused(source.into())),
-    }
 }
 
 /// Runs redb over a file that may be damaged.

@@ -10,7 +10,7 @@ use std::{ops::ControlFlow, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Bucket, Buffers, Error, Shared,
+    Bucket, Buffers, Shared,
     buffer::{Entry, Frozen, Row, merge},
     file::FileRead,
 };
@@ -166,10 +166,8 @@ impl Shared {
     ) -> ControlFlow<()> {
         self.find_rows(view, keys, |found| {
             // The index in memory says that it is there.
-            row(found.unwrap_or_else(|| {
-                let row = "key bucket: a revision of the index has no row";
-                self.fatal(&Error::Malformed { path: self.path.clone(), row })
-            }))
+            row(found
+                .unwrap_or_else(|| self.damaged("table key: a revision of the index has no row")))
         })
     }
 

@@ -3,8 +3,8 @@
 //! redb puts as many rows into a page of 4 KiB as fit in whole. A row that is a little larger than
 //! a page takes two, and of two rows that are a little larger than half a page each takes one:
 //! values of 2 or of 4 KiB, which are common, would fill half of the file with nothing. (bbolt puts
-//! two such rows into three pages.) So the end of such a row goes into a table of its own, under
-//! the same key, where the ends of many rows share a page:
+//! two such rows into three pages.) So the end of such a row, with its checksum, goes into a table
+//! of its own, under the same key, where the ends of many rows share a page:
 //!
 //! ```text
 //!   "key"        revision 7 ─▶ ├──── the first 4067 bytes ────┤     fills a page
@@ -23,7 +23,7 @@
 use bytes::Bytes;
 use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 
-use super::Bucket;
+use super::{Bucket, checksum};
 
 /// The table of second parts. It belongs to the key bucket and is no bucket itself.
 pub(super) const TAILS: TableDefinition<'static, &'static [u8], &'static [u8]> =
@@ -42,11 +42,14 @@ const SHARES_MAX: usize = 5;
 const SAVED_MIN: usize = PAGE / 2;
 const SAVED_PERCENT_MIN: usize = 15;
 
-/// A bucket's table in a write transaction.
+/// A bucket's table in a write transaction. Values are stored with their checksums.
 pub(super) struct Rows<'txn> {
+    bucket: Bucket,
     rows: Table<'txn, &'static [u8], &'static [u8]>,
     /// Only the key bucket has one.
     tails: Option<Table<'txn, &'static [u8], &'static [u8]>>,
+    /// The row that is being written, so that each needs no memory of its own.
+    sealed: Vec<u8>,
 }
 
 impl<'txn> Rows<'txn> {
@@ -58,17 +61,20 @@ impl<'txn> Rows<'txn> {
             Bucket::Key => Some(transaction.open_table(TAILS)?),
             _ => None,
         };
-        Ok(Rows { rows: transaction.open_table(bucket.table())?, tails })
+        let rows = transaction.open_table(bucket.table())?;
+        Ok(Rows { bucket, rows, tails, sealed: Vec::new() })
     }
 
     /// Sets `key`, and returns how long its value was before, if there was one.
     pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Option<usize>, StorageError> {
+        checksum::seal(self.bucket, key, value, &mut self.sealed);
+        let sealed = self.sealed.as_slice();
         let Some(tails) = &mut self.tails else {
-            return Ok(self.rows.insert(key, value)?.map(|old| old.value().len()));
+            return Ok(self.rows.insert(key, sealed)?.map(|old| value_len(old.value().len())));
         };
-        let (head, tail) = match cut(key.len(), value.len()) {
-            Some(at) => (&value[..at], Some(&value[at..])),
-            None => (value, None),
+        let (head, tail) = match cut(key.len(), sealed.len()) {
+            Some(at) => (&sealed[..at], Some(&sealed[at..])),
+            None => (sealed, None),
         };
         let old = self.rows.insert(key, head)?.map(|old| old.value().len());
         let old_tail = match tail {
@@ -76,21 +82,29 @@ impl<'txn> Rows<'txn> {
             None if old.is_some_and(|old| fills(key.len(), old)) => tails.remove(key)?,
             None => None,
         };
-        Ok(old.map(|old| old + old_tail.map_or(0, |tail| tail.value().len())))
+        Ok(old.map(|old| value_len(old + old_tail.map_or(0, |tail| tail.value().len()))))
     }
 
     /// Deletes `key`, and returns how long its value was, if there was one.
     pub(super) fn delete(&mut self, key: &[u8]) -> Result<Option<usize>, StorageError> {
         let old = self.rows.remove(key)?.map(|old| old.value().len());
-        let (Some(old), Some(tails)) = (old, &mut self.tails) else { return Ok(old) };
+        let (Some(old), Some(tails)) = (old, &mut self.tails) else {
+            return Ok(old.map(value_len));
+        };
         if !fills(key.len(), old) {
-            return Ok(Some(old));
+            return Ok(Some(value_len(old)));
         }
-        Ok(Some(old + tails.remove(key)?.map_or(0, |tail| tail.value().len())))
+        let tail = tails.remove(key)?.map_or(0, |tail| tail.value().len());
+        Ok(Some(value_len(old + tail)))
     }
 }
 
-/// The whole value of a row of the key bucket, whose first part is `head`.
+/// The length of a value that takes these bytes with its checksum.
+fn value_len(stored: usize) -> usize {
+    stored.saturating_sub(checksum::LEN)
+}
+
+/// What is stored of a row of the key bucket, value and checksum, if its first part is `head`.
 pub(super) fn whole<T>(key: &[u8], head: &[u8], tails: &T) -> Result<Bytes, StorageError>
 where
     T: ReadableTable<&'static [u8], &'static [u8]>,
@@ -158,12 +172,12 @@ mod tests {
 
     #[test]
     fn rows_that_would_waste_half_a_page_are_cut_and_others_are_not() {
-        // Values of whole kilobytes with a key of eight bytes, as their rows are.
-        let row = |value: usize| value + 21;
+        // Values of whole kilobytes with a key of eight bytes, as their rows are, with checksums.
+        let row = |value: usize| value + 25;
         for value in [1 << 10, 2 << 10, 4 << 10, 8 << 10, 40 << 10, 1 << 20] {
             assert!(cut(17, row(value)).is_some(), "{value}");
         }
-        for value in [0, 8, 100, 256, 512, 1300, 2000 - 21, 4040 - 21, 11_000, 1_502_000] {
+        for value in [0, 8, 100, 256, 512, 1300, 2000 - 25, 4040 - 25, 11_000, 1_502_000] {
             assert_eq!(cut(17, row(value)), None, "{value}");
         }
     }

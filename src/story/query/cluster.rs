@@ -18,6 +18,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+mod reign;
+
 use super::{
     election::{Election, Elections},
     stalls::{Standstill, standstills},
@@ -28,6 +30,7 @@ use crate::{
     story::{Event, Recording, order::Order},
     trace::{Kind, message, stage::Stage, value::LEADER},
 };
+use reign::{Next, Reign};
 
 /// Why a leader ceased to lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +103,8 @@ pub struct Leaderless {
     pub boot: Option<u16>,
     /// The term that it led.
     pub term: u64,
-    /// The position of the last event by which another member heard of it, or of its own last one.
+    /// The position of the last event by which another member heard of it, or of its own last one;
+    /// `None` if that was not captured.
     pub last: Option<usize>,
     /// The position of the first event since then that shows the loss.
     pub shown: Option<usize>,
@@ -109,9 +113,19 @@ pub struct Leaderless {
     /// The next leader, by raft's id, and its term. Without its own record of that, `to` is when
     /// another member first heard of it.
     pub led_by: Option<(u64, u64)>,
-    /// Whether another member heard of it in `last`. Otherwise that is its own step-down or,
-    /// without one, its own last event.
-    pub is_heard: bool,
+    /// What it begins with.
+    pub sign: Sign,
+}
+
+/// What a time without a leader begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// The last event by which another member heard of the leader.
+    Heard,
+    /// The leader's step-down or, without one, its own last event.
+    Own,
+    /// The first event that shows the loss: when others last heard of the leader was not captured.
+    Shown,
 }
 
 /// A time in which a member's process stood still, as it has recorded itself ([`standstills`]). A
@@ -181,40 +195,6 @@ impl Cluster {
         let times = self.heard.get(&member_id).map_or(&[][..], Vec::as_slice);
         let next = times.partition_point(|time| *time < from);
         times.get(next).is_some_and(|time| *time <= to)
-    }
-}
-
-/// A term with a leader.
-#[derive(Clone, Debug, Default)]
-struct Reign {
-    leader: u64,
-    /// Its own `raft.role`, or the first event of another that names it.
-    began: Option<usize>,
-    /// When a member first heard of it in this term.
-    first: Option<i128>,
-    /// The last event by which another member heard of it in this term, and when.
-    heard: Option<(i128, usize)>,
-    /// The last event of its own in the start in which it led.
-    own: Option<(i128, usize)>,
-    /// Its step-down.
-    ended: Option<(i128, usize)>,
-    /// The events that show that somebody missed it, and its own step-down.
-    missed: Vec<(i128, usize)>,
-    /// When other members missed it.
-    noticed: Vec<i128>,
-    /// When members asked for votes of the next term, and the events.
-    asked: Vec<(i128, usize)>,
-}
-
-impl Reign {
-    /// Whether nobody else had missed it since its last sign when it stepped down: it led until
-    /// then, however few had heard of it.
-    fn gave_up(&self) -> bool {
-        let heard = self.heard.map_or(i128::MIN, |(heard, _)| heard);
-        let before = |(ended, _): (i128, usize)| {
-            !self.noticed.iter().any(|noticed| (heard..=ended).contains(noticed))
-        };
-        self.ended.is_some_and(before)
     }
 }
 
@@ -408,6 +388,7 @@ impl<'a> Walk<'a> {
         reign.noticed.push(time);
         if silent != 0 && leader == reign.leader {
             let heard = time - i128::from(silent);
+            reign.measured = reign.measured.max(Some(heard));
             if reign.heard.is_none_or(|(known, _)| known < heard) {
                 reign.heard = Some((heard, at));
             }
@@ -478,16 +459,11 @@ impl<'a> Walk<'a> {
                     Some(at) => self.order.times[at],
                     None => next.first?,
                 };
-                Some((since, next.began, (next.leader, *term)))
+                Some(Next { since, began: next.began, led_by: (next.leader, *term) })
             });
-            let to = next.map(|(to, ..)| to);
-            // A leader that nobody hears any more does not lead, even if it records that it does.
-            let sign = match reign.gave_up() {
-                true => reign.ended,
-                false => reign.heard.or(reign.ended).or(reign.own),
-            };
-            let Some((from, last)) = sign else { continue };
-            let from = to.map_or(from, |to| from.min(to));
+            let beginning = reign.end((self.recording, self.order), &self.cluster.frames, next);
+            let Some((from, sign, last)) = beginning else { continue };
+            let to = next.map(|next| next.since);
             let shown = reign.missed.iter().find(|(time, _)| from <= *time).map(|(_, at)| *at);
             // Without a successor, somebody must have missed the leader.
             if to.is_none() && shown.is_none() {
@@ -501,11 +477,11 @@ impl<'a> Walk<'a> {
                 before: reign.leader,
                 boot: own,
                 term: *term,
-                last: Some(last),
+                last,
                 shown,
-                next: next.and_then(|(_, began, _)| began),
-                led_by: next.map(|(.., led_by)| led_by),
-                is_heard: sign == reign.heard,
+                next: next.and_then(|next| next.began),
+                led_by: next.map(|next| next.led_by),
+                sign,
             });
         }
         for stall in &mut self.cluster.stalls {

@@ -37,6 +37,7 @@ use super::{
     path::{Wait, critical_path},
     requests,
     requests::add,
+    silence::Silences,
     unbegun::server_of,
 };
 use crate::{
@@ -323,7 +324,10 @@ impl<'a> Looked<'a> {
                 (false, true) => Some(Consistency::Serializable),
                 (false, false) => None,
             },
-            outcome: self.row.as_ref().and_then(|row| row.outcome_in(self.side.story)),
+            outcome: self.row.as_ref().and_then(|row| {
+                let silences = Silences::of(self.side.recording, self.side.order);
+                row.outcome_in(self.side.story, &silences)
+            }),
             code: self.row.as_ref().and_then(|row| row.code),
             took_ns: self.row.as_ref().and_then(|row| row.took_ns),
             revision: end.map(|end| field!(end, Rpc, revision)).filter(|number| *number != 0),

@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     address::{Address, Begun},
+    silence::{SILENT_NS, Silences},
     thinned::Frames,
 };
 use crate::{
@@ -162,6 +163,8 @@ pub(super) struct Elections<'a> {
     heard: Heard,
     /// The leader of each term, as far as known.
     leaders: HashMap<u64, u64>,
+    /// The processes that were not heard of any more.
+    silences: Silences,
 }
 
 impl<'a> Elections<'a> {
@@ -179,6 +182,7 @@ impl<'a> Elections<'a> {
             won: HashMap::new(),
             heard: Heard::default(),
             leaders: HashMap::new(),
+            silences: Silences::of(recording, order),
         }
     }
 
@@ -428,15 +432,24 @@ impl<'a> Elections<'a> {
         }
     }
 
-    /// Ends an election of which only others than its candidates tell, and none has for long.
+    /// Ends an election of which nothing has been heard for long: only others than its candidates
+    /// tell of it, or these were not heard of any more themselves.
     fn end_of_silence(&mut self, place: usize, time: i128) {
         let election = &self.all[place];
         let stands = || self.stands.iter().filter(|(_, stand)| stand.term == election.term);
-        let is_told = stands().any(|(_, stand)| stand.boot.is_some());
+        let is_told = |(_, stand): &(&u64, &Stand)| stand.boot.is_some();
+        let is_silent = |(id, stand): (&u64, &Stand)| {
+            let lane = place_of(self.recording, *id).zip(stand.boot);
+            let silence = lane.and_then(|lane| self.silences.of_process(lane));
+            silence.is_some_and(|silence| silence.from + SILENT_NS < time)
+        };
+        let asks = stands().filter(is_told).any(|stand| !is_silent(stand));
+        let is_of_silent = stands().next().is_some() && stands().all(|stand| is_told(&stand));
+        let quiet = if is_of_silent { SILENT_NS } else { QUIET_NS };
         let is_newest = self.newest.get(&election.term) == Some(&place);
         let Some(last) = election.steps.last().copied() else { return };
-        let is_quiet = self.order.times[last] + QUIET_NS < time;
-        if is_told || !is_newest || !is_quiet || election.winner.is_some() {
+        let is_quiet = self.order.times[last] + quiet < time;
+        if asks || !is_newest || !is_quiet || election.winner.is_some() {
             return;
         }
         let gone: Vec<u64> = stands().map(|(id, _)| *id).collect();
@@ -451,8 +464,14 @@ impl<'a> Elections<'a> {
         if leader != 0 {
             self.leaders.insert(term, leader);
         }
-        // One of which nobody had known that it asked has won no election that is over.
+        // One of which nobody had known that it asked has won no election that is over, and a term
+        // has one winner: who asks for it once it is won, learns of that winner.
+        let is_won = |place: &usize| {
+            let same = self.all.iter().enumerate().filter(|(_, one)| one.term == term);
+            same.filter(|(at, _)| at != place).any(|(_, one)| one.winner.is_some())
+        };
         let won = self.newest.get(&term).filter(|_| leader != 0).copied();
+        let won = won.filter(|place| !is_won(place));
         if let Some(place) = won.and_then(|place| self.goes_on(place, at, Some(leader))) {
             self.all[place].winner.get_or_insert((leader, at));
             if new == LEADER {

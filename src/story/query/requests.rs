@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Story, callers};
+use super::{Story, callers, silence::Silences};
 use crate::{
     field, fields,
     story::{Event, KeyText, MemberInfo, Recording, order::wall_ns},
@@ -22,6 +22,8 @@ pub struct Summary {
     pub id: u64,
     /// The member that serves it, by position.
     pub member: u8,
+    /// The start of the member in which it began; 0 if nothing of its rpc was captured.
+    pub boot: u16,
     /// Its method; `unknown` for a number that this version does not know.
     pub method: &'static str,
     /// The key that it names: from the rpc, or from any other of its steps.
@@ -33,8 +35,8 @@ pub struct Summary {
     /// Whether anything of its rpc was captured. Otherwise the id tells who serves it, and the
     /// method is unknown.
     pub has_rpc: bool,
-    /// Whether it is still under way, as far as is known: its end was not captured, and the member
-    /// has not started again since.
+    /// Whether its end was not captured, and the member has not started again since: it is still
+    /// under way, unless the member is silent ([`Summary::outcome`]).
     pub is_open: bool,
     /// gRPC code; `None` if no end was captured.
     pub code: Option<u8>,
@@ -85,6 +87,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
         let known = *place.entry((event.member, event.id)).or_insert(list.len());
         if known == list.len() {
             list.push(Summary {
+                boot: event.boot,
                 method: method_of(event),
                 has_rpc: true,
                 ..Summary::begun(event.id, Some(event.member), at)
@@ -226,14 +229,19 @@ pub enum Outcome {
     Refused(&'static str),
     /// It is still under way, as far as is known.
     Open,
+    /// No end of it was captured, and its member was not heard of any more: how it ended is
+    /// unknown, as is whether it did.
+    Unknown,
     /// No end of it was captured, and its member has started again since.
     NotFinished,
 }
 
 impl Summary {
     /// How it ended; `None` if nothing of its rpc was captured.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self, silences: &Silences) -> Option<Outcome> {
+        let is_silent = || silences.of_process((self.member, self.boot)).is_some();
         Some(match (self.refused, self.code) {
+            _ if self.is_open && is_silent() => Outcome::Unknown,
             _ if self.is_open => Outcome::Open,
             _ if !self.has_rpc => return None,
             (Some(why), _) => Outcome::Refused(why),
@@ -244,10 +252,10 @@ impl Summary {
 
     /// The same for one who knows its story: what followed its end may show that it has ended,
     /// though the end itself was not captured.
-    pub fn outcome_in(&self, story: &Story) -> Option<Outcome> {
+    pub fn outcome_in(&self, story: &Story, silences: &Silences) -> Option<Outcome> {
         let mut missing = story.missing.iter();
         let is_over = missing.any(|one| one.stage == Stage::Rpc && one.not_by.is_none());
-        self.outcome().filter(|_| !is_over)
+        self.outcome(silences).filter(|_| !is_over)
     }
 
     /// A request of which only this event is known, and perhaps the member that serves it.
@@ -255,6 +263,7 @@ impl Summary {
         Summary {
             id,
             member: member.unwrap_or(u8::MAX),
+            boot: 0,
             method: METHODS[0],
             key: None,
             event,

@@ -9,6 +9,7 @@ mod hops;
 mod hours;
 mod leaders;
 mod replaced;
+mod silence;
 mod slow;
 mod stories;
 mod unbegun;

@@ -26,17 +26,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod period;
+
 use super::{
     Story,
     address::Address,
     cluster::{Because, Cluster, Leaderless, Stall, Start, StepDown, Unled, start_time},
+    silence::Silence,
     unbegun::{Unbegun, Why},
 };
 use crate::{
-    fields,
+    field, fields,
     story::{Event, Recording, links, order::Order},
-    trace::{Kind, Reason, stage::Stage},
+    trace::{Reason, stage::Stage},
 };
+use period::Period;
 
 /// What became of the leader that was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,23 +96,33 @@ pub struct Ended {
     pub at: i128,
 }
 
-/// The serving member's loss of its leader with which a read ended, as `leader changed`.
+/// How the serving member lost its leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedBy {
+pub enum Loss {
     /// The member ceased to follow.
     Unled(Unled),
     /// The member ceased to lead.
     SteppedDown(StepDown),
 }
 
-impl EndedBy {
+impl Loss {
     /// Position of the `raft.role`.
     pub fn event(self) -> usize {
         match self {
-            EndedBy::Unled(one) => one.event,
-            EndedBy::SteppedDown(one) => one.event,
+            Loss::Unled(one) => one.event,
+            Loss::SteppedDown(one) => one.event,
         }
     }
+}
+
+/// The serving member had no leader when the request began, though others may have had one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostBefore {
+    /// The serving member, by position.
+    pub member: u8,
+    /// How it had lost its leader, and for how long the request had not begun then, in
+    /// nanoseconds; `None` if that was not captured.
+    pub loss: Option<(Loss, i128)>,
 }
 
 /// Messages of one type that a member dropped instead of sending or taking them.
@@ -151,6 +165,8 @@ pub struct Through {
     pub to: i128,
     /// Set if that process ended first.
     pub ended: Option<Ended>,
+    /// Set if that process was not heard of any more, and nobody knows whether it ended.
+    pub silence: Option<Silence>,
     /// Set if only others than the serving member tell of the request.
     pub unbegun: Option<Unbegun>,
     /// The times without a leader.
@@ -160,8 +176,11 @@ pub struct Through {
     /// The leaders that the serving member ceased to follow, other than those that were lost to all
     /// (`without`), and the one with whose loss the request ended.
     pub unled: Vec<Unled>,
-    /// Set if the request ended because the serving member lost its leader.
-    pub ended_by: Option<EndedBy>,
+    /// Set if the request needed a leader, and the serving member had none when it began, unless
+    /// `without` tells of that.
+    pub lost_before: Option<LostBefore>,
+    /// Set if the request ended because the serving member lost its leader: with `leader changed`.
+    pub ended_by: Option<Loss>,
     /// The members that started.
     pub starts: Vec<Start>,
     /// The standstills of processes, also those before the rpc and after it.
@@ -184,8 +203,8 @@ impl Through {
             return Through::of_unbegun(recording, order, cluster, (story, unbegun));
         }
         let Some(period) = Period::of(recording, order, story) else { return Through::default() };
-        let Period { from, to, ended, .. } = period;
-        let mut through = Through { from, to, ended, ..Through::default() };
+        let Period { from, to, ended, silence, .. } = period;
+        let mut through = Through { from, to, ended, silence, ..Through::default() };
         let its_end = period.its_end(recording, order, cluster);
         let from = arrived(recording, order, story).map_or(from, |arrived| arrived.min(from));
         let is_in = |at: usize| (from..=to).contains(&order.times[at]);
@@ -194,7 +213,11 @@ impl Through {
             .iter()
             .map(|gap| {
                 let known = without(recording, order, cluster, *gap, (from, to));
-                Without { is_its_end: its_end == Some(gap), ..known }
+                match its_end == Some(gap) {
+                    // It ended with its leader, and was never without one.
+                    true => Without { is_its_end: true, from: to, to, ..known },
+                    false => known,
+                }
             })
             .filter(|known| known.is_its_end || known.is_met(order, to))
             .collect();
@@ -205,15 +228,18 @@ impl Through {
         let unled = || cluster.unled.iter().filter(|one| is_own(one.member) && is_in(one.event));
         if has_lost_leader(recording, story) {
             let downs = through.step_downs.iter().filter(|one| is_own(one.member));
-            let downs = downs.map(|one| EndedBy::SteppedDown(*one));
-            let losses = unled().map(|one| EndedBy::Unled(*one)).chain(downs);
+            let downs = downs.map(|one| Loss::SteppedDown(*one));
+            let losses = unled().map(|one| Loss::Unled(*one)).chain(downs);
             through.ended_by = losses.max_by_key(|one| order.times[one.event()]);
         }
         let is_lost_to_all =
             |one: &&Unled| through.without.iter().any(|without| without.gap.term == one.term);
-        let is_end = |one: &&Unled| through.ended_by == Some(EndedBy::Unled(**one));
+        let is_end = |one: &&Unled| through.ended_by == Some(Loss::Unled(**one));
         through.unled =
             unled().filter(|one| is_end(one) || !is_lost_to_all(one)).copied().collect();
+        let is_told = |one: &Without| one.gap.from <= from && one.gap.to.is_none_or(|to| from < to);
+        let lost_before = lost_before(recording, order, cluster, (story, from));
+        through.lost_before = lost_before.filter(|_| !through.without.iter().any(is_told));
         through.starts = cluster.starts.iter().filter(|one| is_in(one.first)).copied().collect();
         through.stalls = stood_still(recording, order, cluster, story);
         through.cut = cut(recording, order, (from, to));
@@ -261,10 +287,12 @@ impl Through {
     /// Whether nothing happened.
     pub fn is_empty(&self) -> bool {
         self.ended.is_none()
+            && self.silence.is_none()
             && self.unbegun.is_none()
             && self.without.is_empty()
             && self.step_downs.is_empty()
             && self.unled.is_empty()
+            && self.lost_before.is_none()
             && self.starts.is_empty()
             && self.stalls.is_empty()
             && self.cut.is_empty()
@@ -278,65 +306,6 @@ const TOLD_NS: u64 = 1_000;
 /// How long after the last sign of a leader another member may still send what it had begun.
 const GRACE_NS: i128 = 300_000_000;
 
-/// The time of a request.
-#[derive(Clone, Copy, Debug)]
-struct Period {
-    from: i128,
-    to: i128,
-    /// The process that serves it, by member and start, if the end of the request is unknown.
-    lane: Option<(u8, u16)>,
-    ended: Option<Ended>,
-}
-
-impl Period {
-    /// From the beginning of the request to its end.
-    fn of(recording: &Recording, order: &Order, story: &Story) -> Option<Period> {
-        let events = || story.steps.iter().map(|step| step.event);
-        let is_rpc = |at: &usize| {
-            let event = &recording.events[*at];
-            (event.stage, event.id) == (Stage::Rpc, story.id)
-        };
-        let end = events().find(|at| is_rpc(at) && recording.events[*at].kind == Kind::Span);
-        if let Some(end) = end {
-            let from = start_time(recording, order, end);
-            return Some(Period { from, to: order.times[end].max(from), lane: None, ended: None });
-        }
-        let all = || recording.events.iter().zip(&order.times);
-        let Some(begun) = events().find(is_rpc) else {
-            let from = start_time(recording, order, events().next()?);
-            let to = events().map(|at| order.times[at]).max()?.max(from);
-            return Some(Period { from, to, lane: None, ended: None });
-        };
-        let Event { member, boot, .. } = recording.events[begun];
-        let from = start_time(recording, order, begun);
-        let own = all().filter(|(event, _)| (event.member, event.boot) == (member, boot));
-        let to = own.map(|(_, time)| *time).max()?.max(from);
-        let starts = recording.events.iter().filter(|event| event.member == member);
-        let next = starts.map(|event| event.boot).filter(|later| boot < *later).min();
-        let ended = next.map(|next| Ended { member, next, at: to });
-        Some(Period { from, to, lane: Some((member, boot)), ended })
-    }
-
-    /// The time without a leader that began when the process that serves the request was lost, if
-    /// that led.
-    fn its_end<'a>(
-        &self,
-        recording: &Recording,
-        order: &Order,
-        cluster: &'a Cluster,
-    ) -> Option<&'a Leaderless> {
-        let (member, boot) = self.lane?;
-        let own = recording.members.get(usize::from(member))?.member_id;
-        let led = |gap: &&Leaderless| (gap.before, gap.boot) == (own, Some(boot));
-        let gap = cluster.leaderless.iter().rfind(led)?;
-        let has_ceased = cluster.step_downs.iter().any(|known| known.term == gap.term);
-        // It still ran when another led already, or when somebody missed it.
-        let lost = gap.to.or(gap.shown.map(|at| order.times[at]));
-        let has_run_on = lost.is_some_and(|lost| lost <= self.to);
-        (!has_ceased && !has_run_on).then_some(gap)
-    }
-}
-
 /// Position of the first event of the request's rpc.
 fn rpc_of(recording: &Recording, story: &Story) -> Option<usize> {
     let mut steps = story.steps.iter().map(|step| step.event);
@@ -344,6 +313,41 @@ fn rpc_of(recording: &Recording, story: &Story) -> Option<usize> {
         let event = &recording.events[*at];
         (event.stage, event.id) == (Stage::Rpc, story.id)
     })
+}
+
+/// How the member that serves a request, which began at this time and needs a leader, had lost its
+/// own before.
+fn lost_before(
+    recording: &Recording,
+    order: &Order,
+    cluster: &Cluster,
+    (story, from): (&Story, i128),
+) -> Option<LostBefore> {
+    let rpc = &recording.events[rpc_of(recording, story)?];
+    let needs_leader = story.steps.iter().map(|step| &recording.events[step.event]).any(|event| {
+        let stages = [Stage::RaftPropose, Stage::ReadIndexWait, Stage::LeaseForward];
+        event.id == story.id && stages.contains(&event.stage)
+    });
+    let is_before = |at: usize| {
+        let event = &recording.events[at];
+        (event.member, event.boot) == (rpc.member, rpc.boot) && order.times[at] < from
+    };
+    let leader = |at: usize| match recording.events[at].stage {
+        Stage::RaftRole => Some(field!(recording.events[at], RaftRole, leader_new)),
+        Stage::Keyframe => Some(field!(recording.events[at], Keyframe, leader)),
+        _ => None,
+    };
+    let rows = order.rows.iter().copied().filter(|at| is_before(*at));
+    let newest = rows.filter_map(leader).next_back().filter(|_| needs_leader)?;
+    if newest != 0 {
+        return None;
+    }
+    let unled = cluster.unled.iter().map(|one| Loss::Unled(*one));
+    let downs = cluster.step_downs.iter().map(|one| Loss::SteppedDown(*one));
+    let losses = unled.chain(downs).filter(|loss| is_before(loss.event()));
+    let loss = losses.max_by_key(|loss| order.times[loss.event()]);
+    let loss = loss.map(|loss| (loss, from - order.times[loss.event()]));
+    Some(LostBefore { member: rpc.member, loss })
 }
 
 /// Whether the request ended because its member lost its leader.

@@ -14,7 +14,7 @@ use glass_etcd::pb::etcdserverpb::{
 };
 use glass_etcd::pb::v3lockpb::{LockRequest, UnlockRequest};
 
-use super::super::find;
+use super::super::search;
 
 /// A request, ready to be sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -317,7 +317,7 @@ fn number(text: &str) -> Result<i64, String> {
 }
 
 fn lease(text: &str) -> Result<i64, String> {
-    find::lease(text).map(u64::cast_signed)
+    search::lease(text).map(u64::cast_signed)
 }
 
 /// The range of all keys that begin with this one.

@@ -11,8 +11,8 @@ fn console() -> Console {
 }
 
 fn type_in(console: &mut Console, text: &str) {
-    console.typed = Some(Line::default());
-    text.chars().for_each(|character| console.edit(Key::Type(character)));
+    console.open();
+    text.chars().for_each(|character| console.edit(Edit::Type(character)));
 }
 
 fn send(console: &mut Console, text: &str) -> Result<(), String> {
@@ -121,7 +121,7 @@ fn earlier_lines_come_back_and_a_repeated_one_only_once() {
     }
     type_in(&mut console, "dra");
     let mut recalled = |key| {
-        console.edit(key);
+        console.turn(key);
         console.typed.as_ref().unwrap().text()
     };
     assert_eq!("put a 1", recalled(Key::Earlier));

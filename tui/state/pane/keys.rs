@@ -30,12 +30,17 @@ use glass_etcd::{
 use super::{
     super::{
         find::REDACTED,
+        seek::{Forms, Told},
         story::Subject,
         watermarks::{Moment, Water, Watermarks, moment},
         words,
     },
     Sight,
 };
+
+/// What rows have for a search.
+pub(crate) const FORMS: Forms =
+    Forms { forms: &["k:", "is:"], kinds: &["key", "put", "deleted", "uncaptured"] };
 
 /// The view of the key space.
 #[derive(Debug, Default)]
@@ -161,13 +166,21 @@ impl Line<'_> {
         }
     }
 
-    /// What a search finds in the row: the key in its own row, and the number of a revision.
-    pub(crate) fn text(&self) -> String {
-        match self {
-            Line::Key(key, ..) => key.text.display(),
-            Line::Revision(_, (main, sub), _) => format!("{{{main},{sub}}}"),
-            Line::Missing(..) | Line::Earlier(..) | Line::Later(..) => String::new(),
-        }
+    /// What a search compares of the row. Without a form, a key is found in its own row only, and
+    /// not once more in each of its revisions.
+    pub(crate) fn told(&self) -> Told {
+        let keys = vec![self.key().text.display()];
+        let (text, kind) = match self {
+            Line::Key(..) => (keys[0].clone(), "key"),
+            Line::Revision(_, (main, sub), revision) => {
+                let kind = if revision.put.is_some() { "put" } else { "deleted" };
+                (format!("{{{main},{sub}}}"), kind)
+            }
+            Line::Missing(..) | Line::Earlier(..) | Line::Later(..) => {
+                (String::new(), "uncaptured")
+            }
+        };
+        Told { text, keys, kinds: vec![kind], ..Told::default() }
     }
 }
 
@@ -391,9 +404,14 @@ impl<'a> Keyed<'a> {
         }
     }
 
-    /// What can be said of the chosen row, in sentences.
-    pub(crate) fn sentences(&self) -> Vec<String> {
-        let Some(line) = self.lines.get(self.chosen) else {
+    /// How many members there are.
+    pub(crate) fn columns(&self) -> usize {
+        self.sight.board.columns.len()
+    }
+
+    /// What can be said of the row at a position, in sentences; without rows, why there are none.
+    pub(crate) fn sentences(&self, place: usize) -> Vec<String> {
+        let Some(line) = self.lines.get(place) else {
             let why = match self.facts.is_redacted {
                 true => format!("{REDACTED}."),
                 false => "No write of a key was captured until this moment.".to_owned(),

@@ -11,11 +11,20 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
-use super::Sight;
+use super::{
+    super::seek::{Forms, Told},
+    Sight,
+};
 use crate::source::log_files::Said;
 
 /// The most lines that are kept.
 const LINES_MAX: usize = 5_000;
+
+/// What lines have for a search; the kinds are the levels of etcd's log.
+pub(crate) const FORMS: Forms = Forms {
+    forms: &["m:", "is:"],
+    kinds: &["debug", "info", "warn", "error", "dpanic", "panic", "fatal"],
+};
 
 /// The view of the logs.
 #[derive(Debug, Default)]
@@ -39,9 +48,15 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// What a search finds in the line.
-    pub(crate) fn text(&self) -> String {
-        format!("{} {} {}", self.name, self.level, self.text)
+    /// What a search compares of the line.
+    pub(crate) fn told(&self) -> Told {
+        let level = FORMS.kinds.iter().copied().filter(|kind| *kind == self.level);
+        Told {
+            text: format!("{} {} {}", self.name, self.level, self.text),
+            member: self.name.clone(),
+            kinds: level.collect(),
+            ..Told::default()
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use glass_etcd::{
     change, fields,
-    story::{Recording, query},
+    story::{KeyText, Recording, query},
     trace::{Kind, Stage},
 };
 
@@ -28,6 +28,7 @@ use super::{
         kept::{self, Kept, Log, Logs},
         lens,
         room::Column,
+        seek::{Forms, Told},
         watermarks::{self, Moment, States, Water, Watermarks, moment},
         words,
     },
@@ -65,7 +66,13 @@ pub(crate) struct Entry {
     pub(crate) bytes: u64,
     /// What it is, in words.
     pub(crate) what: String,
+    /// The RPC of its request, and the key that this names; empty and none if that is not known.
+    rpc: &'static str,
+    key: Option<KeyText>,
 }
+
+/// What rows have for a search.
+pub(crate) const FORMS: Forms = Forms { forms: &["k:", "r:"], kinds: &[] };
 
 /// A write of log records.
 #[derive(Clone, Copy, Debug)]
@@ -176,8 +183,7 @@ impl Facts {
                 _ if event.kind == Kind::Begin => {}
                 Stage::RaftEntry => {
                     let [term, index, bytes] = fields!(event, RaftEntry: term, index, bytes);
-                    let what = || what((event.id, bytes), term, &titles);
-                    let entry = || Entry { id: event.id, bytes, what: what() };
+                    let entry = || entry((event.id, bytes), term, &titles);
                     facts.entries.entry((index, term)).or_insert_with(entry);
                 }
                 Stage::WalWrite => {
@@ -218,25 +224,28 @@ impl Facts {
     }
 }
 
-/// The requests of the recording, in words.
-fn titles(recording: &Recording) -> HashMap<u64, String> {
+/// The RPC of each request, and the key that it names.
+type Titles = HashMap<u64, (&'static str, Option<KeyText>)>;
+
+fn titles(recording: &Recording) -> Titles {
     let requests = query::requests(recording).into_iter();
-    let title = |known: query::Summary| {
-        let method = known.method.strip_prefix("KV/").unwrap_or(known.method);
-        let key = known.key.map_or_else(String::new, |key| format!(" {}", key.display()));
-        (known.id, format!("{method}{key}"))
-    };
-    requests.map(title).collect()
+    requests.map(|known| (known.id, (known.method, known.key))).collect()
 }
 
-/// What an entry is. Only a new leader appends an entry without data.
-fn what((id, bytes): (u64, u64), term: u64, titles: &HashMap<u64, String>) -> String {
-    match titles.get(&id) {
-        Some(title) => title.clone(),
+/// An entry, and what it is. Only a new leader appends an entry without data.
+fn entry((id, bytes): (u64, u64), term: u64, titles: &Titles) -> Entry {
+    let (rpc, key) = titles.get(&id).cloned().unwrap_or_default();
+    let what = match titles.get(&id) {
+        Some(_) => {
+            let method = rpc.strip_prefix("KV/").unwrap_or(rpc);
+            let key = key.as_ref().map_or_else(String::new, |key| format!(" {}", key.display()));
+            format!("{method}{key}")
+        }
         None if (id, bytes) == (0, 0) => format!("empty, opens term {term}"),
         None if id == 0 => "of no request".to_owned(),
         None => format!("request {id:016x}"),
-    }
+    };
+    Entry { id, bytes, what, rpc, key }
 }
 
 /// The logs at one moment.
@@ -264,11 +273,18 @@ impl Logged<'_> {
         })
     }
 
-    /// What a search finds in a row: its index, its term and what it is. Of several entries it
-    /// finds nothing, because nothing is known of each.
-    pub(crate) fn text_of(&self, line: Line) -> String {
-        let Line::Entry(index, term) = line else { return String::new() };
-        format!("{index} {term} {}", self.entry(line).map_or("", |entry| &entry.what))
+    /// What a search compares of a row: its index, its term and what it is. Of several entries
+    /// nothing, because nothing is known of each.
+    pub(crate) fn told(&self, line: Line) -> Told {
+        let (Line::Entry(index, term), Some(entry)) = (line, self.entry(line)) else {
+            return Told::default();
+        };
+        Told {
+            text: format!("{index} {term} {}", entry.what),
+            keys: entry.key.iter().map(KeyText::display).collect(),
+            rpc: entry.rpc.to_owned(),
+            ..Told::default()
+        }
     }
 
     /// The entry of a row.
@@ -342,9 +358,14 @@ impl Logged<'_> {
         same.into_iter().any(|line| *line != Line::Entry(index, term))
     }
 
-    /// What can be said of the chosen row, in sentences.
-    pub(crate) fn sentences(&self) -> Vec<String> {
-        match self.chosen() {
+    /// How many members there are.
+    pub(crate) fn columns(&self) -> usize {
+        self.sight.board.columns.len()
+    }
+
+    /// What can be said of the row at a position, in sentences; without rows, why there are none.
+    pub(crate) fn sentences(&self, place: usize) -> Vec<String> {
+        match self.lines.get(place).copied() {
             None => {
                 vec!["No entry was captured, and no member has said how long its log is.".into()]
             }

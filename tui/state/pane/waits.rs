@@ -26,8 +26,17 @@ use glass_etcd::{
 };
 
 use super::{
-    super::watermarks::{self, Moment, Water, moment},
+    super::{
+        seek::{self, Forms},
+        watermarks::{self, Moment, Water, moment},
+    },
     Sight,
+};
+
+/// What rows have for a search.
+pub(crate) const FORMS: Forms = Forms {
+    forms: &["k:", "m:", "l:", "r:", "is:"],
+    kinds: &["watcher", "synced", "unsynced", "victim", "lease", "lock", "holder", "waiter"],
 };
 
 /// The view of those who wait.
@@ -149,18 +158,34 @@ impl Waiting {
 }
 
 impl Waiting {
-    /// What a search finds in each row: keys and names, the member, and the id of a lease.
-    pub(crate) fn texts(&self, sight: &Sight) -> Vec<String> {
-        let key = |key: Option<&KeyText>| key.map_or_else(String::new, KeyText::display);
-        let name = |column: usize| sight.board.columns.get(column).map_or("", |one| &one.name);
-        let of_column = |text: Option<&KeyText>, column| format!("{} {}", key(text), name(column));
-        let watchers = self.watchers.iter().map(|one| of_column(one.key.as_ref(), one.column));
-        let lease = |lease: &Lease| {
-            let keys: Vec<String> = lease.keys.iter().map(KeyText::display).collect();
-            format!("{:016x} {}", lease.lease, keys.join(" "))
+    /// What a search compares of each row: keys and names, the member, and the id of a lease.
+    pub(crate) fn told(&self, sight: &Sight) -> Vec<seek::Told> {
+        let of = |keys: Vec<&KeyText>, column: Option<usize>, kinds: Vec<&'static str>| {
+            let column = column.and_then(|column| sight.board.columns.get(column));
+            let member = column.map_or_else(String::new, |column| column.name.clone());
+            let keys: Vec<String> = keys.into_iter().map(KeyText::display).collect();
+            let text = format!("{} {member}", keys.join(" "));
+            seek::Told { text, keys, member, kinds, ..seek::Told::default() }
         };
-        let places = self.places.iter().map(|one| of_column(one.name.as_ref(), one.column));
-        watchers.chain(self.leases.iter().map(lease)).chain(places).collect()
+        let watchers = self.watchers.iter().map(|one| {
+            let progress = match one.progress {
+                Progress::Synced => "synced",
+                Progress::Unsynced(_) => "unsynced",
+                Progress::Victim(_) => "victim",
+            };
+            of(one.key.iter().collect(), Some(one.column), vec!["watcher", progress])
+        });
+        let leases = self.leases.iter().map(|one| {
+            let told = of(one.keys.iter().collect(), None, vec!["lease"]);
+            let text = format!("{:016x} {}", one.lease, told.text);
+            seek::Told { text, lease: Some(one.lease), ..told }
+        });
+        let places = self.places.iter().map(|one| {
+            let kind = if one.holds { "holder" } else { "waiter" };
+            let told = of(one.name.iter().collect(), Some(one.column), vec!["lock", kind]);
+            seek::Told { rpc: one.method.to_owned(), ..told }
+        });
+        watchers.chain(leases).chain(places).collect()
     }
 }
 

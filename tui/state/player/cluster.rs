@@ -64,8 +64,23 @@ impl State {
     }
 
     /// The story at whose cursor the cluster is shown; `None` for now.
-    pub(super) fn looked_at(&self) -> Option<&Steps> {
-        self.steps.as_ref().filter(|_| !self.room.is_now)
+    pub(crate) fn looked_at(&self) -> Option<&Steps> {
+        self.cursor_story().filter(|_| !self.room.is_now)
+    }
+
+    /// The story that has the cursor: the one that is open or, in a lesson with questions to come,
+    /// the one that was left last.
+    pub(super) fn cursor_story(&self) -> Option<&Steps> {
+        let held = self.held.as_ref().filter(|_| self.quiz.next_story().is_some());
+        self.steps.as_ref().or(held)
+    }
+
+    /// Closes the story that is open. The records of a lesson go on behind its cursor, to what its
+    /// questions are about, so the cursor stays there.
+    pub(super) fn close_story(&mut self) {
+        if let Some(steps) = self.steps.take() {
+            self.held = Some(steps).filter(|_| self.quiz.next_story().is_some());
+        }
     }
 
     /// Whether the cluster and the views beside the stories show now.
@@ -199,7 +214,7 @@ impl State {
                 self.trials.told = None;
             }
             Screen::Moment => self.room.is_shown = false,
-            Screen::Pane(_) | Screen::Seek => self.panes.close(),
+            Screen::Pane(_) | Screen::Seek => self.panes.shown = None,
             Screen::Cluster => {
                 self.room.notice = Some("this is the first screen; q leaves the player".to_owned());
             }
@@ -209,7 +224,7 @@ impl State {
             }
             Screen::Find | Screen::List => self.room.is_shown = true,
             Screen::Steps | Screen::Prompt | Screen::Quiz | Screen::Why | Screen::Reading => {
-                self.steps = None;
+                self.close_story();
                 self.refresh();
             }
         }
@@ -221,7 +236,8 @@ impl State {
             Action::Leave => return self.leave(),
             Action::Cluster => (self.room.is_shown, self.room.is_now) = (true, false),
             Action::Requests => {
-                (self.room.is_shown, self.steps) = (false, None);
+                self.room.is_shown = false;
+                self.close_story();
                 self.refresh();
             }
             Action::Along(direction) => self.along(direction),
@@ -296,8 +312,29 @@ impl State {
         };
     }
 
+    /// Shows now, with the same member chosen: a key acts on the members as they are now, and not
+    /// as they were at a step.
+    pub(super) fn show_now(&mut self) {
+        if self.looked_at().is_none() || self.room.refusal().is_some() {
+            return;
+        }
+        let chosen = |state: &State| {
+            let columns = state.board().columns;
+            columns
+                .get(state.room.chosen.min(columns.len().saturating_sub(1)))
+                .map(|it| it.name.clone())
+        };
+        let name = chosen(self);
+        self.room.is_now = true;
+        let same = |column: &Column| name.as_ref() == Some(&column.name);
+        if let Some(at) = self.board().columns.iter().position(same) {
+            self.room.chosen = at;
+        }
+    }
+
     /// Asks whether to do this to the chosen member, or says why it cannot be done.
     fn ask(&mut self, wanted: api::Action) {
+        self.show_now();
         match self.question(wanted) {
             Ok(command) => self.room.question = Some(Question::Act(command)),
             Err(why) => self.room.notice = Some(why),
@@ -317,9 +354,6 @@ impl State {
             return Err(why.to_owned());
         }
         let board = self.board();
-        if !board.is_now {
-            return Err("this is a step of the past; f shows now, where members run".to_owned());
-        }
         let chosen = self.room.chosen.min(board.columns.len().saturating_sub(1));
         let Some(column) = board.columns.get(chosen) else {
             return Err("there is no member yet".to_owned());

@@ -32,6 +32,7 @@ impl State {
     pub(super) fn leave_console(&mut self, action: Action) {
         match action {
             Action::Console(_) => return,
+            Action::Edit(_) if self.console.typed.is_some() => return,
             Action::Back | Action::Leave | Action::Cluster | Action::Requests | Action::Open => {
                 self.console.is_shown = false;
             }
@@ -49,7 +50,7 @@ impl State {
     /// The part of [`State::update`] for requests of one's own.
     pub(super) fn update_console(&mut self, key: Key) {
         match key {
-            Key::Open => self.console.typed = Some(Default::default()),
+            Key::Open => self.console.open(),
             Key::Close => (self.console.typed, self.console.hint) = (None, None),
             Key::Complete => {
                 let names: Vec<String> = self.lanes.iter().map(|lane| lane.name.clone()).collect();
@@ -61,7 +62,7 @@ impl State {
                 self.console.hint = sent.err();
             }
             Key::Cancel => _ = self.console.cancel(self.now_ns),
-            key => self.console.edit(key),
+            Key::Earlier | Key::Later => self.console.turn(key),
         }
     }
 

@@ -8,9 +8,10 @@ use super::{
 };
 
 impl State {
-    /// The known state of each member: at the cursor when a story is open, otherwise the newest.
+    /// The known state of each member: at the cursor of a story if there is one, otherwise the
+    /// newest.
     pub(crate) fn heads(&self) -> Vec<Head> {
-        self.heads_of(self.steps.as_ref())
+        self.heads_of(self.cursor_story())
     }
 
     /// The known state of each member at the cursor of this story, or the newest.

@@ -45,6 +45,7 @@ impl State {
             Some(Question::Act(command)) => Some(command),
             _ => None,
         };
+        self.show_now();
         match self.chosen() {
             Ok((_, process)) => match next_link(&self.board(), &process.name, asked.as_ref()) {
                 Some(command) => self.room.question = Some(Question::Act(command)),

@@ -47,7 +47,18 @@ impl State {
                 let is_moved = steps.turn(rows);
                 self.notice = (!is_moved).then(|| format!("this is the {end} row"));
             }
-            (None, None) => self.choose(rows),
+            (None, None) => match self.steps.is_some() {
+                true => self.look_far(rows),
+                false => self.choose(rows),
+            },
+        }
+    }
+
+    /// Moves the look cursor by rows.
+    fn look_far(&mut self, rows: isize) {
+        let direction = if rows < 0 { Direction::Back } else { Direction::Forward };
+        for _ in 0..rows.unsigned_abs() {
+            self.update_quiz(Action::Look(direction));
         }
     }
 
@@ -101,13 +112,8 @@ impl State {
     pub(super) fn update_help(&mut self, action: Action) {
         match action {
             Action::Help => (self.is_helping, self.help) = (true, Default::default()),
-            Action::Seek(character) => {
-                if !self.help.append(character.encode_utf8(&mut [0; 4])) {
-                    self.refuse("the search is full".to_owned());
-                }
-            }
-            Action::Erase => self.help.erase(),
             Action::Scroll(direction) => self.help.scroll(direction),
+            Action::Run => {}
             _ => self.is_helping = false,
         }
     }

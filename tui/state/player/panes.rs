@@ -5,6 +5,7 @@ use glass_etcd::story::query::address::Address;
 use super::{
     super::{
         pane::{Sight, View, keys, lines, log::Line},
+        seek::Told,
         steps::{Direction, Steps},
         story::Subject,
         watermarks::Moment,
@@ -34,6 +35,30 @@ impl State {
     pub(crate) fn story_entry(&self) -> Option<(u64, u64)> {
         let (term, index) = self.steps.as_ref()?.log.as_ref()?.entry;
         Some((index, term))
+    }
+
+    /// Shows the next view, or the one before: the story or the list, the cluster, and those beside
+    /// the stories.
+    pub(super) fn turn_to(&mut self, direction: Direction) {
+        const VIEWS: [View; 4] = [View::Log, View::Keys, View::Waits, View::Lines];
+        let pane = self.panes.shown.and_then(|shown| VIEWS.iter().position(|it| *it == shown));
+        let here = match (pane, self.room.is_shown) {
+            (Some(place), _) => 2 + place,
+            (None, is_cluster) => usize::from(is_cluster),
+        };
+        let count = 2 + VIEWS.len();
+        let there = match direction {
+            Direction::Forward => (here + 1) % count,
+            Direction::Back => (here + count - 1) % count,
+        };
+        match there.checked_sub(2) {
+            Some(place) => self.show_pane(VIEWS[place]),
+            None => {
+                self.panes.shown = None;
+                self.room.is_shown = there == 1;
+                self.room.is_now &= here != 0;
+            }
+        }
     }
 
     /// The story that is open.
@@ -87,13 +112,9 @@ impl State {
         };
         match action {
             Action::Move(rows) => self.move_in_pane(view, rows),
-            Action::Find => self.panes.seek.begin(),
-            Action::Type(character) => self.panes.seek.append(character),
-            Action::Erase => self.panes.seek.erase(),
-            Action::Narrow => self.seek_in_pane(view),
             Action::Open => self.open_from_pane(view),
             Action::OtherKey(direction) => self.choose_other_key(direction),
-            Action::Back => self.panes.close(),
+            Action::Back => self.panes.shown = None,
             Action::Along(_) if self.looked_at().is_none() => {
                 let notice = match self.steps {
                     Some(_) => "this is now; f shows the step that is looked at",
@@ -118,39 +139,31 @@ impl State {
         self.notice = (wanted == chosen).then(|| format!("this is the {end} row"));
     }
 
-    fn seek_in_pane(&mut self, view: View) {
-        let (texts, chosen) = self.rows_in_pane(view);
-        match self.panes.seek.next(&texts, chosen) {
-            Ok(place) => self.choose_in_pane(view, place),
-            Err(why) => self.notice = Some(why),
-        }
-    }
-
-    /// What a search finds in each row of a view, and the position of the chosen row.
-    fn rows_in_pane(&self, view: View) -> (Vec<String>, usize) {
+    /// What a search compares of each row of a view, and the position of the chosen row.
+    pub(super) fn rows_in_pane(&self, view: View) -> (Vec<Told>, usize) {
         let sight = self.sight();
         match view {
             View::Log => {
                 let log = self.panes.log.at(&sight, self.story_entry());
-                (log.lines.iter().map(|line| log.text_of(*line)).collect(), log.chosen)
+                (log.lines.iter().map(|line| log.told(*line)).collect(), log.chosen)
             }
             View::Keys => {
                 let keys = self.panes.keys.at(&sight, self.story_subject());
-                (keys.lines.iter().map(keys::Line::text).collect(), keys.chosen)
+                (keys.lines.iter().map(keys::Line::told).collect(), keys.chosen)
             }
             View::Waits => {
                 let waiting = self.panes.waits.at(&sight);
-                (waiting.texts(&sight), waiting.chosen)
+                (waiting.told(&sight), waiting.chosen)
             }
             View::Lines => {
                 let printed = self.panes.lines.at(&sight);
-                (printed.lines.iter().map(lines::Line::text).collect(), printed.chosen)
+                (printed.lines.iter().map(lines::Line::told).collect(), printed.chosen)
             }
         }
     }
 
     /// Chooses the row at this position.
-    fn choose_in_pane(&mut self, view: View, place: usize) {
+    pub(super) fn choose_in_pane(&mut self, view: View, place: usize) {
         let sight = self.sight();
         match view {
             View::Log => {

@@ -4,12 +4,31 @@
 //! and the player says so. As in a shell, a line end in a paste sends nothing: only Enter does. A
 //! field takes a paste as a whole or not at all.
 
-use super::{Screen, State};
+use super::{super::line::Edit, Screen, State};
 
 /// What is said of a step's number that has too many digits.
 pub(super) const LONG_NUMBER: &str = "a step's number has six digits at most";
 
 impl State {
+    /// Whether text is typed on this screen.
+    pub(crate) fn is_typing(&self) -> bool {
+        let place = self.place();
+        self.is_helping
+            || matches!(place, Screen::Console | Screen::Find | Screen::Seek | Screen::Prompt)
+    }
+
+    /// Changes the line that is typed on this screen.
+    pub(super) fn edit(&mut self, edit: Edit) {
+        let lack = match self.place() {
+            _ if self.is_helping => self.help.edit(edit),
+            Screen::Seek => self.seek.edit(edit),
+            Screen::Console => return self.console.edit(edit),
+            Screen::Find => return self.find.edit(edit),
+            _ => None,
+        };
+        self.notice = lack;
+    }
+
     /// Takes text that was pasted.
     pub(crate) fn paste(&mut self, text: &str) {
         self.version += 1;
@@ -18,12 +37,12 @@ impl State {
         let is_number = line.bytes().all(|byte| byte.is_ascii_digit());
         let place = self.place();
         let refusal = if self.is_helping {
-            (!self.help.append(&line)).then_some(TOO_LONG)
+            (!self.help.paste(&line)).then_some(TOO_LONG)
         } else {
             match (place, &mut self.steps) {
                 (Screen::Console, _) => (!self.console.paste(&line)).then_some(TOO_LONG),
                 (Screen::Find, _) => (!self.find.paste(&line)).then_some(TOO_LONG),
-                (Screen::Seek, _) => (!self.panes.seek.paste(&line)).then_some(TOO_LONG),
+                (Screen::Seek, _) => (!self.seek.paste(&line)).then_some(TOO_LONG),
                 (Screen::Prompt, Some(steps)) if is_number => {
                     (!steps.type_digits(&line)).then_some(LONG_NUMBER)
                 }
@@ -53,8 +72,13 @@ fn one_line(text: &str) -> (String, usize) {
 
 #[cfg(test)]
 mod tests {
+    use crossterm::event::{KeyCode, KeyEvent};
+
     use super::*;
-    use crate::state::{Action, BYTES_MAX, console::Key, pane::View};
+    use crate::{
+        play::{Input, handle},
+        state::{Action, BYTES_MAX, console::Key, pane::View},
+    };
 
     #[test]
     fn a_paste_on_a_screen_without_text_does_nothing_and_says_so() {
@@ -65,12 +89,41 @@ mod tests {
         state.update(Action::Show(View::Log));
         state.update(Action::Find);
         state.paste("foo");
-        assert_eq!((("foo", ""), None), (state.panes.seek.words(), state.notice.as_deref()));
+        let typed = |state: &State| state.seek.typed().map(|line| line.text());
+        assert_eq!((Some("foo".to_owned()), None), (typed(&state), state.notice.clone()));
         state.update(Action::Help);
         state.paste("cut");
-        assert_eq!(("cut", None), (&*state.help.typed, state.notice.as_deref()));
+        assert_eq!(("cut", None), (&*state.help.typed.text(), state.notice.as_deref()));
         state.paste(&"x".repeat(1000));
-        assert_eq!(("cut", Some(TOO_LONG)), (&*state.help.typed, state.notice.as_deref()));
+        assert_eq!(("cut", Some(TOO_LONG)), (&*state.help.typed.text(), state.notice.as_deref()));
+    }
+
+    /// What a terminal sends that does not mark pastes.
+    fn at_once(text: &str) -> Input {
+        let code = |character| match character {
+            '\n' => KeyCode::Enter,
+            character => KeyCode::Char(character),
+        };
+        Input::AtOnce(text.chars().map(|character| KeyEvent::from(code(character))).collect())
+    }
+
+    /// Goal: the second line of a paste stops no member and answers no question, also in a terminal
+    /// that sends it as keys.
+    #[test]
+    fn lines_that_come_at_once_are_one_line_of_the_field_and_send_nothing() {
+        let mut state = State::of_endpoints(&["a".to_owned()], BYTES_MAX);
+        state.console.connect(1);
+        assert!(handle(&mut state, at_once("iput a 1\nq\nd\n")));
+        let typed = state.console.typed.as_ref().map(|line| line.text());
+        assert_eq!((Screen::Console, Some("put a 1 q d")), (state.place(), typed.as_deref()));
+        assert!(state.errands().is_empty());
+        assert!(state.notice.as_ref().is_some_and(|said| said.ends_with("became spaces: 2")));
+        state.update(Action::Console(Key::Close));
+        assert!(handle(&mut state, at_once("?cut\nq")));
+        assert_eq!((true, "cut q"), (state.is_helping, &*state.help.typed.text()));
+        state.update(Action::Back);
+        assert!(handle(&mut state, at_once("L\nC")), "no text is typed: these are keys");
+        assert_eq!(Screen::Cluster, state.place());
     }
 
     #[test]

@@ -67,8 +67,6 @@ impl State {
                 self.room.is_shown = false;
                 self.find.begin();
             }
-            Action::Type(character) => self.find.append(character),
-            Action::Erase => self.find.erase(),
             Action::Narrow => {
                 self.find.apply(self.memory.recording());
                 self.list.freeze(false);

@@ -24,6 +24,10 @@ pub(crate) enum Wish {
     Compare(u64, u64),
     /// Stop the whole program until it is continued.
     Suspend,
+    /// Draw the screen anew.
+    Redraw,
+    /// Take the mouse, or free it.
+    Mouse,
 }
 
 /// Where the records come from.
@@ -96,7 +100,10 @@ impl State {
 
     /// The address of the step that is explained.
     pub(crate) fn anchor(&self) -> Result<Anchor, &'static str> {
-        let steps = self.steps.as_ref().ok_or("no story is open")?;
+        self.anchor_of(self.steps.as_ref().ok_or("no story is open")?)
+    }
+
+    fn anchor_of(&self, steps: &Steps) -> Result<Anchor, &'static str> {
         let step = steps.steps.get(steps.look).ok_or("this story has no step")?;
         let member = self.recording().members.get(usize::from(step.event.member));
         let (Some(member), true) = (member, step.is_captured) else {
@@ -111,9 +118,19 @@ impl State {
         Ok(Anchor { member: member.name.clone(), boot, clock, story })
     }
 
-    /// The command that opens the step that is explained.
+    /// The command that opens the step that is explained or, in the list, the first captured step
+    /// of the chosen story.
     pub(crate) fn command_of_step(&self) -> Result<String, &'static str> {
-        let anchor = self.anchor()?.text();
+        let anchor = match (&self.steps, self.list.subject()) {
+            (None, Some(subject)) => {
+                let mut steps = Steps::open(self.recording(), subject);
+                let is_first = |step: &Step| step.is_captured && step.is_own;
+                steps.look = steps.steps.iter().position(is_first).unwrap_or(0);
+                self.anchor_of(&steps)
+            }
+            _ => self.anchor(),
+        };
+        let anchor = anchor?.text();
         Ok(match &self.origin {
             Origin::File(path) => format!("glass play {}", quoted(&format!("{path}@{anchor}"))),
             Origin::Live(endpoints) if bare(endpoints) != ENDPOINTS => {
@@ -138,6 +155,8 @@ impl State {
             },
             Action::Save => self.wishes.push(Wish::Save),
             Action::Suspend => self.wishes.push(Wish::Suspend),
+            Action::Redraw => self.wishes.push(Wish::Redraw),
+            Action::Mouse => self.wishes.push(Wish::Mouse),
             Action::Compare => self.compare(),
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! The part of a recording that one story shows, and the rows that it becomes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use glass_etcd::{
     field, set,
@@ -15,7 +15,7 @@ use super::{
         lanes::{self, Lane},
         watermarks::moment,
     },
-    Arrow, Moment, OtherEnd, Step,
+    Arrow, Moment, OtherEnd, Step, Telling,
 };
 
 /// What is known of a story's events beyond their records, by position.
@@ -47,14 +47,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn of(
-        recording: &Recording,
-        own: &[bool],
-        order: &Order,
-        lanes: &[Lane],
-        notes: &Notes,
-    ) -> Part {
-        let window = join::Window::around(recording, own);
+    pub(super) fn of(telling: &Telling<'_>, own: &BTreeSet<usize>, notes: &Notes) -> Part {
+        let Telling { recording, order, lanes, .. } = telling;
         let members = recording.members.clone();
         let mut part = Part {
             recording: Recording { members, ..Recording::default() },
@@ -65,13 +59,13 @@ impl Part {
             waits: Vec::new(),
             key: None,
         };
-        for at in order.rows.iter().copied() {
+        for rank in telling.ranks.around(recording, own) {
+            let at = order.rows[rank];
             let event = &recording.events[at];
-            let is_known = lanes::lane_of_place(lanes, event.member).is_some();
-            if is_known && (own[at] || window.contains(event)) {
+            if lanes::lane_of_place(lanes, event.member).is_some() {
                 part.recording.events.push(event.clone());
                 part.times.push(clipped(order.times[at]));
-                part.is_own.push(own[at]);
+                part.is_own.push(own.contains(&at));
                 part.ends.push(other_end(recording, order, at));
                 part.ahead.push(notes.ahead.get(&at).cloned());
                 part.waits.push(notes.waits.get(&at).copied());

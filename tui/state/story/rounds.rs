@@ -77,7 +77,7 @@ mod tests {
     use glass_etcd::story::{order::Order, recording};
 
     use super::{
-        super::{Subject, requests, story},
+        super::{Subject, Telling, requests, story},
         *,
     };
     use crate::state::steps::{Row, Steps};
@@ -94,7 +94,7 @@ mod tests {
         let all = requests((&recording, &order), &every);
         let election = all.iter().find(|row| row.method == "election").unwrap().subject;
         assert!(matches!(election, Subject::Cluster(_)));
-        let told = story((&recording, &order), election).steps;
+        let told = story(&Telling::of(&recording, &order), election).steps;
         let campaigns: Vec<Grain> =
             told.iter().filter(|step| begins(step)).map(|step| step.grain).collect();
         assert_eq!([Grain::Story, Grain::Story, Grain::Stage, Grain::Story], campaigns[..]);

@@ -3,8 +3,8 @@
 use ratatui::layout::Rect;
 
 use super::super::{
-    pen::{Pen, Tone},
-    steps::subject,
+    pen::{Pen, Tone, fitting},
+    steps::{KEY, asked_for, brief, subject},
 };
 use crate::state::{
     State,
@@ -13,6 +13,7 @@ use crate::state::{
     lanes::name_of,
     room::START_NS,
     room::{Board, Column, Hands, Lead, Quorum},
+    text,
     watermarks::Water,
     words,
 };
@@ -25,8 +26,10 @@ pub(in crate::view) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, board:
         let used = pen.text(left, 0, &format!("{gap}{text}"), tone);
         left = Rect { x: left.x + used, width: left.width - used, ..left };
     }
-    let when = pen.words(&when(state, board));
-    let length = u16::try_from(when.chars().count() + 1).unwrap_or(u16::MAX);
+    let room = usize::from(left.width.saturating_sub(4));
+    let forms = whens(state, board).into_iter().map(|form| pen.words(&form));
+    let when = fitting(forms.collect(), room);
+    let length = u16::try_from(text::width(&when) + 1).unwrap_or(u16::MAX);
     let x = left.right().saturating_sub(length).max((left.x + 3).min(left.right()));
     pen.text(Rect { x, width: left.right() - x, ..left }, 0, &when, Tone::Dim);
 }
@@ -126,14 +129,33 @@ pub(super) fn alarm_words(state: &State, alarms: Alarms) -> String {
 
 /// The moment that is shown.
 pub(in crate::view) fn when(state: &State, board: &Board) -> String {
+    whens(state, board).swap_remove(0)
+}
+
+/// The longest key in the title of a story beside a verdict that leaves little room.
+const SHORT_KEY: usize = 16;
+
+/// The moment that is shown, in words that leave out more and more.
+fn whens(state: &State, board: &Board) -> Vec<String> {
     let time = words::time_of_day(board.at_ns);
-    match &state.steps {
-        Some(steps) if !board.is_now => {
+    match state.looked_at() {
+        Some(steps) => {
             let (at, total) = steps.position();
-            format!("step {at}/{total} of {}   {time} UTC", subject(state, steps))
+            let step = format!("step {at}/{total}");
+            let brief = brief(state, steps, SHORT_KEY);
+            vec![
+                format!("{step} of {}   {time} UTC", subject(state, steps)),
+                format!("{step} of {}   {time} UTC", asked_for(state, steps, KEY)),
+                format!("{step} of {brief}   {time} UTC"),
+                format!("{step} of {brief}"),
+                format!("{step}   {time} UTC"),
+                step,
+            ]
         }
-        _ if state.room.hands == Hands::Recording => format!("end of the recording {time} UTC"),
-        _ if board.at_ns == 0 => "now".to_owned(),
-        _ => format!("now {time} UTC"),
+        _ if state.room.hands == Hands::Recording => {
+            vec![format!("end of the recording {time} UTC"), format!("end {time} UTC"), time]
+        }
+        _ if board.at_ns == 0 => vec!["now".to_owned()],
+        _ => vec![format!("now {time} UTC"), "now".to_owned()],
     }
 }

@@ -58,6 +58,9 @@ fn draw_greeting(pen: &mut Pen<'_>, area: Rect) -> Rect {
 fn so_far(row: &RequestSummary, at_ns: u64) -> RequestSummary {
     let began = row.wall_ns;
     let mut row = row.clone();
+    if row.unknown_since.is_some_and(|since| at_ns <= since) {
+        (row.unknown_since, row.is_open) = (None, true);
+    }
     if row.took_ns.is_some_and(|took| at_ns < began.saturating_add(took)) {
         (row.took_ns, row.result, row.revision) = (None, None, None);
         (row.outcome, row.is_cancelled, row.is_open) = (None, false, true);

@@ -296,14 +296,15 @@ fn in_a_recording_and_beside_foreign_members_the_keys_say_why_they_do_nothing() 
         }
     }
     let mut past = own(&scenes::put().recording);
-    press(&mut past, "enter enter C K");
-    assert!(text(&past).contains("a step of the past"), "{}", text(&past));
-    let offered = |state: &State| crate::keys::line(state).iter().any(|row| row.brief == "kill");
-    assert!(!offered(&past), "the members of a past moment cannot be killed");
-    press(&mut past, "f");
-    assert!(offered(&past));
-    press(&mut past, "K");
-    assert!(text(&past).contains("KILL etcd-01?"), "{}", text(&past));
+    press(&mut past, "enter enter C 2");
+    assert!(text(&past).contains("step 1/"), "{}", text(&past));
+    assert_eq!(pressed(&mut past, "K"), [], "nothing before y");
+    let shown = text(&past);
+    assert!(shown.contains("KILL etcd-02?") && !shown.contains("step 1/"), "it is now: {shown}");
+    press(&mut past, "esc f");
+    assert!(text(&past).contains("step 1/"), "{}", text(&past));
+    press(&mut past, "x");
+    assert!(text(&past).contains("CUT the link etcd-02"), "{}", text(&past));
 }
 
 fn key(code: char) -> Input {

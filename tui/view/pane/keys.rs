@@ -3,11 +3,8 @@
 use ratatui::layout::Rect;
 
 use super::{
-    super::{
-        cluster::Grid,
-        pen::{Pen, Tone},
-    },
-    ABOUT, Sheet, draw_about, shown,
+    super::pen::{Pen, Tone},
+    ABOUT, Cell, Row, Sheet, draw_about, draw_rows,
 };
 use crate::state::{
     State,
@@ -34,30 +31,20 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     let grid = SHEET.grid(area, sight);
     let [rows, about] = SHEET.draw(pen, area, (state, sight, &grid));
     let keys = state.panes.keys.at(sight, state.story_subject());
-    for (place, line, is_chosen) in shown(rows, keys.lines.len(), keys.chosen) {
-        draw_line(pen, line, (&keys, &grid), place);
-        if is_chosen {
-            pen.tint(line, 0, Tone::Chosen);
-        }
-    }
-    draw_about(pen, about, ("THIS REVISION", &keys.sentences()), LEGEND);
+    let room = usize::from(grid.label).saturating_sub(3);
+    draw_rows(pen, (rows, &grid), (keys.lines.len(), keys.chosen), |place| row(&keys, place, room));
+    draw_about(pen, about, ("THIS REVISION", &keys.sentences(keys.chosen)), LEGEND);
 }
 
-fn draw_line(pen: &mut Pen<'_>, area: Rect, (keys, grid): (&Keyed<'_>, &Grid), place: usize) {
+/// The row at a position, with this much room for what it is about.
+pub(in crate::view) fn row(keys: &Keyed<'_>, place: usize, room: usize) -> Row {
     let line = &keys.lines[place];
-    let mark = if place == keys.chosen { '»' } else { ' ' };
-    let (text, tone) = label(line, usize::from(grid.label).saturating_sub(3));
-    pen.text(Rect { width: grid.label, ..area }, 0, &format!("{mark}{text}"), tone);
-    for member in grid.members() {
-        if let Some(place) = keys.place(line, member) {
-            let (word, tone) = place_word(place);
-            pen.text(grid.cell(area, member), 0, &format!(" {word}"), tone);
-        }
-    }
+    let cell = |member| Some(Cell::of(place_word(keys.place(line, member)?)));
+    Row { mark: ' ', label: label(line, room), cells: (0..keys.columns()).map(cell).collect() }
 }
 
 /// The text of a row before the members' columns.
-pub(in crate::view) fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
+fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
     match line {
         Line::Key(key, _, exists) => {
             let end = if *exists == Some(false) { "  (deleted)" } else { "" };
@@ -89,7 +76,7 @@ pub(in crate::view) fn label(line: &Line<'_>, room: usize) -> (String, Tone) {
 }
 
 /// The word for where a member has a row.
-pub(in crate::view) fn place_word(place: Place) -> (&'static str, Tone) {
+fn place_word(place: Place) -> (&'static str, Tone) {
     match place {
         Place::Unknown => ("? unknown", Tone::Dim),
         Place::No => ("-", Tone::Dim),

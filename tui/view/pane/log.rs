@@ -4,16 +4,16 @@ use ratatui::layout::Rect;
 
 use super::{
     super::{
-        cluster::{Grid, Table, below},
-        pen::{Pen, Tone},
+        cluster::{Table, below},
+        pen::{Pen, Tone, fitting},
     },
-    ABOUT, Sheet, draw_about, shown,
+    ABOUT, Cell, Row, Sheet, draw_about, draw_rows,
 };
 use crate::state::{
     State,
     pane::{
         Sight,
-        log::{Cell, Disk, Line, Logged, MARKS, Machine},
+        log::{Cell as Known, Disk, Line, Logged, MARKS, Machine},
     },
     words,
 };
@@ -24,8 +24,6 @@ const BELOW: u16 = FILES + ABOUT;
 const FILES: u16 = 2;
 /// Width of the numbers before an entry's description.
 const NUMBERS: usize = 12;
-/// Narrowest column that has room for all watermarks in words.
-const WORDS_MIN: u16 = 50;
 /// The columns of the view.
 const SHEET: Sheet<'_> =
     Sheet { labels: [26, 36, 60], cell_min: 17, title: "  index term entry", below: BELOW };
@@ -36,111 +34,104 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, state: &State, sight: &Sight) 
     let [rows, under] = SHEET.draw(pen, area, (state, sight, &grid));
     let story = state.story_entry();
     let log = state.panes.log.at(sight, story);
-    for (place, line, is_chosen) in shown(rows, log.lines.len(), log.chosen) {
-        draw_line(pen, line, (&log, &grid), place, story);
-        if is_chosen {
-            pen.tint(line, 0, Tone::Chosen);
-        }
-    }
+    let room = usize::from(grid.label).saturating_sub(NUMBERS + 1);
+    let of = |place| row((&log, story), place, room);
+    draw_rows(pen, (rows, &grid), (log.lines.len(), log.chosen), of);
     let table = Table { state, board: &sight.board, grid: &grid };
     draw_files(pen, below(under, 0, FILES), &table, &log);
     let signs = "✔ on disk ✘ not  up to here:";
     let letters = MARKS.iter().map(|(_, letter, word)| format!(" {letter} {word}"));
     let legend = format!("{signs}{}", letters.collect::<String>());
-    draw_about(pen, below(under, FILES, ABOUT), ("THIS ENTRY", &log.sentences()), &legend);
+    let said = log.sentences(log.chosen);
+    draw_about(pen, below(under, FILES, ABOUT), ("THIS ENTRY", &said), &legend);
 }
 
-/// A row: what the entry is, and how far each member is with it.
-fn draw_line(
-    pen: &mut Pen<'_>,
-    area: Rect,
-    (log, grid): (&Logged<'_>, &Grid),
+/// The row at a position, with this much room for what its entry is: that, and how far each member
+/// is with it. `story` is the entry of the story that is open.
+pub(in crate::view) fn row(
+    (log, story): (&Logged<'_>, Option<(u64, u64)>),
     place: usize,
-    story: Option<(u64, u64)>,
-) {
+    room: usize,
+) -> Row {
     let line = log.lines[place];
     let is_story = matches!(line, Line::Entry(index, term) if story == Some((index, term)));
-    let mark = match (place == log.chosen, is_story) {
-        (_, true) => '◆',
-        (true, _) => '»',
-        _ => ' ',
-    };
-    let room = usize::from(grid.label).saturating_sub(NUMBERS + 1);
-    let text = format!("{mark}{}", label(log, line, room));
-    let label = Rect { width: grid.label, ..area };
     let tone = match line {
         Line::Gap(..) => Tone::Dim,
         _ if is_story => Tone::Strong,
         _ => Tone::Plain,
     };
-    pen.text(label, 0, &text, tone);
-    for member in grid.members() {
-        let cell = log.cell(line, member);
-        draw_cell(pen, grid.cell(area, member), &cell);
+    Row {
+        mark: if is_story { '◆' } else { ' ' },
+        label: (label(log, line, room), tone),
+        cells: (0..log.columns()).map(|member| Some(cell(&log.cell(line, member)))).collect(),
     }
 }
 
-/// The text of a row before the members' columns.
-pub(in crate::view) fn label(log: &Logged<'_>, line: Line, room: usize) -> String {
+/// What an entry is, in this room beside the numbers; a long name of an RPC goes without its
+/// service.
+fn label(log: &Logged<'_>, line: Line, room: usize) -> String {
     match line {
         Line::Entry(index, term) => {
             let what = log.entry(line).map_or("", |entry| &entry.what);
-            format!("{index:>6} {term:>4} {}", words::cut(what, room))
+            let name = what.split_once('/').filter(|(service, _)| !service.contains(' '));
+            // The term stands in its own column.
+            let empty = what.starts_with("empty, ").then_some("empty");
+            let forms = [Some(what), name.map(|(_, name)| name), empty].into_iter().flatten();
+            let what = fitting(forms.map(str::to_owned).collect(), room);
+            format!("{index:>6} {term:>4} {}", words::cut(&what, room))
         }
         Line::Gap(first, last) if first == last => format!("{last:>6} ? not captured"),
         Line::Gap(first, last) => {
-            let count = words::count(last - first + 1);
-            format!("{:>6} ? {count} not captured", format!("-{last}"))
+            let (count, last) = (words::count(last - first + 1), format!("-{last}"));
+            let forms =
+                ["not captured", "entries"].map(|what| format!("{last:>6} ? {count} {what}"));
+            fitting(forms.to_vec(), NUMBERS + room)
         }
     }
 }
 
-/// The watermarks that stand at an entry, in words.
-pub(in crate::view) fn mark_words(cell: &Cell) -> String {
-    let words: Vec<&str> = cell.marks.iter().map(|(_, word)| *word).collect();
-    format!("◄ {}", words.join(" "))
-}
-
-fn draw_cell(pen: &mut Pen<'_>, area: Rect, cell: &Cell) {
-    let (words, tone) = cell_words(cell);
-    let used = pen.text(area, 0, &format!(" {words}"), tone);
-    let all = pen.words(&format!("{} ", mark_words(cell)));
-    let letters: String = cell.marks.iter().map(|(letter, _)| letter).collect();
-    let room = usize::from(area.width.saturating_sub(used));
-    let marks = if WORDS_MIN <= area.width { all } else { format!("{letters} ") };
-    let length = u16::try_from(marks.chars().count()).unwrap_or(u16::MAX);
-    if !cell.marks.is_empty() && usize::from(length) <= room {
-        let x = area.right() - length;
-        pen.text(Rect { x, width: length, ..area }, 0, &marks, Tone::Strong);
+/// How far the member is with an entry: whether it is on its disk, how far it has come, and which
+/// watermarks stand there.
+fn cell(known: &Known) -> Cell {
+    let (sign, how, short) = how(known);
+    let tone = match known.disk {
+        Disk::Synced | Disk::UpTo(_) => Tone::Plain,
+        Disk::Removed => Tone::Bad,
+        _ => Tone::Dim,
+    };
+    let forms = match how.is_empty() {
+        true => vec![sign.to_owned()],
+        false => vec![format!("{sign} {how}"), format!("{sign} {short}"), short],
+    };
+    if known.marks.is_empty() {
+        return Cell::with_marks(forms, tone, Default::default());
     }
+    let words: Vec<&str> = known.marks.iter().map(|(_, word)| *word).collect();
+    let letters = known.marks.iter().map(|(letter, _)| *letter).collect();
+    Cell::with_marks(forms, tone, [format!("◄ {}", words.join(" ")), letters])
 }
 
-/// How far the member is with an entry: whether it is on its disk, and how far it has come.
-pub(in crate::view) fn cell_words(cell: &Cell) -> (String, Tone) {
-    let sign = match cell.disk {
+/// A sign, and a word in a long and in a short form.
+fn how(known: &Known) -> (&'static str, String, String) {
+    let sign = match known.disk {
         Disk::Unknown => "?",
         Disk::No => "-",
         Disk::Removed | Disk::Memory | Disk::Written => "✘",
         Disk::Synced | Disk::UpTo(_) => "✔",
     };
-    let how = match (cell.disk, cell.machine) {
-        (Disk::UpTo(index), _) => return (format!("{sign} up to {index}"), Tone::Plain),
-        (_, Machine::Stored) => "in file",
-        (_, Machine::Applied) => "applied",
-        (_, Machine::Committed) => "committed",
-        (Disk::No, _) => return (sign.to_owned(), Tone::Dim),
-        (Disk::Unknown, _) => "unknown",
-        (Disk::Removed, _) => "removed",
-        (Disk::Memory, _) => "in memory",
-        (Disk::Written, _) => "written",
-        (Disk::Synced, _) => "on disk",
+    let (how, short) = match (known.disk, known.machine) {
+        (Disk::UpTo(index), _) => return (sign, format!("up to {index}"), format!("≤{index}")),
+        (_, Machine::Stored) => ("in file", "file"),
+        (_, Machine::Applied) => ("applied", "applied"),
+        (_, Machine::Committed) => ("committed", "commit"),
+        (Disk::No, _) => ("", ""),
+        (Disk::Unknown, _) => ("unknown", "unknown"),
+        (Disk::Removed, _) => ("removed", "removed"),
+        (Disk::Memory, _) => ("in memory", "memory"),
+        (Disk::Written, _) => ("written", "written"),
+        (Disk::Synced, _) => ("on disk", "disk"),
     };
-    let tone = match cell.disk {
-        Disk::Synced => Tone::Plain,
-        Disk::Removed => Tone::Bad,
-        _ => Tone::Dim,
-    };
-    (format!("{sign} {how}"), tone)
+    (sign, how.to_owned(), short.to_owned())
 }
 
 /// Where the newest write of each member's log files went, and what raft knows of the disk.

@@ -49,27 +49,26 @@ fn by_member(state: &State, words: impl Fn(usize) -> Option<String>) -> String {
     cells.collect::<Vec<_>>().join("   ")
 }
 
+/// A row of a sheet, and what is said of it.
+fn row_lines(state: &State, row: &pane::Row, said: &[String]) -> Vec<String> {
+    let words = |member: usize| Some(row.cells.get(member)?.as_ref()?.words());
+    let first = format!("{}   {}", row.label.0.trim_end(), by_member(state, words));
+    let said = said.iter().map(|said| format!("{INDENT}{said}"));
+    [first].into_iter().chain(said).collect()
+}
+
 /// The raft logs: each entry, how far each member is with it, and what follows from that.
 pub(super) fn log(state: &mut State) -> Vec<String> {
     state.update(Action::Show(View::Log));
-    let sight = state.sight();
-    let mut log = state.panes.log.at(&sight, state.story_entry());
+    let (sight, story) = (state.sight(), state.story_entry());
+    let log = state.panes.log.at(&sight, story);
     let mut lines = vec![banner_line(state)];
     for place in 0..log.lines.len() {
-        log.chosen = place;
-        let line = log.lines[place];
-        let members = by_member(state, |member| {
-            let cell = log.cell(line, member);
-            let (words, _) = pane::log::cell_words(&cell);
-            let marks =
-                (!cell.marks.is_empty()).then(|| format!(" {}", pane::log::mark_words(&cell)));
-            Some(words + &marks.unwrap_or_default())
-        });
-        lines.push(format!("{}   {members}", pane::log::label(&log, line, WIDTH).trim_end()));
-        lines.extend(log.sentences().iter().map(|said| format!("{INDENT}{said}")));
+        let row = pane::log::row((&log, story), place, WIDTH);
+        lines.extend(row_lines(state, &row, &log.sentences(place)));
     }
     if log.lines.is_empty() {
-        lines.extend(log.sentences());
+        lines.extend(log.sentences(0));
     }
     let files = [("WAL segment, byte: has", true), ("stable, raft knows", false)];
     lines.extend(files.map(|(name, is_segment)| {
@@ -86,23 +85,18 @@ pub(super) fn log(state: &mut State) -> Vec<String> {
 pub(super) fn keys(state: &mut State) -> Vec<String> {
     state.update(Action::Show(View::Keys));
     let sight = state.sight();
-    let mut keys = state.panes.keys.at(&sight, state.story_subject());
+    let keys = state.panes.keys.at(&sight, state.story_subject());
     let mut lines = vec![banner_line(state)];
     for place in 0..keys.lines.len() {
-        keys.chosen = place;
-        let line = &keys.lines[place];
-        let members = by_member(state, |member| {
-            Some(pane::keys::place_word(keys.place(line, member)?).0.to_owned())
-        });
-        let (label, _) = pane::keys::label(line, WIDTH);
-        lines.push(format!("{label}   {members}"));
         // What is said of a key's own row is about the key Enter.
-        if !matches!(line, KeyLine::Key(..)) {
-            lines.extend(keys.sentences().iter().map(|said| format!("{INDENT}{said}")));
-        }
+        let said = match keys.lines[place] {
+            KeyLine::Key(..) => Vec::new(),
+            _ => keys.sentences(place),
+        };
+        lines.extend(row_lines(state, &pane::keys::row(&keys, place, WIDTH), &said));
     }
     if keys.lines.is_empty() {
-        lines.extend(keys.sentences());
+        lines.extend(keys.sentences(0));
     }
     lines
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use glass_etcd::story::order::Order;
+
 use super::{
     super::{
         pen::Look,
@@ -15,6 +17,7 @@ use crate::state::{
     Action, State, lens,
     page::{Role, Text},
     steps::{Direction, Lens, Steps},
+    story::Telling,
 };
 
 /// Before the lines about a step.
@@ -33,8 +36,12 @@ pub(super) fn write(state: &mut State, look: Look, out: &mut impl Write) -> io::
         let lines = about(state);
         return put(out, look, &lines);
     }
+    // A copy, because the steps of a story change the state.
+    let recording = state.recording().clone();
+    let order = Order::of(&recording);
+    let telling = Telling::of(&recording, &order);
     for row in state.list.rows.clone() {
-        state.steps = Some(Steps::open(state.recording(), row.subject));
+        state.steps = Some(Steps::of(&telling, row.subject));
         state.update(Action::Jump(Direction::Back));
         let title = state.steps.as_ref().map(|steps| format!("  {}", subject(state, steps)));
         put(out, look, &[title.unwrap_or_default()])?;

@@ -7,7 +7,7 @@ use crate::state::{
     Screen, State,
     quiz::{
         Kind, Question,
-        lesson::{Came, Course, Planned},
+        lesson::{Came, Course, News, Planned},
     },
     scenes::{self, GET, PUT},
     steps::Steps,
@@ -32,7 +32,7 @@ fn at(state: &State, id: u64, stage: &str, kind: Kind) -> Planned {
 }
 
 /// A lesson of three questions: two at one step of a put, and one about a get.
-fn begun() -> (State, mpsc::Receiver<Came>) {
+fn begun() -> (State, mpsc::Receiver<News>) {
     let mut recording = scenes::put().recording;
     let get = scenes::get().recording;
     assert_eq!(recording.members, get.members);
@@ -44,9 +44,18 @@ fn begun() -> (State, mpsc::Receiver<Came>) {
         at(&state, PUT, "raft.entry", Kind::Number(9)),
         at(&state, GET, "read_index.wait", choice()),
     ];
-    let (sender, came) = mpsc::channel();
-    state.begin(Course::new(planned, 3, sender));
-    (state, came)
+    let (sender, news) = mpsc::channel();
+    state.begin(Course::new(planned, (&[], 0), sender));
+    (state, news)
+}
+
+/// What came of the questions since the last look.
+fn came(news: &mpsc::Receiver<News>) -> Vec<Came> {
+    let came = |news| match news {
+        News::Came(came) => Some(came),
+        News::Hint => None,
+    };
+    news.try_iter().filter_map(came).collect()
 }
 
 fn until_asked(state: &mut State) {
@@ -61,7 +70,7 @@ fn until_asked(state: &mut State) {
 
 #[test]
 fn a_lesson_asks_its_questions_at_their_steps_and_hides_what_comes_later() {
-    let (mut state, came) = begun();
+    let (mut state, news) = begun();
     until_asked(&mut state);
     let said = text(&state);
     assert!(said.contains("QUESTION 1 of 3") && said.contains("What about raft.entry?"), "{said}");
@@ -76,12 +85,13 @@ fn a_lesson_asks_its_questions_at_their_steps_and_hides_what_comes_later() {
     assert!(text(&state).contains("QUESTION 2 of 3"), "two at one step: {}", text(&state));
     press(&mut state, "4");
     assert!(text(&state).contains("✘ No: 1."), "{}", text(&state));
-    assert_eq!(vec![Came::Right, Came::Wrong], came.try_iter().collect::<Vec<_>>());
+    let all = [News::Hint, News::Hint, News::Came(Came::Right), News::Came(Came::Wrong)];
+    assert_eq!(all.to_vec(), news.try_iter().collect::<Vec<_>>());
 }
 
 #[test]
 fn the_last_step_of_a_story_leads_to_the_next_question_and_the_last_question_uncovers_all() {
-    let (mut state, came) = begun();
+    let (mut state, news) = begun();
     until_asked(&mut state);
     press(&mut state, "s");
     assert!(text(&state).contains("QUESTION 2 of 3"), "{}", text(&state));
@@ -93,7 +103,7 @@ fn the_last_step_of_a_story_leads_to_the_next_question_and_the_last_question_unc
     press(&mut state, "2 right");
     assert!(text(&state).contains("read_index.confirmed"), "{}", text(&state));
     let all = vec![Came::Skipped, Came::Told, Came::Right];
-    assert_eq!(all, came.try_iter().collect::<Vec<_>>());
+    assert_eq!(all, came(&news));
     press(&mut state, "g right right right right right right");
     assert_ne!(Screen::Quiz, state.place(), "each question is asked once");
 }
@@ -101,7 +111,7 @@ fn the_last_step_of_a_story_leads_to_the_next_question_and_the_last_question_unc
 /// Goal: an answer is noted because it was given, and not because a key was pressed once too often.
 #[test]
 fn no_key_leads_past_a_question_by_accident() {
-    let (mut state, came) = begun();
+    let (mut state, news) = begun();
     press(&mut state, "G");
     assert!(text(&state).contains("QUESTION 1 of 3"), "from afar: {}", text(&state));
     press(&mut state, "i");
@@ -116,7 +126,7 @@ fn no_key_leads_past_a_question_by_accident() {
         );
         assert!(!said.contains("wal.fsync"), "{keys}: {said}");
     }
-    assert_eq!(None, came.try_iter().next());
+    assert!(came(&news).is_empty());
     press(&mut state, "s");
     assert!(text(&state).contains("QUESTION 2 of 3"), "two at one step: {}", text(&state));
     press(&mut state, "4 right : 3 0 enter");
@@ -125,7 +135,7 @@ fn no_key_leads_past_a_question_by_accident() {
 
 #[test]
 fn the_list_does_not_tell_what_is_asked_later() {
-    let (mut state, _came) = begun();
+    let (mut state, _news) = begun();
     press(&mut state, "esc");
     assert_eq!(Screen::List, state.place());
     let said = text(&state);
@@ -135,9 +145,42 @@ fn the_list_does_not_tell_what_is_asked_later() {
     assert_eq!(1, text(&state).matches("asked later").count(), "{}", text(&state));
 }
 
+/// Goal: no screen shows a later moment than the lesson has come to, also when its story is left.
+#[test]
+fn the_cluster_is_shown_at_the_cursor_of_the_lesson_and_not_at_its_end() {
+    let (mut state, _came) = begun();
+    press(&mut state, "right C");
+    let members = |state: &State| {
+        let told = text(state);
+        let rows = told
+            .lines()
+            .filter(|line| ["commit", "applied", "WAL"].iter().any(|row| line.contains(row)));
+        rows.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let at_cursor = members(&state);
+    assert!(text(&state).contains("step 2/"), "{}", text(&state));
+    press(&mut state, "f");
+    assert!(text(&state).contains("no later moment"), "{}", text(&state));
+    assert_eq!(at_cursor, members(&state));
+    press(&mut state, "esc esc");
+    assert_eq!(Screen::List, state.place());
+    press(&mut state, "C");
+    assert_eq!((Screen::Cluster, &at_cursor), (state.place(), &members(&state)));
+    assert!(text(&state).contains("step 2/"), "{}", text(&state));
+    press(&mut state, "L");
+    assert!(text(&state).contains("step 2/"), "{}", text(&state));
+    press(&mut state, "esc R enter");
+    until_asked(&mut state);
+    press(&mut state, "s s right");
+    until_asked(&mut state);
+    press(&mut state, "s esc esc");
+    assert!(!text(&state).contains("step "), "after the last question: {}", text(&state));
+    assert_ne!(at_cursor, members(&state), "the end of the records");
+}
+
 #[test]
 fn the_end_of_a_lesson_is_said_together_with_the_way_out() {
-    let (mut state, _came) = begun();
+    let (mut state, _news) = begun();
     for _ in 0..3 {
         until_asked(&mut state);
         assert!(!text(&state).contains("the last question"), "{}", text(&state));
@@ -158,7 +201,7 @@ fn words(state: &State, size: (u16, u16)) -> String {
 #[test]
 fn every_question_of_every_lesson_fits_into_a_small_window() {
     for slug in crate::lesson::slugs() {
-        let (mut state, came) = crate::lesson::begun(slug);
+        let (mut state, news) = crate::lesson::begun(slug);
         let (_, of) = state.quiz.course.as_ref().unwrap().number();
         for number in 1..=of {
             for _ in 0..500 {
@@ -181,7 +224,7 @@ fn every_question_of_every_lesson_fits_into_a_small_window() {
             let whole = words(&state, (300, 90));
             assert!(!whole.contains("a taller window"), "{here}: {whole}");
         }
-        assert_eq!(vec![Came::Told; of], came.try_iter().collect::<Vec<_>>(), "{slug}");
+        assert_eq!(vec![Came::Told; of], came(&news), "{slug}");
         assert!(words(&state, (80, 24)).contains("the last question"), "{slug}");
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         player::Action,
         room::Hands,
         scenes,
+        search::Word,
         steps::Lens,
         tests::{live, press},
     },
@@ -414,7 +415,7 @@ fn a_story_that_the_search_leaves_out_keeps_its_title() {
     };
     let before = title(&state);
     assert!(before.as_ref().is_some_and(|title| title.contains("KV/Put")), "{before:?}");
-    assert_eq!(Some(Ok(true)), state.find.only.take("is:error"));
+    assert_eq!(Some(Ok(true)), state.find.only.take(&Word::Is("error".to_owned())));
     state.refresh();
     assert_eq!((0, before), (state.list.rows.len(), title(&state)));
 }

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use crossterm::event::{KeyCode, KeyEvent};
 use glass_etcd::{
-    story::KeyText,
+    story::{KeyText, order::Order},
     trace::{Kind, Stage},
 };
 
@@ -16,7 +17,7 @@ use crate::{
         Screen, State,
         scenes::{self, PUT, Scene},
         steps::Steps,
-        story::Subject,
+        story::{Subject, Telling},
         tests::{live, press, tell_all},
         watermarks::Water,
     },
@@ -160,7 +161,7 @@ fn the_line_for_requests_is_offered_at_eighty_columns() {
 fn a_search_in_a_view_goes_to_the_next_row_with_the_words() {
     let mut state = recorded("puts_and_gets", "T g /");
     assert_eq!(state.place(), Screen::Seek);
-    assert!(drawn(&state).contains("find a row /_"), "{}", drawn(&state));
+    assert!(drawn(&state).contains("find a row / "), "{}", drawn(&state));
     let key = |state: &State| {
         let sight = state.sight();
         let keys = state.panes.keys.at(&sight, None);
@@ -175,11 +176,115 @@ fn a_search_in_a_view_goes_to_the_next_row_with_the_words() {
     press(&mut state, "L g / b a r enter");
     let sight = state.sight();
     let log = state.panes.log.at(&sight, None);
-    assert!(log.text_of(log.chosen().unwrap()).contains("bar5"));
+    assert!(log.told(log.chosen().unwrap()).text.contains("bar5"));
     let mut waits = recorded("lease", "W / l o c k enter O / x enter");
     assert_eq!(waits.said(), Some("no row has \"x\""));
     press(&mut waits, "/ esc esc");
     assert_eq!(waits.place(), Screen::List);
+}
+
+/// Goal: `/`, `n` and `N` lead from step to step of a story.
+#[test]
+fn a_search_in_a_story_goes_to_the_next_step_with_the_words() {
+    let mut state = opened(scenes::put(), "enter /");
+    assert_eq!(state.place(), Screen::Seek);
+    let said = drawn(&state);
+    assert!(said.contains("find a row / ") && said.contains("KV/Put"), "{said}");
+    let step = |state: &State| {
+        let steps = state.steps.as_ref().unwrap();
+        let step = &steps.steps[steps.now];
+        format!("{} {}", step.event.stage.name(), state.lanes[step.lane].name)
+    };
+    press(&mut state, "w a l . f s y n c enter");
+    let first = step(&state);
+    press(&mut state, "n");
+    let second = step(&state);
+    let are_found = [&first, &second].iter().all(|step| step.starts_with("wal.fsync"));
+    assert!(are_found && first != second, "{first}, {second}");
+    press(&mut state, "N");
+    assert_eq!(first, step(&state));
+    press(&mut state, "/ m : e t c d - 0 3 space i s : d i s k enter");
+    assert_eq!(step(&state), "wal.fsync etcd-03");
+    press(&mut state, "/ r : p u t enter");
+    assert!(drawn(&state).contains("no row here has r:"), "{}", drawn(&state));
+    press(&mut state, "esc");
+    assert_eq!((state.place(), step(&state).as_str()), (Screen::Steps, "wal.fsync etcd-03"));
+    press(&mut state, "/ z z enter");
+    assert!(drawn(&state).contains("no row has \"zz\""), "{}", drawn(&state));
+}
+
+/// Goal: what is hidden by a question is not found either.
+#[test]
+fn a_search_finds_no_step_that_is_hidden() {
+    let mut state = opened(scenes::put(), "enter P g / w a l . f s y n c enter");
+    assert!(drawn(&state).contains("no row has"), "{}", drawn(&state));
+    press(&mut state, "P n");
+    assert!(drawn(&state).contains("wal.fsync"), "{}", drawn(&state));
+}
+
+/// Goal: Tab leads through all views at the cursor, and Shift-Tab back.
+#[test]
+fn tab_leads_through_all_views_and_back() {
+    let mut state = opened(scenes::put(), "enter : 9 enter");
+    let places = |state: &mut State, code| {
+        let mut places = Vec::new();
+        for _ in 0..6 {
+            handle(state, Input::Key(KeyEvent::from(code)));
+            places.push(state.place());
+        }
+        places
+    };
+    use crate::state::pane::View;
+    let panes = [View::Log, View::Keys, View::Waits, View::Lines].map(Screen::Pane);
+    let [log, keys, waits, lines] = panes;
+    let forward = [Screen::Moment, log, keys, waits, lines, Screen::Steps];
+    assert_eq!(forward[..], places(&mut state, KeyCode::Tab));
+    let back = [lines, waits, keys, log, Screen::Moment, Screen::Steps];
+    assert_eq!(back[..], places(&mut state, KeyCode::BackTab));
+}
+
+/// Goal: a key is found by what it does, and Enter does it.
+#[test]
+fn the_one_key_that_is_left_in_their_list_is_done_by_enter() {
+    let mut state = opened(scenes::put(), "enter ? e enter");
+    assert!(state.is_helping);
+    press(&mut state, "esc ? l a s t space s t e p enter");
+    let (at, of) = state.steps.as_ref().unwrap().position();
+    assert_eq!((false, of), (state.is_helping, at), "{}", drawn(&state));
+    press(&mut state, "g ? l a n e space o n l y enter");
+    assert!(state.is_helping, "a digit is missing");
+}
+
+/// Goal: at eighty columns no title loses words: what has no room in the first line of a story
+/// stands on the rule below the heads, and a banner has fewer words. Method: the first and the last
+/// step of every story of every recording.
+#[test]
+fn no_title_is_cut_at_eighty_columns() {
+    for (name, recording) in recordings() {
+        let order = Order::of(&recording);
+        let telling = Telling::of(&recording, &order);
+        let mut state = State::of_recording(recording.clone());
+        for row in state.list.rows.clone() {
+            for key in ["g", "G"] {
+                state.steps = Some(Steps::of(&telling, row.subject));
+                press(&mut state, key);
+                let story = screen(&state, SMALL, UNICODE).to_string();
+                press(&mut state, "C");
+                let banner = title(&state, SMALL);
+                press(&mut state, "esc");
+                // The title, and from the rule on the first three lines.
+                let lines = story.lines().take(1).chain(story.lines().skip(3).take(3));
+                for line in lines.clone().take(2).chain([&*banner]) {
+                    assert!(!line.contains('…'), "{name}: {line}");
+                }
+                let all: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+                let subject = crate::view::steps::subject(&state, state.steps.as_ref().unwrap());
+                let lacks = |word: &&str| !all.iter().any(|shown| shown.contains(*word));
+                let lacks: Vec<&str> = subject.split_whitespace().filter(lacks).collect();
+                assert!(lacks.is_empty(), "{name}: {lacks:?} in {all:?}");
+            }
+        }
+    }
 }
 
 /// Goal: numbers of a story do not move while later messages say better how the clocks differ.

@@ -7,7 +7,7 @@ use crate::{
         Recording,
         order::Order,
         query::{
-            cluster::Stall,
+            cluster::{Sign, Stall},
             through::{Fate, Through, Without},
         },
     },
@@ -123,7 +123,7 @@ impl Through {
         let mut rest = whole;
         for without in &self.without {
             let sign = without.gap.last.filter(|at| order.times[*at] == without.from);
-            let by = clock_at(recording, without.gap.last, whole);
+            let by = clock_at(recording, without.gap.last.or(without.gap.shown), whole);
             parts.push((without.from, by, ends_at(rest, inside(sign), Side::LastSign)));
             parts.extend(leaderless((recording, order), without, whole));
             rest = begins_at(rest, inside(without.gap.next), Side::NewLeader);
@@ -164,7 +164,7 @@ fn leaderless(
         ..whole
     };
     // A leader that has stepped down is not silent: it knows that there is none.
-    let has_stepped_down = matches!(without.fate, Fate::SteppedDown(_)) && !gap.is_heard;
+    let has_stepped_down = matches!(without.fate, Fate::SteppedDown(_)) && gap.sign != Sign::Heard;
     let wait = if has_stepped_down { Wait::NoLeader } else { Wait::SilentLeader };
     let asked = gap.asked.map_or(*to, |asked| order.times[asked].clamp(*from, *to));
     let by = clock_at(recording, gap.asked.or(gap.next), whole);

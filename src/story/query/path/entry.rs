@@ -17,8 +17,12 @@ impl Chain<'_> {
         if inbox.is_some() || !self.is_brief {
             self.step(inbox);
         }
-        let appended = || steps.all(Stage::RaftEntry).next();
-        match (graph.quorum.leader, story.entry, appended()) {
+        let appended = steps.all(Stage::RaftEntry).next();
+        let earlier = appended.filter(|at| self.is_earlier_leaders(*at, serving, graph));
+        match (graph.quorum.leader, story.entry, appended) {
+            (Some(leader), Some((_, index)), Some(entry)) if earlier.is_some() => {
+                self.inherited((serving, leader), (entry, index), graph);
+            }
             (Some(leader), Some((_, index)), _) => self.replicate(serving, leader, index, graph),
             // Nobody counts acknowledgements of an entry that was replaced, but it had its place.
             (None, _, Some(entry)) if story.is_lost => {
@@ -39,6 +43,44 @@ impl Chain<'_> {
             self.answer(proposal);
         }
         self.awaits(Awaited::Step);
+    }
+
+    /// Whether the entry got its place in the log of an earlier leader than the one that counted
+    /// its acknowledgements: the member that serves the request led itself, or had sent it there.
+    fn is_earlier_leaders(&self, entry: usize, serving: u8, graph: &Graph) -> bool {
+        let steps = self.steps;
+        let first = steps.event(entry).member;
+        let led = || {
+            let mut proposals = steps.list.iter().map(|at| steps.event(*at));
+            proposals.any(|event| {
+                event.stage == Stage::RaftPropose
+                    && field!(event, RaftPropose, leader) == steps.member_id(serving)
+            })
+        };
+        let has_sent = || {
+            let ends = steps.message(serving, first, |at| steps.is_type(at, message::PROP));
+            ends != (None, None)
+        };
+        graph.quorum.leader != Some(first) && if serving == first { led() } else { has_sent() }
+    }
+
+    /// The part from the inbox, of an entry that an earlier leader had taken and a later one
+    /// committed.
+    fn inherited(
+        &mut self,
+        (serving, leader): (u8, u8),
+        (entry, index): (usize, u64),
+        graph: &Graph,
+    ) {
+        let steps = self.steps;
+        let first = steps.event(entry).member;
+        if serving != first {
+            self.message(steps.message(serving, first, |at| steps.is_type(at, message::PROP)));
+        }
+        self.effect(Some(entry));
+        self.awaits(Awaited::Quorum);
+        self.until(graph.quorum.commit.map(Edge::End));
+        self.news(serving, leader, index, graph);
     }
 
     /// The part from the inbox of the serving member until that member knows of the commit.
@@ -77,6 +119,12 @@ impl Chain<'_> {
             }
         }
         self.effect(graph.quorum.commit);
+        self.news(serving, leader, index, graph);
+    }
+
+    /// The part from the leader's commit until the serving member knows of it.
+    fn news(&mut self, serving: u8, leader: u8, index: u64, graph: &Graph) {
+        let steps = self.steps;
         self.awaits(Awaited::News);
         if serving != leader {
             let tells = |at: usize| {

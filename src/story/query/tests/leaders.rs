@@ -7,7 +7,7 @@ use super::{
 };
 use crate::story::query::{
     address::Address,
-    cluster::Because,
+    cluster::{Because, Sign},
     diff::{Diff, Part, Side, What},
     graph::Graph,
     path::critical_path,
@@ -38,7 +38,8 @@ fn with_a_stopped_leader() -> Script {
     let rpc = script.begin(2, Stage::Rpc, PUT);
     let propose = script.begin(2, Stage::RaftPropose, PUT);
     script.step(2, Stage::RaftInbox, PUT, &[]);
-    script.now_ns = 900 * MS;
+    // Nothing of this time was forgotten.
+    script.frames(&[2], 900);
     win_and_answer(&mut script, rpc, propose);
     script.now_ns = 2_200 * MS;
     let stalled = script.step(0, Stage::ProcessStalled, 0, &[]);
@@ -230,11 +231,11 @@ fn the_time_without_a_leader_is_the_same_whether_the_dead_were_heard_or_not() {
         script.turn(0, &Turn { role: [LEADER, FOLLOWER], term: [3; 2], leader: [1, 0] });
         let (order, cluster) = script.cluster();
         let [gap] = cluster.leaderless[..] else { panic!("{:?}", cluster.leaderless) };
-        (gap.from, order.times[gap.last.unwrap()], gap.is_heard)
+        (gap.from, order.times[gap.last.unwrap()], gap.sign)
     };
     let expected = 1_000_000_000 + 900 * i128::from(MS) + 1_000;
-    assert_eq!((expected, expected, false), of(true));
-    assert_eq!((expected, expected, false), of(false));
+    assert_eq!((expected, expected, Sign::Own), of(true));
+    assert_eq!((expected, expected, Sign::Own), of(false));
 }
 
 /// Goal: a standstill of the asked member counts as its own, though it follows.

@@ -1,21 +1,21 @@
 //! Versions from the records of writes, and reads at the steps of a put.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use glass_etcd::{
     set,
-    story::{Event, KeyText, Recording},
+    story::{Event, KeyText},
     trace::{Kind, Stage},
 };
 
 use super::*;
 use crate::state::{
-    history::{History, Written, runs},
+    history::{History, Writes, Written, runs},
     lanes::lanes,
     scenes::{self, PUT},
     steps::Direction,
     story::Subject,
-    watermarks::{self, States},
+    watermarks,
 };
 
 fn key(text: &[u8]) -> KeyText {
@@ -61,7 +61,7 @@ fn history(writes: &[(Written, u64, &[u8])]) -> History {
         .flat_map(|((written, main, text), at)| write(at * 10, *written, *main, text))
         .collect();
     let states = watermarks::states(&recording);
-    History::of(&recording, &states, Some(&key(b"a")))
+    History::of(&Rc::new(Writes::of(&recording, &states)), Some(&key(b"a")))
 }
 
 #[test]
@@ -103,9 +103,8 @@ fn a_write_that_was_not_captured_makes_later_answers_unknown_unless_a_version_ex
 
 #[test]
 fn a_key_that_was_cut_cannot_be_compared() {
-    let recording = Recording::default();
     let cut = KeyText { bytes: b"a".to_vec(), length: 200 };
-    let history = History::of(&recording, &States::default(), Some(&cut));
+    let history = History::of(&Rc::default(), Some(&cut));
     assert_eq!(Found::AsOf(7), history.at(7));
 }
 

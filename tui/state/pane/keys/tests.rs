@@ -141,6 +141,7 @@ fn long_keys_that_begin_alike_have_rows_of_their_own() {
     let keys = rows.iter().filter(|row| row.starts_with("kkkk")).count();
     assert_eq!(keys, 2, "{rows:?}");
     let sight = state.sight();
-    let said = state.panes.keys.at(&sight, None).sentences();
+    let keys = state.panes.keys.at(&sight, None);
+    let said = keys.sentences(keys.chosen);
     assert!(said[1].contains("Only 88 of the 120 bytes of this key"), "{said:?}");
 }

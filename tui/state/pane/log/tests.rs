@@ -79,7 +79,8 @@ fn a_replaced_entry_keeps_its_row_and_its_successor_is_on_every_disk() {
     let place = place.iter().position(|line| *line == Line::Entry(10, 2)).unwrap();
     press(&mut state, &"down ".repeat(place));
     let sight = state.sight();
-    let said = state.panes.log.at(&sight, None).sentences();
+    let log = state.panes.log.at(&sight, None);
+    let said = log.sentences(log.chosen);
     assert_eq!(said[1], lens::LOST);
 }
 

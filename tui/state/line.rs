@@ -1,27 +1,74 @@
-//! The line that is typed, with a cursor in it.
+//! A line that is typed, with a cursor in it: a request of one's own, or a search.
 //!
-//! It has a bound. A line that had to leave something out is not sent: what was typed is not what
+//! It has a bound. A line that had to leave something out is not used: what was typed is not what
 //! it says.
 
-/// The most characters of a line. More than anybody types, and little enough to be drawn at each
-/// key.
-const LENGTH_MAX: usize = 1 << 16;
+/// What a key does to the line that is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Edit {
+    Type(char),
+    /// Take back the character before the cursor.
+    Erase,
+    /// Remove the character at the cursor.
+    Delete,
+    Left,
+    Right,
+    Home,
+    End,
+    /// Empty the line.
+    Clear,
+    /// Take back the word before the cursor.
+    EraseWord,
+    /// Remove what is after the cursor.
+    Cut,
+}
 
 /// See the module's text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     characters: Vec<char>,
     /// The number of characters before the cursor.
     at: usize,
     /// How many characters were typed last and found no room.
     missed: usize,
+    /// The most characters.
+    most: usize,
 }
 
 impl Line {
-    /// A line with the cursor at its end.
-    pub(crate) fn of(text: &str) -> Line {
-        let characters: Vec<char> = text.chars().take(LENGTH_MAX).collect();
-        Line { at: characters.len(), characters, missed: 0 }
+    /// An empty line of at most this many characters.
+    pub(crate) fn new(most: usize) -> Line {
+        Line { characters: Vec::new(), at: 0, missed: 0, most }
+    }
+
+    /// The same with this text, and the cursor at its end.
+    pub(crate) fn of(text: &str, most: usize) -> Line {
+        let characters: Vec<char> = text.chars().take(most).collect();
+        Line { at: characters.len(), characters, ..Line::new(most) }
+    }
+
+    /// Does what a key means. Returns why the line is not what was typed, or why nothing happened.
+    pub(crate) fn edit(&mut self, edit: Edit) -> Option<String> {
+        let state = |line: &Line| (line.characters.len(), line.at, line.missed);
+        let before = state(self);
+        self.apply(edit);
+        let is_still = before == state(self);
+        self.lack().or_else(|| is_still.then(|| "the line has nothing there".to_owned()))
+    }
+
+    fn apply(&mut self, edit: Edit) {
+        match edit {
+            Edit::Type(character) => self.insert(character),
+            Edit::Erase => self.erase(),
+            Edit::Delete => self.delete(),
+            Edit::Left => self.at = self.at.saturating_sub(1),
+            Edit::Right => self.at = (self.at + 1).min(self.characters.len()),
+            Edit::Home => self.at = 0,
+            Edit::End => self.at = self.characters.len(),
+            Edit::Clear => *self = Line::new(self.most),
+            Edit::EraseWord => self.erase_word(),
+            Edit::Cut => self.cut(),
+        }
     }
 
     pub(crate) fn text(&self) -> String {
@@ -35,11 +82,11 @@ impl Line {
     }
 
     /// Types a character. A control character would be obeyed by the terminal, so it is left out.
-    pub(crate) fn insert(&mut self, character: char) {
+    fn insert(&mut self, character: char) {
         if character.is_control() {
             return;
         }
-        if self.characters.len() < LENGTH_MAX {
+        if self.characters.len() < self.most {
             self.characters.insert(self.at, character);
             self.at += 1;
         } else {
@@ -50,7 +97,7 @@ impl Line {
     /// Inserts all of a text, or nothing of it if that is too much. Returns whether it did.
     pub(crate) fn paste(&mut self, text: &str) -> bool {
         let pasted: Vec<char> = text.chars().collect();
-        let fits = self.characters.len() + pasted.len() <= LENGTH_MAX;
+        let fits = self.characters.len() + pasted.len() <= self.most;
         if fits {
             let at = self.at;
             self.at += pasted.len();
@@ -61,9 +108,11 @@ impl Line {
 
     /// Why the line is not what was typed, if that is so.
     pub(crate) fn lack(&self) -> Option<String> {
-        let missed = self.missed;
-        (0 < missed).then(|| {
-            format!("only {LENGTH_MAX} characters fit, and {missed} more were typed: Ctrl-U empties the line")
+        let Line { missed, most, .. } = self;
+        (0 < *missed).then(|| {
+            format!(
+                "only {most} characters fit, and {missed} more were typed: Ctrl-U empties the line"
+            )
         })
     }
 
@@ -76,7 +125,7 @@ impl Line {
     }
 
     /// Takes back the character before the cursor.
-    pub(crate) fn erase(&mut self) {
+    fn erase(&mut self) {
         if 0 < self.missed {
             self.missed -= 1;
         } else if let Some(before) = self.at.checked_sub(1) {
@@ -86,7 +135,7 @@ impl Line {
     }
 
     /// Takes back the word before the cursor, with the blanks behind it.
-    pub(crate) fn erase_word(&mut self) {
+    fn erase_word(&mut self) {
         let before = &self.characters[..self.at];
         let blanks = before.iter().rev().take_while(|c| c.is_whitespace()).count();
         let word = before.iter().rev().skip(blanks).take_while(|c| !c.is_whitespace()).count();
@@ -95,32 +144,16 @@ impl Line {
     }
 
     /// Removes everything from the cursor on.
-    pub(crate) fn cut(&mut self) {
+    fn cut(&mut self) {
         self.characters.truncate(self.at);
         self.missed = 0;
     }
 
     /// Removes the character at the cursor.
-    pub(crate) fn delete(&mut self) {
+    fn delete(&mut self) {
         if self.at < self.characters.len() {
             self.characters.remove(self.at);
         }
-    }
-
-    pub(crate) fn left(&mut self) {
-        self.at = self.at.saturating_sub(1);
-    }
-
-    pub(crate) fn right(&mut self) {
-        self.at = (self.at + 1).min(self.characters.len());
-    }
-
-    pub(crate) fn home(&mut self) {
-        self.at = 0;
-    }
-
-    pub(crate) fn end(&mut self) {
-        self.at = self.characters.len();
     }
 }
 
@@ -128,32 +161,34 @@ impl Line {
 mod tests {
     use super::*;
 
+    const MOST: usize = 100;
+
     #[test]
     fn a_line_is_changed_at_its_cursor() {
-        let mut line = Line::of("put b 1");
-        line.home();
-        (0..4).for_each(|_| line.right());
+        let mut line = Line::of("put b 1", MOST);
+        _ = line.edit(Edit::Home);
+        (0..4).for_each(|_| _ = line.edit(Edit::Right));
         line.insert('a');
         line.delete();
         assert_eq!(("put a".to_owned(), " 1".to_owned()), line.parts());
         line.erase();
-        line.left();
+        _ = line.edit(Edit::Left);
         line.replace(3, "get");
         assert_eq!("get  1", line.text());
-        line.end();
-        line.right();
+        _ = line.edit(Edit::End);
+        _ = line.edit(Edit::Right);
         line.erase();
         assert_eq!("get  ", line.text());
     }
 
     #[test]
     fn a_word_and_the_rest_of_a_line_are_removed() {
-        let mut line = Line::of("put some/key  漢字 ");
+        let mut line = Line::of("put some/key  漢字 ", MOST);
         line.erase_word();
         assert_eq!("put some/key  ", line.text());
-        line.left();
-        line.left();
-        line.left();
+        _ = line.edit(Edit::Left);
+        _ = line.edit(Edit::Left);
+        _ = line.edit(Edit::Left);
         line.cut();
         assert_eq!("put some/ke", line.text());
         line.erase_word();
@@ -164,13 +199,13 @@ mod tests {
 
     #[test]
     fn a_line_has_a_bound_and_no_character_that_a_terminal_obeys() {
-        let mut line = Line::of(&"a".repeat(LENGTH_MAX - 1));
+        let mut line = Line::of(&"a".repeat(MOST - 1), MOST);
         line.insert('\x1b');
         line.insert('b');
         assert_eq!(None, line.lack());
         line.insert('c');
         assert!(line.text().ends_with("ab"));
-        assert_eq!(LENGTH_MAX, line.text().len());
+        assert_eq!(MOST, line.text().len());
         assert!(line.lack().is_some_and(|lack| lack.contains("and 1 more")));
         line.erase();
         assert_eq!(None, line.lack(), "what found no room is taken back first");
@@ -178,12 +213,21 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_changes_nothing_says_so() {
+        let mut line = Line::new(MOST);
+        for edit in [Edit::Left, Edit::Right, Edit::Home, Edit::Delete, Edit::EraseWord] {
+            assert!(line.edit(edit).is_some_and(|why| why.contains("nothing")), "{edit:?}");
+        }
+        assert_eq!((None, None), (line.edit(Edit::Type('a')), line.edit(Edit::Left)));
+    }
+
+    #[test]
     fn a_paste_is_inserted_as_a_whole_or_not_at_all() {
-        let mut line = Line::of("put a ");
-        line.left();
+        let mut line = Line::of("put a ", MOST);
+        _ = line.edit(Edit::Left);
         assert!(line.paste("bc"));
         assert_eq!("put abc ", line.text());
-        assert!(!line.paste(&"x".repeat(LENGTH_MAX)));
+        assert!(!line.paste(&"x".repeat(MOST)));
         assert_eq!(("put abc ".to_owned(), None), (line.text(), line.lack()));
     }
 }
