@@ -1,10 +1,10 @@
 //! `--force-new-cluster`: a member leaves all others behind, and is its cluster from then on.
 //!
-//! It is the way out when a majority is lost and does not come back. What this member knows as committed stays;
-//! entries that it does not know as committed are cut off, because they may be changes of the
-//! members. Then the log gets the removal of every other member, committed without anybody's vote.
-//! Apply carries them out like any others, so the rows of the members and raft's configuration
-//! follow from the log, here and at each later start.
+//! It is the way out when a majority is lost and does not come back. What this member knows as
+//! committed stays; entries that it does not know as committed are cut off, because they may be
+//! changes of the members. Then the log gets the removal of every other member, committed without
+//! anybody's vote. Apply carries them out like any others, so the rows of the members and raft's
+//! configuration follow from the log, here and at each later start.
 //!
 //! The others must be down, and must not come back with their data: they would be another cluster
 //! with the same id. This member refuses to talk to them from the start on.

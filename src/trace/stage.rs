@@ -549,9 +549,9 @@ macro_rules! vocabulary {
     /// The members of the cluster are listed, as this member knows them.
     MembersList = "members.list" Request Story ["members" Count, "linearizable" Flag]
         "server/views.rs", "etcdserver/api/v3rpc ClusterServer.MemberList", "three-members.md";
-    /// May the members change now? Compared are the voters that have published their name, and those
-    /// that this member has been connected to for five seconds, itself among them, with a majority
-    /// of those to come. For a promotion: how much of the log the learner has, and the leader.
+    /// May the members change now? Compared are the voters that have published their name, and
+    /// those that this member has been connected to for five seconds, itself among them, with a
+    /// majority of those to come. For a promotion: how much of the log the learner has, and the leader.
     MembersCheck = "members.check" Request Story
         ["change" Change, "subject" Member, "voters" Count, "started" Count, "connected" Count, "matched" Index, "leader_matched" Index]
         "server/membership.rs", "etcdserver EtcdServer.mayAddMember, mayRemoveMember, mayPromoteMember", "three-members.md#how-the-members-change";
