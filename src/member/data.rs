@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use raft::eraftpb::ConfState;
+use raft::eraftpb::{ConfState, HardState};
 
 use super::{
     Error, join, modes, moment, peers,
@@ -98,34 +98,15 @@ pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
 
 /// Opens the data directory, or fills it when the cluster is new.
 pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
-    let initial = initial_members(config);
     let options = wal_options(config);
-    let first_owner = owner(config, &initial);
-    let initial = dirs.existing.as_ref().map_or(initial, |existing| existing.members.clone());
-    if !dirs.has_log {
-        let owner = dirs.existing.as_ref().map_or(first_owner, join::Existing::owner);
-        drop(wal::create(&dirs.wal, &owner, &options)?);
-    }
     let place = place(config, dirs, &options);
-    let Log { mut wal, locations, recovered } = place.open()?;
-    let mut hard_state = recovered.hard_state.clone();
-    let replayed = hard_state.commit;
-    let (mut last_index, mut last_term) = (recovered.last_index, recovered.last_term);
-    let is_first = recovered.metadata == first_owner;
-    if is_first && (last_index == 0 || hard_state.term == 0) {
-        // A new member, or one that was killed while the first entries were written. They and their
-        // hard state are one write, but a power failure may keep only a part of it. A member that
-        // has joined has an id of its own, and its log begins with what the leader sends.
-        let (entries, first) = bootstrap::first_entries(initial.iter().map(to_context).collect());
-        wal.save(&entries, Some(&first), true)?;
-        (last_index, last_term) = (first.commit, first.term);
-        hard_state = first;
-    }
+    let Begun { log, mut hard_state, last: (mut last_index, mut last_term), initial } =
+        open_log(config, dirs, &place)?;
+    let replayed = log.recovered.hard_state.commit;
     dirs.check_restored()?;
-    let backend = open_database(config, dirs, &place, recovered.snapshot.index())?;
+    let backend = open_database(config, dirs, &place, log.recovered.snapshot.index())?;
     let (applied, term) = backend.consistent_index();
-    let Log { mut wal, locations, recovered } =
-        place.reach(Log { wal, locations, recovered }, backend.path(), applied)?;
+    let Log { mut wal, locations, recovered } = place.reach(log, backend.path(), applied)?;
     locations
         .compact(recovered.snapshot.index().min(applied).saturating_sub(place.catch_up_entries));
     if last_index < applied {
@@ -172,6 +153,41 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
         initial,
         left_behind,
     })
+}
+
+/// A log that has its first entries.
+struct Begun {
+    log: Log,
+    hard_state: HardState,
+    /// The index and the term of the last entry.
+    last: (u64, u64),
+    /// The members with which the log begins, by the flags or by the cluster that is joined.
+    initial: Vec<Member>,
+}
+
+/// Opens the log, or begins it.
+fn open_log(config: &ServerConfig, dirs: &Dirs, place: &Place<'_>) -> Result<Begun, Error> {
+    let initial = initial_members(config);
+    let first_owner = owner(config, &initial);
+    let initial = dirs.existing.as_ref().map_or(initial, |existing| existing.members.clone());
+    if !dirs.has_log {
+        let owner = dirs.existing.as_ref().map_or(first_owner, join::Existing::owner);
+        drop(wal::create(&dirs.wal, &owner, &place.options)?);
+    }
+    let mut log = place.open()?;
+    let recovered = &log.recovered;
+    let (last, hard_state) = ((recovered.last_index, recovered.last_term), &recovered.hard_state);
+    let is_first = recovered.metadata == first_owner;
+    if is_first && (last.0 == 0 || hard_state.term == 0) {
+        // A new member, or one that was killed while the first entries were written. They and their
+        // hard state are one write, but a power failure may keep only a part of it. A member that
+        // has joined has an id of its own, and its log begins with what the leader sends.
+        let (entries, first) = bootstrap::first_entries(initial.iter().map(to_context).collect());
+        log.wal.save(&entries, Some(&first), true)?;
+        return Ok(Begun { log, last: (first.commit, first.term), hard_state: first, initial });
+    }
+    let hard_state = hard_state.clone();
+    Ok(Begun { log, hard_state, last, initial })
 }
 
 /// The database. If it is damaged, the error says what can be done about it.

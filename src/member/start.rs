@@ -206,12 +206,7 @@ impl Running {
         let ids = assemble::request_ids(&data, collector);
         let reads =
             Arc::new(ReadIndex::new(Arc::clone(&status), Arc::clone(&ids), request_timeout));
-        let leases = Primary::new(
-            data.member_id,
-            Arc::clone(&store),
-            Arc::clone(&status),
-            Arc::clone(&reads),
-        );
+        let leases = primary(&data, &store, &status, &reads);
         let keeper = Keeper::new(Arc::clone(collector), data.cluster_id);
         let long_reads = Arc::new(LongReads::new(Arc::clone(&store), request_timeout));
         corrupt_check::initial(config, &data, (&members, &long_reads, &ids))?;
@@ -221,9 +216,7 @@ impl Running {
         let extra = peer_port::router(list, primary, keeper, promoter.clone(), hashes);
         let own = transport_config(config, &data, &members, (extra, cuts), shares);
         let transport = rafthttp::spawn(own, ports, to_raft.clone())?;
-        for id in members.removed().iter().chain(&data.left_behind) {
-            transport.sender().remove_peer(*id);
-        }
+        leave_behind(&transport.sender(), &members, &data);
         let server = Arc::new(assemble::server(
             config,
             &data,
@@ -256,6 +249,23 @@ impl Running {
         let answers = std::sync::Mutex::new(Some(Answers { reads, refused, outcomes }));
         let (inbox, threads) = (to_raft, Threads { raft, apply, snapshots });
         Ok(Self { server, inbox, backend, transport, shares, threads, compaction, answers })
+    }
+}
+
+/// What answers questions about leases while this member leads.
+fn primary(
+    data: &Data,
+    store: &Arc<Store>,
+    status: &Arc<Status>,
+    reads: &Arc<ReadIndex>,
+) -> Primary {
+    Primary::new(data.member_id, Arc::clone(store), Arc::clone(status), Arc::clone(reads))
+}
+
+/// Talks no more to members that were removed, or left behind by `--force-new-cluster`.
+fn leave_behind(peers: &rafthttp::Sender, members: &Members, data: &Data) {
+    for id in members.removed().iter().chain(&data.left_behind) {
+        peers.remove_peer(*id);
     }
 }
 

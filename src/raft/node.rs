@@ -19,21 +19,23 @@
 //! A commit index alone is not worth a write: it travels with the next entries, or with the next
 //! tick. After a crash it may be behind the applied entries; `member` starts with the greater one.
 
+mod membership;
+mod outputs;
 mod snapshots;
 
 use std::{
-    sync::{
-        Arc,
-        mpsc::{RecvTimeoutError, Sender},
-    },
+    sync::{Arc, mpsc::RecvTimeoutError},
     time::{Duration, Instant},
 };
 
 use raft::{
     RawNode, ReadState, Ready, SnapshotStatus, StateRole,
-    eraftpb::{Entry, EntryType, Message, MessageType, SnapshotMetadata},
+    eraftpb::{Entry, EntryType, Message, MessageType},
 };
-use tokio::sync::mpsc::UnboundedSender;
+
+pub(crate) use outputs::{Committed, Outputs, ReadRound, Refusal};
+
+use membership::{Accepted, Held};
 
 use super::{
     Leadership, Status,
@@ -51,16 +53,12 @@ use super::{
     snapshot::{self, Arriving},
     sound::{self, Fault},
     timing::Timing,
-    writes::{Persisted, Writes},
+    writes::Persisted,
 };
 use crate::{
     clock, mark, pb,
     trace::{self, EntryMarks, NewEntry},
 };
-
-mod membership;
-
-use membership::{Accepted, Held};
 
 /// The most inputs of one turn, before the clock is read again.
 const INPUTS_PER_TURN: usize = 4096;
@@ -70,58 +68,6 @@ const COMPLAINTS_EVERY: Duration = Duration::from_secs(5);
 
 /// The most bytes of committed entries that one Ready hands over.
 pub(crate) const COMMITTED_BYTES_MAX: u64 = 16 << 20;
-
-/// Committed entries on their way to apply.
-#[derive(Debug, Default)]
-pub(crate) struct Committed {
-    /// A received database that comes before the entries. Its record is in the log on the disk.
-    pub(crate) snapshot: Option<SnapshotMetadata>,
-    /// The entries, in log order.
-    pub(crate) entries: Vec<Entry>,
-    /// The raw tick at which they were handed over, for the trace.
-    pub(crate) since: u64,
-}
-
-/// The answer to a read round.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ReadRound {
-    /// The id of the attempt.
-    pub(crate) round: u64,
-    /// The index that was committed when the quorum answered.
-    pub(crate) index: u64,
-    /// This member's term when raft handed the answer over. The answer had arrived by then, so this
-    /// term is never an older one.
-    pub(crate) term: u64,
-    /// The raw tick at which raft handed the answer over, for the trace.
-    pub(crate) since: u64,
-}
-
-/// Proposals that will not be applied.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// The ids of the requests, under which their callers wait.
-    pub(crate) ids: Vec<u64>,
-    /// Why they will not be applied.
-    pub(crate) reason: Reason,
-}
-
-/// Where the loop's results go.
-pub(crate) struct Outputs {
-    /// Writes for the log files.
-    pub(crate) writes: Writes,
-    /// Messages for the other members.
-    pub(crate) peers: rafthttp::Sender,
-    /// Which of the other members can be reached.
-    pub(crate) active: Arc<rafthttp::Active>,
-    /// Committed entries for apply. Unbounded, because raft must never wait for apply; while much
-    /// waits, it hands over one entry a turn.
-    pub(crate) committed: Sender<Committed>,
-    /// Confirmed rounds for the coordinator of linearizable reads. Unbounded; one round is in
-    /// flight at a time.
-    pub(crate) reads: UnboundedSender<ReadRound>,
-    /// Proposals that raft refused or lost. Unbounded; bounded by the proposals in flight.
-    pub(crate) refused: UnboundedSender<Refusal>,
-}
 
 /// A member's raft state machine, with its inputs and outputs.
 pub(crate) struct Node {

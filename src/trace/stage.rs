@@ -118,8 +118,7 @@ macro_rules! vocabulary {
         "api/edge.rs", "none", "trace.md#at-the-socket";
     /// One RPC, from the decoded request to the response; or a request of the member itself, which
     /// no client has sent.
-    Rpc = "rpc" Request Story
-        ["method" Method, "bytes_in" Bytes, "bytes_out" Bytes, "revision" Revision, "code" Count]
+    Rpc = "rpc" Request Story ["method" Method, "bytes_in" Bytes, "bytes_out" Bytes, "revision" Revision, "code" Count]
         "api/interceptor.rs", "etcdserver/api/v3rpc newUnaryInterceptor", "interceptors.md";
     /// Is the request well formed? A request refused here costs the cluster nothing.
     RpcValidate = "rpc.validate" Request Stage ["operations" Count]
@@ -130,8 +129,7 @@ macro_rules! vocabulary {
     /// Is there room in the backend for what this request would add? Compared is what is used: the
     /// pages in use after the last commit, and the rows of a commit under way; or the file's length
     /// without its last 16 MiB, if that is more.
-    QuotaCheck = "quota.check" Request Stage
-        ["used" Bytes, "limit" Bytes, "adds" Bytes, "in_use" Bytes, "file" Bytes]
+    QuotaCheck = "quota.check" Request Stage ["used" Bytes, "limit" Bytes, "adds" Bytes, "in_use" Bytes, "file" Bytes]
         "server/admit.rs", "etcdserver/api/v3rpc quotaKVServer", "interceptors.md";
     /// Does apply keep up? With a backlog of more than 5000 entries, new writes are refused.
     Admit = "admit" Request Stage ["commit" Index, "applied" Index]
@@ -144,8 +142,7 @@ macro_rules! vocabulary {
     RaftInbox = "raft.inbox" Request Stage ["queued" Count, "waited" Nanos, "from" Member]
         "raft/node.rs", "raft node.run", "one-put.md";
     /// The entry that carries the request gets its place in this member's log.
-    RaftEntry = "raft.entry" Request Story
-        ["term" Term, "index" Index, "bytes" Bytes, "waited" Nanos]
+    RaftEntry = "raft.entry" Request Story ["term" Term, "index" Index, "bytes" Bytes, "waited" Nanos]
         "raft/node.rs", "raft raftLog.append", "one-put.md";
     /// There is no leader, or the leader hands over, or the members change and an earlier change is
     /// not applied yet: the raft thread keeps the proposal until it can be taken.
@@ -213,8 +210,7 @@ macro_rules! vocabulary {
         "raft/node.rs", "raft raftLog.stableTo", "three-members.md";
     /// The leader learns up to which index a member has the leader's log on disk. A learner's disk
     /// counts for no majority.
-    RaftProgress = "raft.progress" Loop Stage
-        ["peer" Member, "match.old" Index, "match.new" Index, "learner" Flag]
+    RaftProgress = "raft.progress" Loop Stage ["peer" Member, "match.old" Index, "match.new" Index, "learner" Flag]
         "raft/changes.rs", "raft/tracker Progress.MaybeUpdate", "three-members.md";
     /// A majority has the entry on disk, so it can no longer be lost. The leader counts the disks;
     /// another member learns the index from a message of the leader.
@@ -222,8 +218,7 @@ macro_rules! vocabulary {
         ["term" Term, "commit.old" Index, "commit.new" Index, "completed_by" Member, "waited" Nanos, "learned_from" Member]
         "raft/changes.rs", "raft raft.maybeCommit", "three-members.md";
     /// The state machine applies the entry, once, in log order.
-    ApplyEntry = "apply.entry" Request Story
-        ["term" Term, "index" Index, "applied.old" Index, "applied.new" Index, "waited" Nanos]
+    ApplyEntry = "apply.entry" Request Story ["term" Term, "index" Index, "applied.old" Index, "applied.new" Index, "waited" Nanos]
         "server/apply/applier.rs", "etcdserver EtcdServer.applyEntryNormal", "commit-apply-respond.md";
     /// The apply thread applies these entries without a pause, and no one reads in between. The
     /// answers leave after the last of them.
@@ -239,8 +234,7 @@ macro_rules! vocabulary {
         "server/mvcc/compare.rs", "etcdserver applyCompare", "transactions.md";
     /// The comparisons of a transaction choose its operations: one that does not hold decides.
     /// Level 0 is the transaction that the client has sent, and the others are nested in it.
-    TxnBranch = "txn.branch" Request Story
-        ["level" Count, "compares" Count, "branch" Branch, "operations" Count, "again" Count]
+    TxnBranch = "txn.branch" Request Story ["level" Count, "compares" Count, "branch" Branch, "operations" Count, "again" Count]
         "server/mvcc/compare.rs", "etcdserver applyCompares", "transactions.md";
     /// One write transaction of the key space. All its operations share one main revision.
     MvccWrite = "mvcc.write" Request Stage ["revision.old" Revision, "revision.new" Revision, "operations" Count]
@@ -297,12 +291,10 @@ macro_rules! vocabulary {
         "server/mvcc/read_txn.rs", "mvcc storeTxnRead.rangeKeys", "one-get.md";
     /// The in-memory index looks at the keys of the range, and gives the revisions that hold the
     /// values to return. If the read had to begin again, the field says how often.
-    TreeIndexGet = "tree_index.get" Request Story
-        ["revisions" Count, "main" Revision, "sub" Count, "visited" Count, "again" Count]
+    TreeIndexGet = "tree_index.get" Request Story ["revisions" Count, "main" Revision, "sub" Count, "visited" Count, "again" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Revisions", "one-get.md";
     /// The two write buffers are searched for the values.
-    BufferGet = "buffer.get" Request Story
-        ["active" Count, "frozen" Count, "misses" Count, "again" Count]
+    BufferGet = "buffer.get" Request Story ["active" Count, "frozen" Count, "misses" Count, "again" Count]
         "storage/backend/read_tx.rs", "mvcc/backend txReadBuffer.Range", "one-get.md";
     /// Values that are in neither buffer are read from the file.
     BackendGet = "backend.get" Request Story ["file" Count]
@@ -323,8 +315,7 @@ macro_rules! vocabulary {
         "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "revisions.md";
     /// A process starts: it opens the log and the file. Entries above `stored`, up to `committed`,
     /// are applied again.
-    MemberStart = "member.start" Loop Story
-        ["term" Term, "vote" Member, "last" Index, "committed" Index, "stored" Index]
+    MemberStart = "member.start" Loop Story ["term" Term, "vote" Member, "last" Index, "committed" Index, "stored" Index]
         "member/start.rs", "etcdserver NewServer", "wal.md";
     /// The member has published its name and URLs, and serves clients from here on.
     MemberReady = "member.ready" Loop Story ["applied" Index, "since_start" Nanos]
@@ -338,8 +329,7 @@ macro_rules! vocabulary {
         "raft/changes.rs", "raft raft.tickElection", "elections.md";
     /// A leader that is about to stop, or that a client wants to be followed by another, asks a
     /// voter to campaign at once.
-    ElectionTransfer = "election.transfer" Loop Story
-        ["term" Term, "to" Member, "matched" Index, "last" Index]
+    ElectionTransfer = "election.transfer" Loop Story ["term" Term, "to" Member, "matched" Index, "last" Index]
         "raft/node.rs", "raft stepLeader MsgTransferLeader", "elections.md";
     /// The member asks the others for their votes: in a pre-vote whether they would vote for it,
     /// without raising its term, and then for the votes.
@@ -375,8 +365,7 @@ macro_rules! vocabulary {
     /// How long a stage usually takes on this member; an rpc, by its method. Half of the samples
     /// took at most p50, and 99 of 100 at most p99. The samples are the steps of loops and of
     /// requests kept by their ids, in the last minutes.
-    Usual = "usual" Loop Raw
-        ["stage" Stage, "method" Method, "p50" Nanos, "p99" Nanos, "samples" Count]
+    Usual = "usual" Loop Raw ["stage" Stage, "method" Method, "p50" Nanos, "p99" Nanos, "samples" Count]
         "trace/collect/drain.rs", "none", "trace.md#what-a-trace-says-of-itself";
     /// The key that a kept request names: its first 88 bytes, with a flag if there are more.
     Key = "key" Request Raw ["length" Bytes]
@@ -400,8 +389,7 @@ macro_rules! vocabulary {
         "trace/collect/drain.rs", "none", "trace.md#what-a-trace-says-of-itself";
     /// The first requests that a step of a loop was for, which began at this clock: a kept request
     /// stood behind it.
-    Shared = "trace.shared" Loop Raw
-        ["step" Count, "first" Id, "second" Id, "third" Id, "fourth" Id, "fifth" Id, "sixth" Id]
+    Shared = "trace.shared" Loop Raw ["step" Count, "first" Id, "second" Id, "third" Id, "fourth" Id, "fifth" Id, "sixth" Id]
         "trace/collect/drain/late.rs", "none", "trace.md#what-a-trace-says-of-itself";
     /// A client asks for the changes of keys from a revision on. If that is in the past, the
     /// watcher must catch up first.
@@ -409,21 +397,17 @@ macro_rules! vocabulary {
         ["start" Revision, "revision" Revision, "watcher" Count, "watch_id" Count, "synced" Flag]
         "server/mvcc/watch.rs", "mvcc watchStream.Watch", "watch.md";
     /// The watcher ends, for this reason. One that was refused has no number.
-    WatchCancel = "watch.cancel" Request Story
-        ["watcher" Count, "watch_id" Signed, "why" WatchEnd, "compacted" Revision]
+    WatchCancel = "watch.cancel" Request Story ["watcher" Count, "watch_id" Signed, "why" WatchEnd, "compacted" Revision]
         "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.recvLoop, sendLoop", "watch.md";
     /// The stream tells the client that its watcher has everything up to this revision.
-    WatchProgress = "watch.progress" Request Story
-        ["watch_id" Signed, "revision" Revision, "whole_stream" Flag]
+    WatchProgress = "watch.progress" Request Story ["watch_id" Signed, "revision" Revision, "whole_stream" Flag]
         "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "watch.md";
     /// The write's events are handed to the watchers of its keys, before the write can be read.
-    WatchNotify = "watch.notify" Request Story
-        ["revision" Revision, "events" Count, "synced" Count, "victims" Count]
+    WatchNotify = "watch.notify" Request Story ["revision" Revision, "events" Count, "synced" Count, "victims" Count]
         "server/mvcc/watch.rs", "mvcc watchableStore.notify", "watch.md";
     /// One watcher's events enter the queue of its stream, or of the lock, campaign or observe call
     /// that waits for them. The request named here has created the watcher.
-    WatchQueue = "watch.queue" Request Stage
-        ["watcher" Count, "watch_id" Count, "depth" Count, "created_by" Id, "of_call" Flag]
+    WatchQueue = "watch.queue" Request Stage ["watcher" Count, "watch_id" Count, "depth" Count, "created_by" Id, "of_call" Flag]
         "server/mvcc/watch.rs", "mvcc watcher.send", "watch.md";
     /// The queue is full. The watcher keeps these events, gets nothing more from apply, and catches
     /// up later.
@@ -431,8 +415,7 @@ macro_rules! vocabulary {
         "server/mvcc/watch.rs", "mvcc watchableStore.addVictim", "watch.md";
     /// One read of the backend, by revision, serves all watchers that are behind: the passes of a
     /// start of the member are numbered.
-    WatchSync = "watch.sync" Loop Stage
-        ["from" Revision, "to" Revision, "watchers" Count, "events" Count, "left" Count, "pass" Count]
+    WatchSync = "watch.sync" Loop Stage ["from" Revision, "to" Revision, "watchers" Count, "events" Count, "left" Count, "pass" Count]
         "server/mvcc/watch/sync.rs", "mvcc watchableStore.syncWatchers", "watch.md";
     /// The pass of this number has read for the watcher, which has everything before the new
     /// revision now.
@@ -446,8 +429,7 @@ macro_rules! vocabulary {
         "api/v3/watch/session.rs", "etcdserver/api/v3rpc serverWatchStream.sendLoop", "watch.md";
     /// What has come through a stream so far: messages of the client, each a request of its own,
     /// and messages to it. This record is about the request, or the write whose events were sent.
-    StreamFlow = "stream.flow" Request Story
-        ["request" Id, "write" Id, "received" Count, "sent" Count, "events" Count, "bytes" Bytes]
+    StreamFlow = "stream.flow" Request Story ["request" Id, "write" Id, "received" Count, "sent" Count, "events" Count, "bytes" Bytes]
         "api/flow.rs", "none", "watch.md";
     /// A lease begins. It expires after its TTL, in seconds, unless it is renewed. A TTL that is
     /// shorter than the shortest that this cluster grants is raised to that.
@@ -461,16 +443,14 @@ macro_rules! vocabulary {
     LeaseRenew = "lease.renew" Request Story ["lease" Id, "ttl" Count, "forwarded" Flag]
         "server/lease/requests.rs", "etcdserver EtcdServer.LeaseRenew", "leases.md";
     /// The leader says how much time a lease has left, and which keys it has if that is asked.
-    LeaseRemaining = "lease.remaining" Request Story
-        ["lease" Id, "ttl" Count, "granted" Count, "keys" Count, "forwarded" Flag]
+    LeaseRemaining = "lease.remaining" Request Story ["lease" Id, "ttl" Count, "granted" Count, "keys" Count, "forwarded" Flag]
         "server/lease/requests.rs", "etcdserver EtcdServer.LeaseTimeToLive", "leases.md";
     /// Another member leads, so it is asked, over HTTP at its peer URL. The link joins the question
     /// to the answer there.
     LeaseForward = "lease.forward" Request Story ["lease" Id, "leader" Member, "ttl" Count]
         "server/lease/requests.rs", "lease/leasehttp RenewHTTP, TimeToLiveHTTP", "leases.md";
     /// The leader answers the question of another member about the lease of a client.
-    LeaseServe = "lease.serve" Request Story
-        ["lease" Id, "from" Member, "renews" Flag, "ttl" Count, "keys" Count]
+    LeaseServe = "lease.serve" Request Story ["lease" Id, "from" Member, "renews" Flag, "ttl" Count, "keys" Count]
         "server/lease/primary.rs", "lease/leasehttp leaseHandler.ServeHTTP", "leases.md";
     /// All leases are listed.
     LeaseList = "lease.list" Request Story ["leases" Count]
@@ -483,8 +463,7 @@ macro_rules! vocabulary {
         "server/apply/lease.rs", "lease lessor.Revoke", "leases.md";
     /// The in-memory index drops deleted keys and revisions that can no longer be read, a bounded
     /// number of keys at a time, before their rows.
-    CompactIndex = "compact.index" Loop Stage
-        ["revision" Revision, "visited" Count, "keys.old" Count, "keys.new" Count]
+    CompactIndex = "compact.index" Loop Stage ["revision" Revision, "visited" Count, "keys.old" Count, "keys.new" Count]
         "server/mvcc/compact.rs", "mvcc treeIndex.Compact", "revisions.md";
     /// The remaining TTL of leases is recorded for the next leader; 0 means the whole TTL.
     LeaseCheckpoint = "lease.checkpoint" Request Story ["leases" Count, "lease" Id, "remaining" Count]
@@ -498,8 +477,7 @@ macro_rules! vocabulary {
         "server/concurrency.rs", "client/v3/concurrency Mutex.tryAcquire, Election.Campaign", "leases.md#locks";
     /// The caller waits until the key before its own is deleted; the fields say at which revision,
     /// and by which request.
-    LockWait = "lock.wait" Request Story
-        ["own" Revision, "before" Revision, "ahead" Count, "deleted" Revision, "by" Id]
+    LockWait = "lock.wait" Request Story ["own" Revision, "before" Revision, "ahead" Count, "deleted" Revision, "by" Id]
         "server/concurrency/queue.rs", "client/v3/concurrency waitDeletes, waitDelete", "leases.md#locks";
     /// No older key is left, and the caller's own still exists: it has the lock, or leads.
     LockAcquired = "lock.acquired" Request Story ["own" Revision, "revision" Revision, "waits" Count]
@@ -514,12 +492,10 @@ macro_rules! vocabulary {
         "server/concurrency/election.rs", "client/v3/concurrency Election.Proclaim", "leases.md#locks";
     /// The member sends an observer the present leader's key and value. The leader is named by the
     /// revision that created its key.
-    ObserveLeader = "observe.leader" Request Story
-        ["leader.old" Revision, "leader.new" Revision, "revision" Revision]
+    ObserveLeader = "observe.leader" Request Story ["leader.old" Revision, "leader.new" Revision, "revision" Revision]
         "server/concurrency/observe.rs", "client/v3/concurrency Election.observe", "leases.md#locks";
     /// The member reads all rows of the key space up to a revision, and hashes them.
-    MvccHash = "mvcc.hash" Request Story
-        ["asked" Revision, "revision" Revision, "compacted" Revision, "rows" Count]
+    MvccHash = "mvcc.hash" Request Story ["asked" Revision, "revision" Revision, "compacted" Revision, "rows" Count]
         "server/mvcc/hash.rs", "mvcc store.HashByRev", "buffer-and-backend.md";
     /// A member compares its hash with those of the others: 0 at its start, 1 periodically, 2 after
     /// a compaction. The alarm CORRUPT follows if some differ.
@@ -535,8 +511,7 @@ macro_rules! vocabulary {
         "server/maintenance.rs", "mvcc/backend backend.defrag", "buffer-and-backend.md";
     /// The member commits its write buffer and copies the file as of that commit, in order to send
     /// it. Later commits do not change the copy.
-    BackendSnapshot = "backend.snapshot" Request Story
-        ["index" Index, "revision" Revision, "rows" Count, "size" Bytes]
+    BackendSnapshot = "backend.snapshot" Request Story ["index" Index, "revision" Revision, "rows" Count, "size" Bytes]
         "server/maintenance.rs", "mvcc/backend backend.Snapshot", "buffer-and-backend.md";
     /// A client wants another voter to lead. The leader asks that voter to campaign, and the call
     /// waits until it leads.
@@ -551,7 +526,8 @@ macro_rules! vocabulary {
         "server/views.rs", "etcdserver/api/v3rpc ClusterServer.MemberList", "three-members.md";
     /// May the members change now? Compared are the voters that have published their name, and
     /// those that this member has been connected to for five seconds, itself among them, with a
-    /// majority of those to come. For a promotion: how much of the log the learner has, and the leader.
+    /// majority of those to come. For a promotion: how much of the log the learner has, and the
+    /// leader.
     MembersCheck = "members.check" Request Story
         ["change" Change, "subject" Member, "voters" Count, "started" Count, "connected" Count, "matched" Index, "leader_matched" Index]
         "server/membership.rs", "etcdserver EtcdServer.mayAddMember, mayRemoveMember, mayPromoteMember", "three-members.md#how-the-members-change";
@@ -565,8 +541,7 @@ macro_rules! vocabulary {
         ["change" Change, "subject" Member, "voters.old" Count, "voters.new" Count, "learners.old" Count, "learners.new" Count, "waited" Nanos]
         "server/apply/applier/membership.rs", "etcdserver EtcdServer.applyConfChange", "three-members.md#how-the-members-change";
     /// An alarm is raised or disarmed, or alarms are listed. 1 is NOSPACE, 2 CORRUPT, 0 all.
-    AlarmApply = "alarm.apply" Request Story
-        ["raise" Flag, "disarm" Flag, "alarm" Count, "owner" Member, "answered" Count]
+    AlarmApply = "alarm.apply" Request Story ["raise" Flag, "disarm" Flag, "alarm" Count, "owner" Member, "answered" Count]
         "server/alarm.rs", "etcdserver applierV3backend.Alarm", "interceptors.md";
     /// A physical compaction waits for its last batch.
     CompactWait = "compact.wait" Request Stage ["revision" Revision]
@@ -578,8 +553,7 @@ macro_rules! vocabulary {
     TreeIndexTombstone = "tree_index.tombstone" Request Story ["main" Revision, "sub" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Tombstone", "revisions.md";
     /// The client has sent a W3C `traceparent`, which names its own trace and span.
-    RpcContext = "rpc.context" Request Raw
-        ["trace.high" Id, "trace.low" Id, "parent" Id, "sampled" Flag]
+    RpcContext = "rpc.context" Request Raw ["trace.high" Id, "trace.low" Id, "parent" Id, "sampled" Flag]
         "api/origin.rs", "none", "trace.md#at-the-socket";
     /// The two ends of the connection on which the request came, the client's and the member's: an
     /// address in two halves, and a port. One of IPv4 is written as IPv6.
@@ -588,16 +562,14 @@ macro_rules! vocabulary {
         "api/origin.rs", "none", "trace.md#at-the-socket";
     /// Too many bytes of answers are in flight. The answer waits until clients have read some of
     /// theirs.
-    AnswerRoom = "answer.room" Request Story
-        ["bytes" Bytes, "in_flight" Bytes, "limit" Bytes, "of_connection" Bytes, "ahead" Count]
+    AnswerRoom = "answer.room" Request Story ["bytes" Bytes, "in_flight" Bytes, "limit" Bytes, "of_connection" Bytes, "ahead" Count]
         "server/answer/room.rs", "none", "trace.md#at-the-socket";
     /// The answer is encoded, split into frames and written, until the socket has taken its last
     /// byte.
     AnswerFlush = "answer.flush" Request Story []
         "api/edge.rs", "none", "trace.md#at-the-socket";
     /// Rows that did not fit into memory earlier are read again, now that they can be sent.
-    AnswerPiece = "answer.piece" Request Stage
-        ["revision" Revision, "rows" Count, "bytes" Bytes, "left" Count]
+    AnswerPiece = "answer.piece" Request Stage ["revision" Revision, "rows" Count, "bytes" Bytes, "left" Count]
         "server/answer_reader.rs", "none", "trace.md#at-the-socket";
     /// The member resets an answer midway, with this HTTP/2 code: it held up others, or a
     /// compaction removed some of its rows.

@@ -227,7 +227,7 @@ mod tests {
         let begin = format!("Page {} ", number(Stage::RaftPark));
         assert!(page.lines[0].text.starts_with(&begin), "{page:?}");
         let shown: Vec<&str> = page.lines.iter().map(|line| &*line.text).collect();
-        assert!(shown.join(" ").contains("keeps the proposal until there is one"), "{shown:?}");
+        assert!(shown.join(" ").contains("keeps the proposal until it can be taken"), "{shown:?}");
     }
 
     /// Goal: what a step needs to be understood is where it says.

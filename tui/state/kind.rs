@@ -60,6 +60,7 @@ const BY_PREFIX: &[(&str, StepKind)] = &[
     ("member", StepKind::Member),
     ("leader", StepKind::Raft),
     ("corrupt", StepKind::Member),
+    ("snapshot", StepKind::Disk),
     ("keyframe", StepKind::Member),
     ("usual", StepKind::Member),
     ("key", StepKind::Member),
@@ -77,6 +78,8 @@ impl StepKind {
             Stage::RaftSend | Stage::RaftReceive | Stage::RaftDrop => StepKind::Network,
             Stage::LeaseForward | Stage::LeaseServe => StepKind::Network,
             Stage::RpcReceive | Stage::RpcQueue => StepKind::Network,
+            Stage::SnapshotSend | Stage::SnapshotReceive => StepKind::Network,
+            Stage::SnapshotAccept => StepKind::Raft,
             Stage::MvccRange | Stage::TreeIndexGet | Stage::BufferGet | Stage::MvccHash => {
                 StepKind::Read
             }
