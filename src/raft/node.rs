@@ -24,6 +24,7 @@ mod outputs;
 mod snapshots;
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, mpsc::RecvTimeoutError},
     time::{Duration, Instant},
 };
@@ -93,6 +94,8 @@ pub(crate) struct Node {
     backlog: Backlog,
     /// The removal of this member, which leads, until another one does.
     held: Option<Held>,
+    /// Changes of the members that others have forwarded while an earlier one is not applied.
+    later_changes: VecDeque<Message>,
     arriving: Arriving,
     stopping: bool,
 }
@@ -125,6 +128,7 @@ impl Node {
             reads: ParkedReads::default(),
             backlog: Backlog::default(),
             held: None,
+            later_changes: VecDeque::new(),
             arriving: Arriving::default(),
             stopping: false,
         }
@@ -206,7 +210,7 @@ impl Node {
             Input::AskMatch { member, answer } => _ = answer.send(self.matched(member)),
             Input::HandOver { to } => self.hand_over_leadership(to),
             Input::Unreachable(peer) => self.raw.report_unreachable(peer),
-            Input::SnapshotMade(made) => self.snapshot_made(made),
+            Input::SnapshotMade(made) => self.snapshot_made(&made),
             Input::SnapshotSent { peer, ok } => {
                 let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
                 self.raw.report_snapshot(peer, status);
@@ -244,6 +248,9 @@ impl Node {
             {
                 let ids = proposals::ids(&message);
                 return proposals::note_refused(&ids, forwarded, &self.raw.raft);
+            }
+            MessageType::MsgPropose if self.waits_for_change(&message) => {
+                return self.later_changes.push_back(message);
             }
             MessageType::MsgReadIndex => return self.reads.ask(message, &mut self.raw),
             _ => {}
@@ -359,6 +366,7 @@ impl Node {
     /// Proposes what this turn has gathered, in one message. Proposals wait while there is no
     /// leader, or while the leader hands over.
     fn propose(&mut self) {
+        self.step_later_changes();
         if self.proposals.is_empty() && self.reads.is_empty() {
             return;
         }

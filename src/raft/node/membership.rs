@@ -28,6 +28,9 @@ use crate::{
     raft::{inbox::Matched, leader},
 };
 
+/// The most forwarded changes that wait for an earlier one.
+const LATER_CHANGES_MAX: usize = 64;
+
 /// A change that apply has validated.
 #[derive(Debug)]
 pub(super) struct Accepted {
@@ -127,6 +130,29 @@ impl Node {
     pub(super) fn takes_change(&self) -> bool {
         let raft = &self.raw.raft;
         raft.state != StateRole::Leader || !raft.has_pending_conf()
+    }
+
+    /// Whether a forwarded proposal has to wait: it changes the members, and raft would empty its
+    /// entry, because the change before it is not applied here. Its sender may have applied that
+    /// one, and answered its client, a moment earlier.
+    pub(super) fn waits_for_change(&self, message: &Message) -> bool {
+        let is_change = |entry: &Entry| entry.get_entry_type() == EntryType::EntryConfChange;
+        !self.takes_change()
+            && self.later_changes.len() < LATER_CHANGES_MAX
+            && message.entries.iter().any(is_change)
+    }
+
+    /// Takes forwarded changes that have waited, one after the other.
+    pub(super) fn step_later_changes(&mut self) {
+        while !self.later_changes.is_empty() {
+            self.note_applied();
+            if !self.takes_change() {
+                return;
+            }
+            if let Some(message) = self.later_changes.pop_front() {
+                self.step(message);
+            }
+        }
     }
 
     /// How much of the log a member has, if this member leads.

@@ -26,11 +26,11 @@ impl Node {
     }
 
     /// Names a snapshot of this member in the log, and drops the entries that it makes unnecessary.
-    pub(super) fn snapshot_made(&mut self, made: SnapshotMetadata) {
+    pub(super) fn snapshot_made(&mut self, made: &SnapshotMetadata) {
         self.note_applied();
         let sent = snapshot::oldest_sent(&self.raw.raft);
         if self.raw.mut_store().snapshot_made(made.clone(), sent) {
-            self.outputs.writes.write_snapshot(&made);
+            self.outputs.writes.write_snapshot(made);
         }
     }
 

@@ -28,7 +28,6 @@ use bytes::Bytes;
 
 use super::{
     Applied, Backend, Bucket, Cut, Error, POISONED, Shared,
-    buffer::Buffer,
     defrag::folder_of,
     file::{DatabaseFile, FileRead, take_after},
 };
@@ -135,7 +134,7 @@ impl Shared {
         let sizes = received.database.sizes(received.stored);
         let mut buffers = self.lock();
         let old_file = std::mem::replace(&mut buffers.file, received.file);
-        let old_rows = std::mem::replace(&mut buffers.active, Buffer::default());
+        let old_rows = std::mem::take(&mut buffers.active);
         (buffers.applied, buffers.committed) = (received.applied, received.applied);
         (buffers.conf_state, buffers.conf_state_changed) = (received.conf_state, false);
         let mut database = self.database.lock().expect(POISONED);
