@@ -72,6 +72,13 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::RaftPark, "only without a leader; the test of what requests live through does that"),
     (Stage::RaftRefuse, "only when a forwarded proposal arrives in a later term; as above"),
     (Stage::RaftLost, "only when a leader dies under load; the test of departed leaders does that"),
+    (Stage::SnapshotMake, "only after many entries; the test of snapshots makes them often"),
+    (Stage::LogCompact, "as above"),
+    (Stage::LogPurge, "as above"),
+    (Stage::SnapshotSend, "only for a follower that is far behind; the test of snapshots has one"),
+    (Stage::SnapshotReceive, "as above"),
+    (Stage::SnapshotAccept, "as above"),
+    (Stage::SnapshotInstall, "as above"),
     (Stage::BufferWait, "only when the write buffer is full; the backend's tests do that"),
     (Stage::ReadIndexLost, "only when a leader steps down under a read; as above"),
     (Stage::BackendDamaged, "only when a row is damaged; the backend's tests do that"),
@@ -95,19 +102,14 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
-    (Stage::SnapshotMake, "only after many entries; the test of snapshots makes them often"),
-    (Stage::LogCompact, "as above"),
-    (Stage::LogPurge, "as above"),
-    (Stage::SnapshotSend, "only for a follower that is far behind; the test of snapshots has one"),
-    (Stage::SnapshotReceive, "as above"),
-    (Stage::SnapshotAccept, "as above"),
-    (Stage::SnapshotInstall, "as above"),
     (Stage::RaftLink, "only when `glass up` is asked to cut a link; the test of links does that"),
 ];
 
 /// Stages that depend on how busy the machine is: whether threads wait for a CPU, whether a kept
-/// request stands behind others that are not, and whether a connection is taken late.
-const BY_CHANCE: &[Stage] = &[Stage::CpuWait, Stage::Shared, Stage::ConnectionAccept];
+/// request stands behind others that are not, whether a connection is taken late, and whether the
+/// listener comes early enough for the changes with which the cluster begins.
+const BY_CHANCE: &[Stage] =
+    &[Stage::CpuWait, Stage::Shared, Stage::ConnectionAccept, Stage::MembersChange];
 
 /// A cluster of three members and its records.
 struct Scene {
