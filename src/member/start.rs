@@ -212,8 +212,8 @@ impl Running {
         corrupt_check::initial(config, &data, (&members, &long_reads, &ids))?;
         let hashes = Answerer::new(data.cluster_id, Arc::clone(&long_reads), Arc::clone(&ids));
         let promoter = Promoter::default();
-        let (list, primary) = (Arc::clone(&members), leases.clone());
-        let extra = peer_port::router(list, primary, keeper, promoter.clone(), hashes);
+        let (list, lead) = (Arc::clone(&members), leases.clone());
+        let extra = peer_port::router(list, lead, keeper, promoter.clone(), hashes);
         let own = transport_config(config, &data, &members, (extra, cuts), shares);
         let transport = rafthttp::spawn(own, ports, to_raft.clone())?;
         leave_behind(&transport.sender(), &members, &data);
@@ -231,8 +231,8 @@ impl Running {
         let (outcomes_sender, outcomes) = unbounded_channel();
         let (wishes, snapshots) = start_snapshots(config, &data, &to_raft)?;
         let peers = transport.sender();
-        let snapshots_of = (wishes, data.snap.clone());
-        let applier = Applier::new(&server, peers, outcomes_sender, snapshots_of, data.replayed);
+        let files = (wishes, data.snap.clone());
+        let applier = Applier::new(&server, peers, outcomes_sender, files, data.replayed);
         let backend = Arc::clone(&data.backend);
         let outputs = |writes| Outputs {
             writes,
@@ -262,7 +262,7 @@ fn primary(
     Primary::new(data.member_id, Arc::clone(store), Arc::clone(status), Arc::clone(reads))
 }
 
-/// Talks no more to members that were removed, or left behind by `--force-new-cluster`.
+/// Stops talking to members that were removed, or left behind by `--force-new-cluster`.
 fn leave_behind(peers: &rafthttp::Sender, members: &Members, data: &Data) {
     for id in members.removed().iter().chain(&data.left_behind) {
         peers.remove_peer(*id);

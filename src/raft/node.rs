@@ -250,7 +250,7 @@ impl Node {
                 return proposals::note_refused(&ids, forwarded, &self.raw.raft);
             }
             MessageType::MsgPropose if self.waits_for_change(&message) => {
-                return self.later_changes.push_back(message);
+                return self.hold_change(message);
             }
             MessageType::MsgReadIndex => return self.reads.ask(message, &mut self.raw),
             _ => {}

@@ -16,7 +16,7 @@ use glass_etcd::{
     clock,
     pb::etcdserverpb::{
         Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-        MemberUpdateRequest,
+        MemberUpdateRequest, MoveLeaderRequest,
     },
 };
 use tonic::{Code, Status};
@@ -287,6 +287,43 @@ async fn changes_of_the_members_are_refused_as_by_etcd() {
         assert_eq!(again, said(Code::NotFound, "member not found"));
         lost_quorum(&mut cluster, &add(&["http://127.0.0.1:3"], false)).await;
     }
+}
+
+/// Goal: a change that a follower forwards is not lost while the leader has not applied the one
+/// before it. Method: a leader that applies each change a second late, and a follower's client that
+/// removes a learner as soon as its addition is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forwarded_change_waits_for_the_one_before_it() {
+    if Kind::subject() != Kind::Glass {
+        return left_out("forwarded changes: it has no failpoints");
+    }
+    let mut cluster = Cluster::prepare(&Kind::Glass, 3);
+    cluster.set_env(0, &[("FAILPOINTS", "members-before-change=sleep(1000)")]);
+    (0..3).for_each(|at| cluster.spawn(at));
+    cluster.wait_all_ready().await;
+    let leader = cluster.leader().await;
+    if leader != 0 {
+        let target_id = id_of(&cluster, 0).await;
+        let mut client = cluster.client(leader);
+        client.maintenance.move_leader(MoveLeaderRequest { target_id }).await.unwrap();
+    }
+    let mut client = cluster.client(1);
+    let peer_ur_ls = vec!["http://127.0.0.1:1".to_owned()];
+    let learner = eventually("a learner is added", SOON, || {
+        let request = MemberAddRequest { peer_ur_ls: peer_ur_ls.clone(), is_learner: true };
+        let mut client = client.clone();
+        async move {
+            let added = client.cluster.member_add(request).await;
+            added.map_err(|status| {
+                let is_early = status.message() == "etcdserver: unhealthy cluster";
+                assert!(is_early, "{status}");
+                status.to_string()
+            })
+        }
+    });
+    let id = learner.await.into_inner().member.unwrap().id;
+    client.cluster.member_remove(MemberRemoveRequest { id }).await.unwrap();
+    assert_eq!(list(&mut client).await.unwrap().len(), 3);
 }
 
 async fn unknown_members(client: &mut Client) {

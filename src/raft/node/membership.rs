@@ -12,6 +12,9 @@
 //! because an etcd member has forwarded it or nobody could take over, the leader hands over before
 //! it carries it out. If nobody takes over within two election timeouts, it steps down. Meanwhile
 //! only what it has not applied waits.
+//!
+//! Raft empties the entry of a change while the one before it is not applied. So a change of this
+//! member's clients is parked until then, and one that another member has forwarded is held here.
 
 use std::{sync::mpsc::SyncSender, time::Instant};
 
@@ -23,9 +26,9 @@ use raft::{
 
 use super::Node;
 use crate::{
-    clock,
+    clock, mark,
     pb::raftpb,
-    raft::{inbox::Matched, leader},
+    raft::{inbox::Matched, leader, proposals},
 };
 
 /// The most forwarded changes that wait for an earlier one.
@@ -140,6 +143,15 @@ impl Node {
         !self.takes_change()
             && self.later_changes.len() < LATER_CHANGES_MAX
             && message.entries.iter().any(is_change)
+    }
+
+    /// Keeps a forwarded change until the one before it is applied.
+    pub(super) fn hold_change(&mut self, message: Message) {
+        let (ids, term) = (proposals::ids(&message), self.raw.raft.term);
+        self.later_changes.push_back(message);
+        for id in ids {
+            mark!(RaftPark, id, term = term, parked = self.later_changes.len());
+        }
     }
 
     /// Takes forwarded changes that have waited, one after the other.

@@ -44,6 +44,7 @@ impl Applier {
         let change = raftpb::ConfChange::decode(entry.data.as_ref());
         let change = change.unwrap_or_else(|source| fatal(&EntryError::Damaged { index, source }));
         let id = change.id();
+        fail::fail_point!("members-before-change");
         let mut span = self.open(entry, id, since);
         let Ok(result) = self.change_members(entry, &change) else { return ControlFlow::Break(()) };
         let result = result.map(|()| Response::Members(self.members.list()));
