@@ -10,7 +10,8 @@
 //! ```
 //!
 //! The log decides. The database may be behind it, and then entries are applied again. It may never
-//! be ahead, because only entries on this disk are applied.
+//! be ahead: only entries on this disk are applied, and a received database is installed only when
+//! the record of its snapshot is there.
 
 use std::{
     fs, io,
@@ -119,7 +120,7 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     hard_state.commit = hard_state.commit.max(applied);
     let conf_state = conf_state(&backend, applied)?;
     let mut left_behind = Vec::new();
-    if config.force_new_cluster && dirs.has_log {
+    if config.force_new_cluster && last_index != 0 && dirs.has_log {
         let own = recovered.metadata.node_id;
         let is_removed = standalone::is_removed(&backend, own);
         let (conf_state, peer_urls) = (&conf_state, config.advertise_peer_urls.as_slice());
@@ -169,13 +170,23 @@ struct Begun {
 fn open_log(config: &ServerConfig, dirs: &Dirs, place: &Place<'_>) -> Result<Begun, Error> {
     let initial = initial_members(config);
     let first_owner = owner(config, &initial);
-    let initial = dirs.existing.as_ref().map_or(initial, |existing| existing.members.clone());
+    let mut existing = dirs.existing.clone();
     if !dirs.has_log {
-        let owner = dirs.existing.as_ref().map_or(first_owner, join::Existing::owner);
+        let owner = existing.as_ref().map_or(first_owner, join::Existing::owner);
         drop(wal::create(&dirs.wal, &owner, &place.options)?);
     }
     let mut log = place.open()?;
     let recovered = &log.recovered;
+    if !config.new_cluster && existing.is_none() && recovered.last_index == 0 {
+        // A member that has joined, and was stopped before it got anything. Only the others know
+        // the cluster.
+        let found = join::find(config)?;
+        if found.owner() != recovered.metadata {
+            return Err(Error::Removed);
+        }
+        existing = Some(found);
+    }
+    let initial = existing.map_or(initial, |existing| existing.members);
     let (last, hard_state) = ((recovered.last_index, recovered.last_term), &recovered.hard_state);
     let is_first = recovered.metadata == first_owner;
     if is_first && (last.0 == 0 || hard_state.term == 0) {
@@ -531,6 +542,30 @@ mod tests {
         assert_eq!(start(), (20, 17, 40, 30));
         record(&config, &dirs, 25);
         assert_eq!(start(), (25, 22, 40, 30));
+    }
+
+    /// Goal: a `.snap` file whose record was never written keeps no member from starting, though no
+    /// segment from its index on has a record. Method: a log of many small segments.
+    #[test]
+    fn a_file_without_a_record_keeps_no_member_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, dirs) = with_entries(dir.path());
+        let options = wal::Options { segment_bytes: 8 << 10, ..wal_options(&config) };
+        let (mut wal, ..) = wal::open(&dirs.wal, &options).unwrap();
+        for index in 41..=80 {
+            let data = vec![b'x'; 1 << 10].into();
+            let entry = Entry { index, term: 2, data, ..Entry::default() };
+            let state = HardState { term: 2, commit: index, ..HardState::default() };
+            wal.save(&[entry], Some(&state), true).unwrap();
+        }
+        drop(wal);
+        assert!(2 < fs::read_dir(&dirs.wal).unwrap().count());
+        save(&dirs, 78);
+        fs::write(snap::received_path(&dirs.snap, 78), "raft has not taken it").unwrap();
+        let data = open(&config, &find(&config).unwrap()).unwrap();
+        data.backend.stop();
+        assert_eq!((data.start.snapshot.index, data.start.last_index, data.applied), (0, 80, 30));
+        assert!(!snap::received_path(&dirs.snap, 78).exists());
     }
 
     #[test]

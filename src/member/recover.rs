@@ -17,7 +17,7 @@ use raft::eraftpb::{ConfState, SnapshotMetadata};
 
 use super::Error;
 use crate::{
-    pb::walpb,
+    pb::{raftpb, walpb},
     storage::{
         backend::{self, Backend},
         disk, snap,
@@ -47,13 +47,12 @@ impl Place<'_> {
     pub(super) fn open(&self) -> Result<Log, Error> {
         snap::remove_unfinished(self.snap)?;
         for file in snap::load(self.snap)? {
-            let log = self.open_at(file.index().saturating_sub(self.catch_up_entries))?;
-            let commit = log.recovered.hard_state.commit;
-            let is_file = |record: &walpb::Snapshot| {
-                (record.index(), record.term()) == (file.index(), file.term())
-            };
-            if file.index() <= commit && log.recovered.snapshots.iter().any(is_file) {
-                return Ok(log);
+            match self.open_at(file.index().saturating_sub(self.catch_up_entries)) {
+                Ok(log) if has_record(&log.recovered, &file) => return Ok(log),
+                // Without a record of it, the part of the log that was read may have none to begin
+                // with. Whether the log itself is damaged is found when more of it is read.
+                Ok(_) | Err(Error::Wal(wal::Error::Corrupt { .. })) => {}
+                Err(error) => return Err(error),
             }
             tracing::warn!(
                 index = file.index(),
@@ -96,6 +95,7 @@ impl Place<'_> {
         index: u64,
     ) -> Result<Arc<Backend>, Error> {
         let backend = Backend::open(path, options.clone())?;
+        snap::remove_received(self.snap, |of| of != index)?;
         let received = snap::received_path(self.snap, index);
         let failed = |source| Error::DataDir { path: received.clone(), source };
         if backend.consistent_index().0 < index && received.try_exists().map_err(failed)? {
@@ -109,6 +109,13 @@ impl Place<'_> {
         }
         Ok(backend)
     }
+}
+
+/// Whether the log has a record of the snapshot of this file, and has committed it.
+fn has_record(recovered: &Recovered, file: &raftpb::SnapshotMetadata) -> bool {
+    let place = (file.index(), file.term());
+    let is_file = |record: &walpb::Snapshot| (record.index(), record.term()) == place;
+    file.index() <= recovered.hard_state.commit && recovered.snapshots.iter().any(is_file)
 }
 
 /// A snapshot's place, as raft has it.

@@ -45,7 +45,7 @@ pub(super) struct Found<'a> {
 
 /// The members by a log, with whether each is a learner; and whether this one was removed by it.
 struct Known {
-    learners: BTreeMap<u64, bool>,
+    members: BTreeMap<u64, bool>,
     is_removed: bool,
 }
 
@@ -60,13 +60,18 @@ pub(super) fn force(
     wal: &mut Wal,
     locations: &Locations,
 ) -> Result<(HardState, Vec<u64>), Error> {
-    let commit = hard_state.commit.max(found.applied);
-    let known = known(found, locations, commit)?;
+    let mut commit = hard_state.commit.max(found.applied);
+    let last = locations.last_index();
+    let mut known = self::known(found, locations, commit)?;
+    if known.members.iter().eq([(&found.own, &false)]) {
+        // Alone, it has acknowledged what its disk has, and its commit index may be behind that.
+        commit = commit.max(last);
+        known = self::known(found, locations, commit)?;
+    }
     if known.is_removed {
         return Err(Error::Removed);
     }
-    let last = locations.last_index();
-    let changes = changes(found, &known.learners);
+    let changes = changes(found, &known.members);
     let mut entries: Vec<Entry> = (commit + 1..).zip(&changes).map(of(hard_state.term)).collect();
     if entries.is_empty() && commit < last {
         // The log ends where something else is written.
@@ -78,11 +83,11 @@ pub(super) fn force(
     tracing::warn!(
         dropped,
         commit,
-        removed = known.learners.len().saturating_sub(1),
+        removed = known.members.len().saturating_sub(1),
         "forcing a new cluster of this member alone"
     );
     wal.save(&entries, Some(&forced), true)?;
-    let left = known.learners.into_keys().filter(|id| *id != found.own).collect();
+    let left = known.members.into_keys().filter(|id| *id != found.own).collect();
     Ok((forced, left))
 }
 
@@ -120,7 +125,7 @@ fn known(found: &Found<'_>, locations: &Locations, commit: u64) -> Result<Known,
     let voters = found.conf_state.voters.iter().map(|id| (*id, false));
     let learners = found.conf_state.learners.iter().map(|id| (*id, true));
     let mut known =
-        Known { learners: voters.chain(learners).collect(), is_removed: found.is_removed };
+        Known { members: voters.chain(learners).collect(), is_removed: found.is_removed };
     let mut next = found.applied + 1;
     while next <= commit {
         let entries = locations.entries(next, commit + 1, SCAN_BYTES)?;
@@ -138,15 +143,15 @@ fn note(known: &mut Known, entry: &Entry, own: u64) {
     let change = raftpb::ConfChange::decode(entry.data.as_ref()).ok();
     match change.and_then(|change| Change::of(&change).ok()) {
         Some(Change::Add(member)) => {
-            known.learners.entry(member.id).or_insert(member.is_learner);
+            known.members.entry(member.id).or_insert(member.is_learner);
         }
         Some(Change::Promote(id)) => {
-            if let Some(is_learner) = known.learners.get_mut(&id) {
+            if let Some(is_learner) = known.members.get_mut(&id) {
                 *is_learner = false;
             }
         }
         Some(Change::Remove(id)) => {
-            let was_known = known.learners.remove(&id).is_some();
+            let was_known = known.members.remove(&id).is_some();
             known.is_removed |= was_known && id == own;
         }
         Some(Change::Update(..)) | None => {}
@@ -216,12 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn a_member_alone_loses_what_is_not_committed_and_nothing_else() {
+    fn a_member_alone_keeps_all_that_its_disk_has() {
         let alone = [Change::Remove(2), Change::Remove(3)];
         assert_eq!(forced(&alone, 5), (vec![], 5, vec![]));
+        // Its commit index may be behind what it has acknowledged.
         let tail = [Change::Remove(2), Change::Remove(3), Change::Add(member(4))];
-        // An empty entry stands in the place of the addition.
-        assert_eq!(forced(&tail, 5), (vec![None], 6, vec![]));
+        let (changes, commit, left) = forced(&tail, 5);
+        assert_eq!(changes, [Some(tail[2].clone()), Some(Change::Remove(4))]);
+        assert_eq!((commit, left), (7, vec![4]));
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub(crate) struct Node {
     /// The removal of this member, which leads, until another one does.
     held: Option<Held>,
     /// Changes of the members that others have forwarded while an earlier one is not applied.
-    later_changes: VecDeque<Message>,
+    later_changes: VecDeque<(Instant, Message)>,
     arriving: Arriving,
     stopping: bool,
 }
@@ -361,6 +361,7 @@ impl Node {
         self.outputs.writes.write_commit();
         let oldest = now.checked_sub(self.timing.patience).unwrap_or(now);
         self.inbox.proposals_done(self.proposals.expire(oldest));
+        while self.later_changes.pop_front_if(|(since, _)| *since < oldest).is_some() {}
     }
 
     /// Proposes what this turn has gathered, in one message. Proposals wait while there is no

@@ -287,8 +287,7 @@ impl Watch {
     }
 
     fn wrong(&self, own: &Compared, others: &[Compared]) -> Vec<u64> {
-        let voters = self.checker.members.list().len();
-        wrong(own, others, voters)
+        wrong(own, others, self.checker.members.list().len())
     }
 
     /// Raises the alarm for each of these members that has none.

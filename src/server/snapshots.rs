@@ -12,7 +12,8 @@
 //! that apply and raft do not.
 //!
 //! Invariants
-//! * The database's consistent index on the disk is never behind the newest record of a snapshot.
+//! * The database's consistent index on the disk is never behind the newest record of a snapshot,
+//!   except between the record of a received one and its install; then the received file has it.
 //!   So the log behind that record, and the database, have everything.
 //! * A segment is removed only when a later one has the newest record, and when no entry of it is
 //!   needed for a follower ([`Locations::purge`]).
@@ -200,7 +201,7 @@ impl Maker {
         let files = snap::purge(&settings.dir, settings.max_files, newest);
         let files = files.inspect_err(complain).unwrap_or_default();
         let stored = self.backend.committed().index;
-        let _ = snap::remove_received(&settings.dir, stored).inspect_err(complain);
+        let _ = snap::remove_received(&settings.dir, |index| index <= stored).inspect_err(complain);
         for path in segments.iter().chain(&files) {
             tracing::info!(path = %path.display(), "purged");
         }

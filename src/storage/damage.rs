@@ -69,6 +69,10 @@ pub fn end(file: &Path, why: &str) -> ! {
 /// What an operator can do about a damaged database.
 pub fn way_out(file: &Path) -> &'static str {
     match file.with_file_name(RESTORED_MARK).try_exists() {
+        Ok(true) | Err(_) if has_snapshot(file) => {
+            "It was restored from a snapshot, and the log does not have its rows: remove this member \
+             from the cluster and add it with an empty data directory"
+        }
         Ok(false) if has_snapshot(file) => {
             "Move the file away and start the member again: it is made anew from the log, if that \
              has everything; if not, remove this member from the cluster and add it with an empty \
@@ -105,6 +109,10 @@ mod tests {
         fs::write(dir.path().join("0000000000000002-0000000000000007.snap"), "").unwrap();
         assert!(way_out(&db).contains("if that has everything"));
         fs::write(dir.path().join(RESTORED_MARK), "").unwrap();
+        let restored = way_out(&db);
+        let expected = !restored.contains("made anew") && !restored.contains("restore it again");
+        assert!(expected && restored.contains("remove this member"), "{restored}");
+        fs::remove_file(dir.path().join("0000000000000002-0000000000000007.snap")).unwrap();
         let way_out = way_out(&db);
         let expected = way_out.contains("restore it again") && !way_out.contains("made anew");
         assert!(expected, "{way_out}");

@@ -11,7 +11,7 @@
 //!
 //! A `.snap` file says that the database has everything up to its index, so that a start may leave
 //! out the log before it. It counts only if the log has a record with the same index and term: the
-//! file is on the disk first, so that a record without a file does not occur, and a file without a
+//! file is on the disk first, so that no crash leaves a record without a file, and a file without a
 //! record is an orphan that a later start ignores.
 //!
 //! In etcd 3.5 the data of the snapshot is the v2 store as JSON, from which a member of etcd reads
@@ -231,18 +231,18 @@ pub fn purge(dir: &Path, max: usize, index: u64) -> Result<Vec<PathBuf>, Error> 
     Ok(removed)
 }
 
-/// Removes databases that were received as of an index up to `applied`: the database in use has
-/// everything that they have (etcd: `ReleaseSnapDBs`).
+/// Removes received databases by the index as of which they were received: those that the database
+/// in use has outrun, or that raft has not taken (etcd: `ReleaseSnapDBs`).
 ///
 /// # Errors
 /// A file cannot be removed.
-pub fn remove_received(dir: &Path, applied: u64) -> Result<(), Error> {
+pub fn remove_received(dir: &Path, is_useless: impl Fn(u64) -> bool) -> Result<(), Error> {
     for entry in fs::read_dir(dir).map_err(failed("listing", dir))? {
         let path = entry.map_err(failed("listing", dir))?.path();
         let file = path.file_name().and_then(|name| name.to_str());
         let index = file.and_then(|file| file.strip_suffix(RECEIVED));
         let index = index.and_then(|index| u64::from_str_radix(index, 16).ok());
-        if index.is_some_and(|index| index <= applied && received_path(dir, index) == path) {
+        if index.is_some_and(|index| is_useless(index) && received_path(dir, index) == path) {
             fs::remove_file(&path).map_err(failed("removing", &path))?;
         }
     }
@@ -319,7 +319,7 @@ mod tests {
         for file in files.iter().chain([&other]) {
             fs::write(file, "").unwrap();
         }
-        remove_received(dir.path(), 7).unwrap();
+        remove_received(dir.path(), |index| index <= 7).unwrap();
         assert_eq!([&files[0], &files[1], &other].map(|file| file.exists()), [false, true, true]);
     }
 }

@@ -48,7 +48,7 @@ async fn id_of(cluster: &Cluster, at: usize) -> u64 {
 
 /// Asks member `by` to add member `at`, until it has been connected to the others for long enough.
 /// Returns the new member's id.
-async fn add(cluster: &mut Cluster, by: usize, at: usize, is_learner: bool) -> u64 {
+pub(super) async fn add(cluster: &mut Cluster, by: usize, at: usize, is_learner: bool) -> u64 {
     let urls = vec![cluster.members[at].peer_url()];
     let added = eventually("a member is added", SOON, || {
         let (mut client, request) =

@@ -14,7 +14,7 @@ use glass_etcd::{
 use tokio_stream::StreamExt as _;
 use tonic::transport::Endpoint;
 
-use super::{SOON, same_hashes};
+use super::{SOON, members, same_hashes};
 use crate::{
     client::eventually,
     cluster::Cluster,
@@ -101,6 +101,36 @@ async fn a_follower_that_has_fallen_behind_the_log_gets_the_database_under_load(
         cluster.wait_ready(follower).await;
         same_hashes(&cluster, last).await;
     }
+}
+
+/// Goal: a member that joins a cluster whose log no longer begins with the first entry gets the
+/// database, also if it is killed before it has got anything. Method: its first start drops all
+/// messages of the others, and is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_joins_gets_the_database_even_if_it_is_killed_before() {
+    if Kind::subject() != Kind::Glass {
+        return left_out("joining by snapshot: it has no failpoints");
+    }
+    let mut cluster = Cluster::start_with(&Kind::Glass, 3, &OFTEN).await;
+    let leader = cluster.leader().await;
+    let last = puts(&cluster, leader, "j", 300).await;
+    let at = cluster.prepare_another(&Kind::Glass);
+    let id = members::add(&mut cluster, leader, at, false).await;
+    cluster.set_env(at, &often_with("peer-drop-receive=return"));
+    cluster.spawn(at);
+    let dialled = format!("peer {id:x}: message stream opened");
+    eventually("the others reach it", SOON, || async {
+        let log = cluster.log(leader);
+        if log.contains(&dialled) { Ok(()) } else { Err(log) }
+    })
+    .await;
+    cluster.kill(at);
+    cluster.set_env(at, &OFTEN);
+    cluster.spawn(at);
+    cluster.wait_ready(at).await;
+    same_hashes(&cluster, last).await;
+    let log = cluster.log(at);
+    assert!(log.contains("applied a snapshot that was received"), "{log}");
 }
 
 /// Goal: each step of a snapshot has its record, on the member that takes it. Method: the records

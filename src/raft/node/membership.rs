@@ -31,8 +31,10 @@ use crate::{
     raft::{inbox::Matched, leader, proposals},
 };
 
-/// The most forwarded changes that wait for an earlier one.
+/// The most forwarded changes that wait for an earlier one, and the most bytes of each. Others meet
+/// raft as they are.
 const LATER_CHANGES_MAX: usize = 64;
+const LATER_CHANGE_BYTES_MAX: usize = 64 << 10;
 
 /// A change that apply has validated.
 #[derive(Debug)]
@@ -137,18 +139,21 @@ impl Node {
 
     /// Whether a forwarded proposal has to wait: it changes the members, and raft would empty its
     /// entry, because the change before it is not applied here. Its sender may have applied that
-    /// one, and answered its client, a moment earlier.
+    /// one, and answered its client, a moment earlier. Only a change by itself waits, so that no
+    /// request waits with it.
     pub(super) fn waits_for_change(&self, message: &Message) -> bool {
         let is_change = |entry: &Entry| entry.get_entry_type() == EntryType::EntryConfChange;
+        let [entry] = message.entries.as_slice() else { return false };
         !self.takes_change()
+            && is_change(entry)
+            && entry.data.len() <= LATER_CHANGE_BYTES_MAX
             && self.later_changes.len() < LATER_CHANGES_MAX
-            && message.entries.iter().any(is_change)
     }
 
     /// Keeps a forwarded change until the one before it is applied.
     pub(super) fn hold_change(&mut self, message: Message) {
         let (ids, term) = (proposals::ids(&message), self.raw.raft.term);
-        self.later_changes.push_back(message);
+        self.later_changes.push_back((self.turn_began, message));
         for id in ids {
             mark!(RaftPark, id, term = term, parked = self.later_changes.len());
         }
@@ -161,7 +166,7 @@ impl Node {
             if !self.takes_change() {
                 return;
             }
-            if let Some(message) = self.later_changes.pop_front() {
+            if let Some((_, message)) = self.later_changes.pop_front() {
                 self.step(message);
             }
         }

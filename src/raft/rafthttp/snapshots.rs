@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   leader:    MsgSnap from raft ─▶ copy of the database, as of now ─▶ POST /raft/snapshot
-//!   follower:  ─▶ INDEX.tmp, hashed and synced ─▶ INDEX.snap.db, TERM-INDEX.snap ─▶ MsgSnap to raft
+//!   follower:  ─▶ received-N.tmp, hashed and synced ─▶ INDEX.snap.db, TERM-INDEX.snap ─▶ raft
 //! ```
 //!
 //! The body is etcd's: a length, the message, and then the database up to the end. raft's message

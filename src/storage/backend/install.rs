@@ -100,6 +100,9 @@ impl Backend {
     pub fn install(&self, received: Received) {
         let (done, installed) = sync_channel(1);
         let mut control = self.shared.control();
+        if control.stopped {
+            return;
+        }
         control.install = Some(Install { received, done });
         self.shared.wake.notify_one();
         drop(control);
