@@ -322,8 +322,7 @@ impl Wal {
         set!(span, WalWrite, written_old = written, written_new = self.last_index);
         set!(span, WalWrite, gathered = gathered);
         fail::fail_point!("wal-before-write");
-        self.tail
-            .write_at(&self.group.buffer, offset)
+        self.write_group(offset)
             .map_err(Error::io("writing", self.tail.path(), offset))
             .inspect_err(|_| span.flag(FLAG_ERROR))?;
         self.watermarks.written.store(self.last_index, Ordering::Release);
@@ -331,6 +330,11 @@ impl Wal {
         drop(span);
         self.publish_group();
         Ok(())
+    }
+
+    fn write_group(&self, offset: u64) -> std::io::Result<()> {
+        fail::fail_point!("wal-disk-full", |_| Err(nix::errno::Errno::ENOSPC.into()));
+        self.tail.write_at(&self.group.buffer, offset)
     }
 
     /// Lets readers see the written entries.
@@ -425,6 +429,7 @@ impl Wal {
         };
         if fsync {
             self.dir.sync()?;
+            segment::note_newest(&self.dir.path, name);
         }
         self.ahead.succeeded();
         self.locations.add_segment(name, Arc::clone(&file));
