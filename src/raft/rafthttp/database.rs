@@ -40,7 +40,7 @@ use super::{
     snapshot_sender::{DatabaseBody, Prepared, prepared},
     wire,
 };
-use crate::{set, stage};
+use crate::{set, stage, trace::FLAG_ERROR};
 
 /// The path of the question.
 pub(super) const PATH: &str = "/glass/database";
@@ -64,8 +64,9 @@ pub(super) async fn give(hub: &Rc<Hub>, headers: &HeaderMap) -> Result<DatabaseB
     };
     let mut span = stage!(SnapshotSend, 0, peer = from);
     let failed = |text: String| refused(StatusCode::INTERNAL_SERVER_ERROR, text);
+    let copied = prepared(&database.backend).await.inspect_err(|_| span.flag(FLAG_ERROR));
     let Prepared { copy, conf_state, description } =
-        prepared(&database.backend).await.map_err(|error| failed(error.to_string()))?;
+        copied.map_err(|error| failed(error.to_string()))?;
     let (committed, bytes) = (copy.committed, copy.len());
     let (index, term, revision) = (committed.index, committed.term, committed.revision);
     set!(span, SnapshotSend, index = index, term = term, bytes = bytes, revision = revision);
@@ -184,7 +185,7 @@ async fn save(mut pieces: Pieces<'_>, question: &Question<'_>) -> Result<Given, 
     let writing = task::spawn_blocking(move || write_whole(&place, receiver));
     let saved = pieces.save(bytes, chunks, writing).await;
     if saved.is_err() {
-        span.flag(crate::trace::FLAG_ERROR);
+        span.flag(FLAG_ERROR);
     }
     Ok(Given { path: saved?, metadata })
 }
