@@ -158,6 +158,9 @@ pub fn save(dir: &Path, metadata: SnapshotMetadata, fsync: bool) -> Result<u64, 
 
 fn write(path: &Path, bytes: &[u8], fsync: bool) -> Result<(), Error> {
     let _ = fs::remove_file(path);
+    fail::fail_point!("snap-disk-full", |_| {
+        Err(failed("writing", path)(nix::errno::Errno::ENOSPC.into()))
+    });
     let file = File::create(path).map_err(failed("creating", path))?;
     file.write_at(bytes, 0).map_err(failed("writing", path))?;
     if !fsync {

@@ -84,6 +84,7 @@ const LOOPS: &[Loop] = &[
     without("raft/rafthttp/snapshot_sender.rs", "a connection: the snapshot has the stage"),
     without("raft/rafthttp/snapshot_sender.rs", "reads the copy: the snapshot has the stage"),
     with("raft/rafthttp/snapshot_receiver.rs", "writes the file", &[Stage::SnapshotReceive]),
+    with("raft/rafthttp/database.rs", "writes the file", &[Stage::SnapshotReceive]),
     with("raft/rafthttp/pipeline.rs", "one request of the pipeline", &[Stage::RaftSend]),
     with("raft/rafthttp/server.rs", "one connection", &[Stage::RaftReceive]),
     without("raft/rafthttp/questions.rs", "a connection: the question has the stages"),

@@ -36,11 +36,13 @@ use tower_service::Service;
 use super::{
     bodies::{Held, Unread},
     channel::Channel,
+    database,
     dial::Socket,
     glass,
     hub::{Hub, Stranger},
     identity, probing,
     snapshot_receiver::{self, Refused},
+    snapshot_sender::DatabaseBody,
     stream::StreamBody,
     wire::{self, FRAME_LEN_MAX},
 };
@@ -63,6 +65,8 @@ pub(super) enum Payload {
     Whole(Full<Bytes>),
     /// Raft's messages, for as long as the peer listens.
     Stream(Box<StreamBody>),
+    /// The member's database.
+    Database(Box<DatabaseBody>),
     /// The answer of one of the member's own handlers.
     Extra(axum::body::Body),
 }
@@ -161,6 +165,11 @@ async fn answer(
     } else if path == "/raft/snapshot" {
         match refusal(&hub, &request, &Method::POST) {
             None => stamp(&hub, snapshot(&hub, request).await),
+            Some(refusal) => refusal,
+        }
+    } else if path == database::PATH {
+        match refusal(&hub, &request, &Method::GET) {
+            None => stamp(&hub, given(&hub, &request).await),
             Some(refusal) => refusal,
         }
     } else if path == probing::PATH {
@@ -276,6 +285,14 @@ async fn snapshot(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
     }
 }
 
+/// Answers `GET /glass/database`, once the headers are checked.
+async fn given(hub: &Rc<Hub>, request: &Request<Incoming>) -> Answer {
+    match database::give(hub, request.headers()).await {
+        Ok(body) => Answer(Response::new(Payload::Database(Box::new(body)))),
+        Err(Refused(status, text)) => refuse(status, &text),
+    }
+}
+
 /// Reads a request's body, or says with which status it is refused.
 async fn body_of(hub: &Hub, body: Incoming, max: usize) -> Result<Held<'_>, StatusCode> {
     match timeout(BODY_TIMEOUT, hub.bodies.read(body, max)).await {
@@ -300,6 +317,7 @@ impl Body for Payload {
         match self.get_mut() {
             Payload::Whole(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Payload::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Payload::Database(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Payload::Extra(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
@@ -308,6 +326,7 @@ impl Body for Payload {
         match self {
             Payload::Whole(body) => body.is_end_stream(),
             Payload::Stream(_) => false,
+            Payload::Database(body) => body.is_end_stream(),
             Payload::Extra(body) => body.is_end_stream(),
         }
     }
@@ -316,6 +335,7 @@ impl Body for Payload {
         match self {
             Payload::Whole(body) => body.size_hint(),
             Payload::Stream(_) => SizeHint::default(),
+            Payload::Database(body) => body.size_hint(),
             Payload::Extra(body) => body.size_hint(),
         }
     }

@@ -121,7 +121,8 @@ impl Applier {
     }
 
     /// Puts a received database in the place of everything that this thread changes. Its log record
-    /// is on the disk. A file that cannot be used ends the member.
+    /// is on the disk, so there is no way back to the old state: a file that has become damaged
+    /// since it was received is removed, and ends the member. At its next start it gets another.
     fn install(&self, snapshot: &SnapshotMetadata) {
         let (index, before) = (snapshot.index, self.status.applied());
         if index <= before {
@@ -132,7 +133,11 @@ impl Applier {
         fail::fail_point!("snapshot-before-install");
         let path = snap::received_path(&self.snap_dir, index);
         let installed = self.store.install(&path, index, self.min_ttl);
-        let installed = installed.unwrap_or_else(|error| fatal(&error));
+        let installed = installed.unwrap_or_else(|error| {
+            // What cannot be removed is looked at again at the next start.
+            let _ = std::fs::remove_file(&path);
+            fatal(&error)
+        });
         self.alarms.reload(&self.backend).unwrap_or_else(|error| fatal(&error));
         // Auth must be off in it, as at a start.
         AuthStore::open(&self.backend).map(drop).unwrap_or_else(|error| fatal(&error));

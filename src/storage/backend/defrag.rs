@@ -30,7 +30,10 @@ use super::{
 use crate::{
     clock,
     metrics::recorded,
-    storage::{disk, with_causes},
+    storage::{
+        disk::{self, folder_of},
+        with_causes,
+    },
 };
 
 /// The bytes that a copy of the file leaves free on the disk.
@@ -76,10 +79,12 @@ impl Shared {
     /// Defragments the file, if anybody has asked, and returns the one that it has replaced. Called
     /// by the commit thread, after a commit.
     pub(super) fn defragment_if_asked(&self) -> Option<Arc<DatabaseFile>> {
-        let waiting = std::mem::take(&mut self.control().defragment);
-        if waiting.is_empty() {
+        let mut control = self.control();
+        if control.installs || control.defragment.is_empty() {
             return None;
         }
+        let waiting = std::mem::take(&mut control.defragment);
+        drop(control);
         let (began, in_progress) = (clock::now(), recorded::DEFRAGS_IN_PROGRESS.during());
         let defragmented = self.defragment();
         recorded::DEFRAGS.observe_duration(began.elapsed());
@@ -175,10 +180,6 @@ pub(super) fn check_room(path: &Path, in_use: u64) -> Result<(), Error> {
         true => Ok(()),
         false => Err(Error::NoRoom { path: path.to_owned(), needed, free }),
     }
-}
-
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("."))
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {

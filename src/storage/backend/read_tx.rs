@@ -135,11 +135,6 @@ impl Buffers {
 }
 
 impl Cut {
-    /// The whole bucket in a file that has no buffers before it.
-    pub(super) fn of_file(bucket: Bucket, file: Arc<FileRead>) -> Cut {
-        Cut { bucket, from: Bytes::new(), to: None, active: Vec::new(), frozen: None, file }
-    }
-
     /// The first `limit` rows in the order of their keys; all rows if it is 0.
     pub(super) fn first(&self, shared: &Shared, limit: usize) -> Vec<(Bytes, Bytes)> {
         self.rows(shared).take(if limit == 0 { usize::MAX } else { limit }).collect()

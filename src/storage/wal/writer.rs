@@ -327,8 +327,7 @@ impl Wal {
         set!(span, WalWrite, gathered = gathered);
         fail::fail_point!("wal-before-write");
         let began = raw_clock::now();
-        self.tail
-            .write_at(&self.group.buffer, offset)
+        self.write_group(offset)
             .map_err(Error::io("writing", self.tail.path(), offset))
             .inspect_err(|_| span.flag(FLAG_ERROR))?;
         recorded::WAL_WRITE.observe(raw_clock::to_ns(raw_clock::now() - began));
@@ -340,6 +339,11 @@ impl Wal {
         drop(span);
         self.publish_group();
         Ok(())
+    }
+
+    fn write_group(&self, offset: u64) -> std::io::Result<()> {
+        fail::fail_point!("wal-disk-full", |_| Err(nix::errno::Errno::ENOSPC.into()));
+        self.tail.write_at(&self.group.buffer, offset)
     }
 
     /// Lets readers see the written entries.
@@ -451,6 +455,7 @@ impl Wal {
         };
         if fsync {
             self.dir.sync()?;
+            segment::note_newest(&self.dir.path, name);
         }
         self.ahead.succeeded();
         self.locations.add_segment(name, Arc::clone(&file));
