@@ -24,6 +24,8 @@ use super::{
     wire,
 };
 use crate::{
+    clock,
+    metrics::recorded,
     pb::raftpb,
     raft::snapshot,
     stage,
@@ -53,7 +55,12 @@ fn refused(status: StatusCode, text: impl Into<String>) -> Refused {
 /// Carries out `POST /raft/snapshot`, once the headers are checked.
 pub(super) async fn receive(hub: &Rc<Hub>, request: Request<Incoming>) -> Result<(), Refused> {
     let from = identity::sender(request.headers());
+    let began = clock::now();
+    hub.local.count(from, |counts| counts.snapshots_received.in_flight.add(1));
     let received = try_receive(hub, from, request).await;
+    hub.local.count(from, |counts| {
+        counts.snapshots_received.ended(received.is_ok(), began.elapsed());
+    });
     received.inspect_err(|Refused(_, text)| {
         hub.local.complain(from, "its snapshot was not taken", text);
     })
@@ -89,6 +96,7 @@ async fn try_receive(hub: &Rc<Hub>, from: u64, request: Request<Incoming>) -> Re
     }
     drop(span);
     saved?;
+    hub.local.count(from, |counts| counts.received_bytes.add(bytes));
     tracing::info!("snapshot-index" = index, bytes, "received a database from peer {from:x}");
     fail::fail_point!("snapshot-received");
     let taken = hub.local.receive_snapshot(message, link);
@@ -207,6 +215,7 @@ impl Pieces<'_> {
     async fn save(&mut self, place: Place) -> Result<(), Refused> {
         let announced = place.description.bytes;
         let (chunks, receiver) = mpsc::channel(CHUNKS_WAITING);
+        let began = clock::now();
         let writing = spawn_blocking(move || write(&place, receiver));
         let mut left = announced;
         while let Some(data) = self.next().await? {
@@ -222,7 +231,9 @@ impl Pieces<'_> {
         }
         drop(chunks);
         let written = writing.await.map_err(|error| error.to_string()).and_then(|written| written);
-        written.map_err(|text| refused(StatusCode::INTERNAL_SERVER_ERROR, text))
+        written.map_err(|text| refused(StatusCode::INTERNAL_SERVER_ERROR, text))?;
+        recorded::SNAP_DB_SAVES.observe_duration(began.elapsed());
+        Ok(())
     }
 }
 
@@ -259,7 +270,9 @@ fn write_file(
         }
     }
     if fsync {
+        let began = clock::now();
         file.sync_all()?;
+        recorded::SNAP_DB_FSYNCS.observe_duration(began.elapsed());
     }
     let Description { bytes, sha256 } = &place.description;
     Ok(offset == *bytes && hex(&hash.finalize()) == *sha256)

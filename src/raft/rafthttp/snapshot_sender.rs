@@ -31,6 +31,7 @@ use super::{
     wire,
 };
 use crate::{
+    clock,
     raft::bootstrap,
     set, stage,
     storage::{
@@ -84,7 +85,10 @@ struct Prepared {
 pub(super) async fn send(local: Rc<Local>, urls: Rc<Urls>, outbound: Outbound) {
     let peer = outbound.message.to;
     let mut span = stage!(SnapshotSend, 0, peer = peer);
+    let began = clock::now();
+    local.count(peer, |counts| counts.snapshots_sent.in_flight.add(1));
     let sent = try_send(&local, &urls, &outbound.message, &mut span).await;
+    local.count(peer, |counts| counts.snapshots_sent.ended(sent.is_ok(), began.elapsed()));
     if sent.is_err() {
         span.flag(trace::FLAG_ERROR);
     }
@@ -165,6 +169,7 @@ async fn post(
         return Err(Unsent::Copy("its message is too long".to_owned()));
     }
     let left = head.len() as u64 + copy.len();
+    let total = left;
     let (chunks, receiver) = mpsc::channel(CHUNKS_WAITING);
     spawn_blocking(move || read(&copy, &chunks));
     let ended = Rc::new(Notify::new());
@@ -190,7 +195,10 @@ async fn post(
         Err(failed) => return Err(failed.into()),
     };
     match answer.status() {
-        StatusCode::NO_CONTENT => Ok(()),
+        StatusCode::NO_CONTENT => {
+            local.count(message.to, |counts| counts.sent_bytes.add(total));
+            Ok(())
+        }
         _ => Err(dial::refused(answer, &target, local.identity.cluster_id).await.into()),
     }
 }

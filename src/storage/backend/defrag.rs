@@ -27,7 +27,11 @@ use super::{
     Backend, Error, POISONED, Shared,
     file::{DatabaseFile, FileRead, remove_unfinished, take_after, unfinished},
 };
-use crate::storage::{disk, with_causes};
+use crate::{
+    clock,
+    metrics::recorded,
+    storage::{disk, with_causes},
+};
 
 /// The bytes that a copy of the file leaves free on the disk.
 const ROOM_LEFT: u64 = 16 << 20;
@@ -76,7 +80,11 @@ impl Shared {
         if waiting.is_empty() {
             return None;
         }
-        let (done, old) = match self.defragment() {
+        let (began, in_progress) = (clock::now(), recorded::DEFRAGS_IN_PROGRESS.during());
+        let defragmented = self.defragment();
+        recorded::DEFRAGS.observe_duration(began.elapsed());
+        drop(in_progress);
+        let (done, old) = match defragmented {
             Ok((done, old)) => (Ok(done), Some(old)),
             Err(refused) => (Err(refused), None),
         };
