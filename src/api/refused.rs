@@ -8,7 +8,7 @@
 use http::{HeaderValue, uri::PathAndQuery};
 use tonic::Code;
 
-use super::{answers, origin::Origin};
+use super::{answers, calls, origin::Origin};
 use crate::{
     server::Server,
     set, stage,
@@ -67,6 +67,7 @@ pub(super) fn record(
     origin.note_late(id);
     let code = u8::try_from(code as i32).unwrap_or(u8::MAX);
     set!(span, Rpc, code = code);
+    calls::refused(method, code);
     span.result(code);
     span.fail(reason);
 }

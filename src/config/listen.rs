@@ -14,6 +14,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use super::{
     args::Given,
     error::ConfigError,
+    flags,
     urls::{self, Address, Url},
 };
 
@@ -84,9 +85,14 @@ pub(super) fn advertised(given: &Given, flag: &'static str) -> Result<Vec<Url>, 
     }
 }
 
-/// At least one URL.
+/// The URLs of a flag, at least one.
 pub(super) fn url_list(given: &Given, flag: &'static str) -> Result<Vec<Url>, ConfigError> {
-    match given.text(flag) {
+    let text = match given.text(flag) {
+        // As in etcd, an empty list is the default.
+        "" => flags::find(flag).map_or("", |flag| flag.default),
+        text => text,
+    };
+    match text {
         "" => Err(ConfigError::NoUrls(flag)),
         text => Ok(urls::parse_list(text).expect("checked when it was given")),
     }

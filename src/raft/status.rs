@@ -11,7 +11,7 @@ use std::{
 use raft::StateRole;
 use tokio::sync::watch;
 
-use crate::trace;
+use crate::{metrics::recorded, trace};
 
 /// The leader and the term, as far as this member knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -117,6 +117,7 @@ impl Status {
         self.term.store(now.term, Ordering::Release);
         let before = self.leader.swap(now.leader, Ordering::AcqRel);
         if before != now.leader && now.leader != 0 {
+            recorded::LEADER_CHANGES.increment();
             *self.elected_at.lock().expect("nobody panics while holding it") =
                 Some(crate::clock::now());
         }

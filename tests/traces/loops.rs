@@ -78,6 +78,7 @@ const LOOPS: &[Loop] = &[
     with("raft/rafthttp/transport.rs", "one peer", &[Stage::RaftSend]),
     with("raft/rafthttp/transport.rs", "requests to cut links", &[Stage::RaftLink]),
     with("raft/rafthttp/peer.rs", "one stream", &[Stage::RaftReceive]),
+    without("raft/rafthttp/peer.rs", "probes measure the way, and are part of no request"),
     with("raft/rafthttp/peer.rs", "one snapshot", &[Stage::SnapshotSend]),
     with("raft/rafthttp/snapshot_sender.rs", "copies the database", &[Stage::SnapshotSend]),
     without("raft/rafthttp/snapshot_sender.rs", "a connection: the snapshot has the stage"),

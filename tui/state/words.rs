@@ -4,6 +4,8 @@
 //! replaces them in ASCII mode. Text from the network (names, keys) is escaped first, so that a
 //! client cannot send escape sequences to the reader's terminal.
 
+mod upkeep;
+
 use std::net::SocketAddr;
 
 use glass_etcd::{
@@ -483,7 +485,7 @@ fn lock_detail(event: &Event) -> Option<String> {
             }
             leader => arrow(leader),
         },
-        _ => return None,
+        _ => return upkeep::detail(event),
     })
 }
 

@@ -172,7 +172,7 @@ async fn answer(
             None => stamp(&hub, given(&hub, &request).await),
             Some(refusal) => refusal,
         }
-    } else if path == "/raft/probing" {
+    } else if path == probing::PATH {
         Answer::whole(StatusCode::OK, probing::answer(clock::wall()))
             .with(CONTENT_TYPE, "application/json")
     } else {
@@ -266,6 +266,8 @@ async fn posted(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
             return refuse(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
         }
     };
+    let bytes = body.bytes.len() as u64;
+    hub.local.count(message.from, |counts| counts.received_bytes.add(bytes));
     if hub.local.is_removed(message.from) {
         return refuse(StatusCode::FORBIDDEN, "cannot process message from removed member");
     }

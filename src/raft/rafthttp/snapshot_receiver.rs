@@ -28,6 +28,8 @@ use super::{
     wire,
 };
 use crate::{
+    clock,
+    metrics::recorded,
     pb::raftpb,
     raft::snapshot,
     stage,
@@ -59,7 +61,12 @@ pub(super) fn refused(status: StatusCode, text: impl Into<String>) -> Refused {
 /// Carries out `POST /raft/snapshot`, once the headers are checked.
 pub(super) async fn receive(hub: &Rc<Hub>, request: Request<Incoming>) -> Result<(), Refused> {
     let from = identity::sender(request.headers());
+    let began = clock::now();
+    hub.local.count(from, |counts| counts.snapshots_received.in_flight.add(1));
     let received = try_receive(hub, from, request).await;
+    hub.local.count(from, |counts| {
+        counts.snapshots_received.ended(received.is_ok(), began.elapsed());
+    });
     received.inspect_err(|Refused(_, text)| {
         hub.local.complain(from, "its snapshot was not taken", text);
     })
@@ -99,6 +106,7 @@ async fn try_receive(hub: &Rc<Hub>, from: u64, request: Request<Incoming>) -> Re
     }
     drop(span);
     saved?;
+    hub.local.count(from, |counts| counts.received_bytes.add(bytes));
     tracing::info!("snapshot-index" = index, bytes, "received a database from peer {from:x}");
     fail::fail_point!("snapshot-received");
     let taken = hub.local.receive_snapshot(message, link);
@@ -237,6 +245,7 @@ impl Pieces<'_> {
         chunks: mpsc::Sender<Bytes>,
         writing: JoinHandle<Result<T, String>>,
     ) -> Result<T, Refused> {
+        let began = clock::now();
         let mut left = announced;
         while let Some(data) = self.next().await? {
             let Some(rest) = left.checked_sub(data.len() as u64) else {
@@ -251,7 +260,9 @@ impl Pieces<'_> {
         }
         drop(chunks);
         let written = writing.await.map_err(|error| error.to_string()).and_then(|written| written);
-        written.map_err(|text| refused(StatusCode::INTERNAL_SERVER_ERROR, text))
+        let saved = written.map_err(|text| refused(StatusCode::INTERNAL_SERVER_ERROR, text))?;
+        recorded::SNAP_DB_SAVES.observe_duration(began.elapsed());
+        Ok(saved)
     }
 }
 
@@ -302,7 +313,9 @@ fn write_file(
         }
     }
     if fsync {
+        let began = clock::now();
         file.sync_all()?;
+        recorded::SNAP_DB_FSYNCS.observe_duration(began.elapsed());
     }
     let Description { bytes, sha256 } = &place.description;
     Ok(offset == *bytes && digest_hex(&hash.finalize()) == *sha256)

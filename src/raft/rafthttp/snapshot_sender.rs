@@ -31,6 +31,7 @@ use super::{
     wire,
 };
 use crate::{
+    clock,
     raft::bootstrap,
     set, stage,
     storage::{
@@ -87,7 +88,10 @@ pub(super) struct Prepared {
 pub(super) async fn send(local: Rc<Local>, urls: Rc<Urls>, outbound: Outbound) {
     let peer = outbound.message.to;
     let mut span = stage!(SnapshotSend, 0, peer = peer);
+    let began = clock::now();
+    local.count(peer, |counts| counts.snapshots_sent.in_flight.add(1));
     let sent = try_send(&local, &urls, &outbound.message, &mut span).await;
+    local.count(peer, |counts| counts.snapshots_sent.ended(sent.is_ok(), began.elapsed()));
     if sent.is_err() {
         span.flag(trace::FLAG_ERROR);
     }
@@ -171,6 +175,7 @@ async fn post(
         return Err(Unsent::Copy("its message is too long".to_owned()));
     }
     let patience = ANSWER_TIMEOUT + Duration::from_secs(copy.len() / BYTES_PER_SECOND);
+    let total = head.len() as u64 + copy.len();
     let body = DatabaseBody::new(head.freeze(), copy, (local.clone(), message.to));
     let ended = body.ended.clone();
     let mut request = Request::new(body);
@@ -192,7 +197,10 @@ async fn post(
         Err(failed) => return Err(failed.into()),
     };
     match answer.status() {
-        StatusCode::NO_CONTENT => Ok(()),
+        StatusCode::NO_CONTENT => {
+            local.count(message.to, |counts| counts.sent_bytes.add(total));
+            Ok(())
+        }
         _ => Err(dial::refused(answer, &target, local.identity.cluster_id).await.into()),
     }
 }

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     clock,
-    trace::{self, histogram, raw_clock},
+    metrics::recorded,
+    trace::{self, raw_clock},
 };
 
 /// The requests to the commit thread, and its progress.
@@ -152,7 +153,7 @@ impl Shared {
             index_new = frozen.applied.index,
             revision_new = frozen.applied.revision
         );
-        histogram::BACKEND_COMMIT.observe(raw_clock::to_ns(raw_clock::now() - began));
+        recorded::BACKEND_COMMIT.observe(raw_clock::to_ns(raw_clock::now() - began));
         drop(span);
         fail::fail_point!("backend-before-drop-frozen");
         self.exchange(&frozen, written);
@@ -215,7 +216,9 @@ impl Shared {
         }
         fail::fail_point!("backend-after-writes");
         fail::fail_point!("backend-before-commit");
+        let began = raw_clock::now();
         transaction.commit()?;
+        recorded::BACKEND_COMMIT_WRITE.observe(raw_clock::to_ns(raw_clock::now() - began));
         fail::fail_point!("backend-after-commit");
         self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(Written { sizes: database.sizes(stored), file: database.read()? })

@@ -27,9 +27,13 @@ use super::{
     Backend, Error, POISONED, Shared,
     file::{DatabaseFile, FileRead, remove_unfinished, take_after, unfinished},
 };
-use crate::storage::{
-    disk::{self, folder_of},
-    with_causes,
+use crate::{
+    clock,
+    metrics::recorded,
+    storage::{
+        disk::{self, folder_of},
+        with_causes,
+    },
 };
 
 /// The bytes that a copy of the file leaves free on the disk.
@@ -81,7 +85,11 @@ impl Shared {
         }
         let waiting = std::mem::take(&mut control.defragment);
         drop(control);
-        let (done, old) = match self.defragment() {
+        let (began, in_progress) = (clock::now(), recorded::DEFRAGS_IN_PROGRESS.during());
+        let defragmented = self.defragment();
+        recorded::DEFRAGS.observe_duration(began.elapsed());
+        drop(in_progress);
+        let (done, old) = match defragmented {
             Ok((done, old)) => (Ok(done), Some(old)),
             Err(refused) => (Err(refused), None),
         };

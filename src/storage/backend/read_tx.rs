@@ -14,7 +14,7 @@ use super::{
     buffer::{Entry, Frozen, Row, merge},
     file::FileRead,
 };
-use crate::trace::Span;
+use crate::{metrics::recorded, trace::Span};
 
 /// The result of a search of the buffers, and the state of the file that has the rest.
 ///
@@ -179,6 +179,7 @@ impl Shared {
         mut row: impl FnMut(Option<Bytes>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         fail::fail_point!("backend-resolve");
+        let _in_progress = recorded::READS_IN_PROGRESS.during();
         view.settle(keys);
         let mut span: Option<Span> = None;
         let mut in_file = 0_usize;
