@@ -237,12 +237,14 @@ pub(super) fn write(text: &mut Text, family: &str) {
         let labels = as_text(&labels[1..]);
         match family {
             "grpc_server_started_total" => {
-                text.sample(family, &labels, counts.started.get() as f64)
+                text.sample(family, &labels, counts.started.get() as f64);
             }
             "grpc_server_msg_received_total" => {
                 text.sample(family, &labels, counts.received.get() as f64);
             }
-            "grpc_server_msg_sent_total" => text.sample(family, &labels, counts.sent.get() as f64),
+            "grpc_server_msg_sent_total" => {
+                text.sample(family, &labels, counts.sent.get() as f64);
+            }
             _ => text.histogram(family, &labels, &counts.took),
         }
     }
