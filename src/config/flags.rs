@@ -94,7 +94,6 @@ use Kind::{Bool, Duration, Int, OneOf, Origins, Text, Uint, Uint32, Urls};
 const NO_DISCOVERY: &str = "discovery is not supported yet; use --initial-cluster";
 const NO_PROXY: &str = "a member cannot be a proxy";
 const NO_JWT: &str = "only simple tokens are supported yet";
-const NO_WHITELIST: &str = "the list would not be enforced yet";
 
 /// Every flag, by etcd's groups.
 pub const FLAGS: &[Flag] = &[
@@ -122,7 +121,7 @@ pub const FLAGS: &[Flag] = &[
     works("max-learners", Int, "1", "learners at a time; the same on all members"),
     inert("memory-mlock", Bool, "false"),
     inert("backend-bbolt-freelist-type", Text, "map"),
-    inert("enable-grpc-gateway", Bool, "true"),
+    works("enable-grpc-gateway", Bool, "true", "serve gRPC's methods over HTTP too, as JSON"),
     inert("feature-gates", Text, ""),
     works("grpc-keepalive-interval", Duration, "2h", "silence after which a client is pinged"),
     works("grpc-keepalive-min-time", Duration, "5s", "shortest time between a client's pings"),
@@ -185,7 +184,7 @@ pub const FLAGS: &[Flag] = &[
     tls("cipher-suites", Text, ""),
     tls("tls-min-version", Text, "TLS1.2"),
     tls("tls-max-version", Text, ""),
-    refused("host-whitelist", Text, "*", NO_WHITELIST),
+    works("host-whitelist", Text, "*", "names by which HTTP may call this member; * is all"),
     works("cors", Origins, "*", "origins whose pages may read answers over HTTP; * is all"),
     inert("self-signed-cert-validity", Uint, "1"),
     // Auth.
