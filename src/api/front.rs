@@ -424,8 +424,9 @@ async fn within(
     }
 }
 
-/// Whether this is a call of gRPC, as grpc-go takes it. Anything else must not reach a service: a
-/// page in a browser can send a form or plain text to any address, without being asked by CORS.
+/// Whether this is a call of gRPC, as grpc-go takes it. Anything else must not reach a service in
+/// this way: a page in a browser can send a form or plain text to any address, without being asked
+/// by CORS. The gateway takes both ([`super::gateway`]).
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));

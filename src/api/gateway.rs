@@ -173,13 +173,17 @@ async fn begin(gateway: &Gateway, call: Call, mut requests: Requests) -> Respons
             let (json, message) = sizes;
             (read, Some(Decoded { began, ended: Moment::now(), json, message }))
         }
-        Err(nothing) => (Err(nothing), None),
+        Err(nothing) => {
+            let now = Moment::now();
+            (Err(nothing), Some(Decoded { began: now, ended: now, json: 0, message: 0 }))
+        }
     };
     let takes_stream = call.method.takes_stream;
     let first = match read {
         Ok(Read { message, .. }) => Some(message),
         // A call with one message has an empty one.
-        Err(NoMessage::End) => (!takes_stream).then(Vec::new),
+        Err(NoMessage::End) if takes_stream => None,
+        Err(NoMessage::End) => Some(Vec::new()),
         Err(NoMessage::Invalid(why)) => {
             let code = if takes_stream { Code::Unknown } else { Code::InvalidArgument };
             return gateway.refuse(&call, &Status::new(code, why), Reason::Undecodable);
@@ -191,11 +195,17 @@ async fn begin(gateway: &Gateway, call: Call, mut requests: Requests) -> Respons
         }
     };
     let first = first.map(|message| request::framed(&message));
+    // As in etcd, which waits for metadata only once it has sent a message.
+    let wants_metadata = first.is_some();
     let body = match takes_stream {
         true => Body::from_stream(stream::unfold((first, requests), next)),
         false => Body::from(first.unwrap_or_default()),
     };
-    gateway.call(call, body, decoded).await
+    let mut answer = gateway.call(call, body, decoded).await;
+    if !wants_metadata {
+        answer.headers_mut().remove(answer::CONTENT_TYPE);
+    }
+    answer
 }
 
 /// The next message of a stream; what is no message ends it.

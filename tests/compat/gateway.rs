@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use glass_etcd::{field, story::Event, trace::Stage};
+use glass_etcd::{
+    field,
+    story::{Event, query},
+    trace::Stage,
+};
 
 use crate::{
     cluster::Cluster,
@@ -330,8 +334,8 @@ fn differs_on_purpose(cluster: &Cluster) {
     let lines: Vec<_> = snapshot.lines().skip(1).collect();
     let is_part = |line: &&str| line.starts_with("{\"result\":{") && line.contains("\"blob\":\"");
     assert!(!lines.is_empty() && lines.iter().all(is_part), "{} lines", lines.len());
-    let long = post("/v3/kv/range", "{\"limit\":\"x\"}").with("Content-Type: text/plain\r\n");
-    assert!(long.answer(cluster).starts_with("400 "));
+    let form = post("/v3/kv/range", "{\"limit\":\"x\"}").with("Content-Type: text/plain\r\n");
+    assert!(form.answer(cluster).starts_with("400 "));
 }
 
 async fn is_recorded(cluster: &Cluster) {
@@ -350,6 +354,9 @@ async fn is_recorded(cluster: &Cluster) {
             Ok([decoded?.clone(), rpc?.clone(), encoded.clone()])
         })
         .await;
+    let requests = query::requests(&listener.recording());
+    let put = requests.iter().find(|request| request.id == rpc.id).expect("it is in the list");
+    assert_eq!((put.method, put.is_over_http), ("KV/Put", true));
     assert!(
         decoded.clock_end < rpc.clock && rpc.clock_end < encoded.clock,
         "{decoded:?} {rpc:?} {encoded:?}"

@@ -37,6 +37,9 @@ const PREFIX: usize = 5;
 /// The name of metadata in a header.
 const METADATA: &str = "grpc-metadata-";
 
+/// The header with the content type of gRPC.
+pub(super) const CONTENT_TYPE: &str = "grpc-metadata-content-type";
+
 /// The answer over HTTP to a call with this answer over gRPC, whose rpc had this id.
 pub(super) async fn translated(
     method: &'static Method,
@@ -53,7 +56,7 @@ pub(super) async fn translated(
     }
     let mut body = Translated::new(method, body, (id, unsent));
     let mut first = Vec::new();
-    while first.len() <= WHOLE && !(method.gives_stream && !first.is_empty()) {
+    while first.len() <= WHOLE && (first.is_empty() || !method.gives_stream) {
         match body.frame().await {
             Some(Ok(frame)) => first.extend(frame.into_data().unwrap_or_default()),
             Some(Err(_)) => return refusal(&Status::internal("the answer was cut off")),

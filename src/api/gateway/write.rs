@@ -321,7 +321,7 @@ mod tests {
         let header =
             Some(ResponseHeader { cluster_id: u64::MAX, revision: 2, ..Default::default() });
         let kvs = vec![kv("a", "value"), kv("b", ""), kv("c", "vv")];
-        let range = RangeResponse { header: header.clone(), kvs, more: true, count: 4 };
+        let range = RangeResponse { header, kvs, more: true, count: 4 };
         let text = r#"{"header":{"cluster_id":"18446744073709551615","revision":"2"},"kvs":[{"key":"YQ==","version":"1","value":"dmFsdWU="},{"key":"Yg==","version":"1"},{"key":"Yw==","version":"1","value":"dnY="}],"more":true,"count":"4"}"#;
         assert_json("KV/Range", &range, text);
         assert_json("KV/Range", &RangeResponse::default(), "{}");
