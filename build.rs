@@ -111,7 +111,10 @@ impl<'a> Tables<'a> {
             }
             let message = self.messages.get(name).ok_or_else(|| format!("no message {name}"))?;
             let (ident, shown) = (ident(name), &name[1..]);
-            writeln!(text, "static {ident}: Message = Message {{ name: {shown:?}, fields: &[")?;
+            writeln!(
+                text,
+                "static {ident}: Message = Message {{ name: {shown:?}, fields_declared: &["
+            )?;
             for field in &message.field {
                 let (kind, used) = self.kind(name, field)?;
                 match kind {

@@ -1,8 +1,8 @@
 //! `/debug/vars`: the process's command line, its limit of descriptors, and raft's state, as JSON.
 //!
-//! etcd prints what Go's `expvar` knows, a line for each variable. Here are those that mean the same
-//! in any program. Left out: `memstats`, which is about Go's allocator, and raft's `progress`, which
-//! only the raft thread knows; a leader's is empty.
+//! etcd prints what Go's `expvar` knows, a line for each variable. Here are those that mean the
+//! same in any program. Left out: `memstats`, which is about Go's allocator, and raft's `progress`,
+//! which only the raft thread knows; a leader's is empty.
 
 use std::{env, sync::atomic::Ordering};
 

@@ -115,7 +115,7 @@ fn told_head(head: &[String], is_chunked: bool) -> String {
     format!("{status} {told:?} chunked={is_chunked}")
 }
 
-/// The body of an answer in chunks, up to so many lines.
+/// The body of an answer in chunks, up to this number of lines.
 fn chunks(answer: &mut impl BufRead, lines: usize) -> String {
     let mut body = Vec::new();
     while body.iter().filter(|byte| **byte == b'\n').count() < lines {
@@ -132,7 +132,7 @@ fn chunks(answer: &mut impl BufRead, lines: usize) -> String {
     String::from_utf8(body).unwrap()
 }
 
-/// The answer without what is the cluster's own: values of such fields are replaced, in their place.
+/// The answer without what is the cluster's own: values of such fields are replaced.
 fn masked(answer: &str) -> String {
     let mut text = answer.to_owned();
     for name in OWN {
@@ -170,7 +170,6 @@ const ASKS: &[Ask] = &[
         "/v3/kv/range",
         r#"{"key":"Zm9v","limit":"1","nope":[1,{"a":null}],"sort_order":"DESCEND"}"#,
     ),
-    post("/v3/kv/range", r#"{"key":"Zm9v","sort_order":9}"#),
     post("/v3/kv/range", r#"{"key":[102,111,111],"range_end":null,"limit":"null"}"#),
     post("/v3/kv/range", r#"{"key":"Zm9v","key":"YQ=="}"#),
     // What is wrong with JSON, in Go's words.
@@ -260,7 +259,6 @@ const ASKS: &[Ask] = &[
     post("/v3/cluster/member/list", "{}"),
     post("/v3/cluster/member/add", r#"{"peerURLs":["x"]}"#),
     post("/v3/cluster/member/update", r#"{"ID":"1","peerURLs":["http://127.0.0.1:1"]}"#),
-    post("/v3/cluster/member/remove", r#"{"ID":"1"}"#),
     post("/v3/cluster/member/promote", r#"{"ID":"1"}"#),
     post("/v3/maintenance/hash", ""),
     post("/v3/maintenance/transfer-leadership", r#"{"targetID":"1"}"#),
@@ -272,6 +270,8 @@ const ASKS: &[Ask] = &[
     post("/v3/kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#),
     post("/v3/maintenance/alarm", r#"{"action":2,"memberID":"1","alarm":1}"#),
     post("/health?serializable=true", "").verb("GET"),
+    // Not right after the other change of a member: etcd drops a change while one is not applied.
+    post("/v3/cluster/member/remove", r#"{"ID":"1"}"#),
     // Locks and elections.
     post("/v3/lock/lock", r#"{"name":"bG9jaw=="}"#),
     post("/v3/lock/lock", r#"{"name":"bG9jaw=="}"#).with("Grpc-Timeout: 300m\r\n"),
@@ -290,10 +290,10 @@ const ASKS: &[Ask] = &[
     post("/version", ""),
 ];
 
-/// Goal: a client of the gateway sees no difference from etcd. Method: the same requests to a member
-/// of each, every path among them; status, headers and bodies are compared, except for what is a
-/// cluster's own. Then the records of one request: it was decoded before its rpc, and its answer
-/// encoded after it.
+/// Goal: a client of the gateway sees no difference from etcd. Method: the same requests to a
+/// member of each, every path among them; status, headers and bodies are compared, except for what
+/// is a cluster's own. Then the records of one request: it was decoded before its rpc, and its
+/// answer encoded after it.
 #[tokio::test]
 async fn a_client_of_the_gateway_gets_the_answers_of_etcd() {
     let subject = Cluster::start(&Kind::subject(), 1).await;
@@ -330,6 +330,9 @@ fn differs_on_purpose(cluster: &Cluster) {
     assert!(hash.starts_with("200 ") && hash.contains(r#""hash":#"#), "{hash}");
     let status = masked(&post("/v3/maintenance/status", "").answer(cluster));
     assert!(status.contains(r#""dbSize":#,"leader":#,"raftIndex":#,"raftTerm":#,"#), "{status}");
+    // etcd 3.5.1 sorts by an order that it does not know.
+    let order = post("/v3/kv/range", r#"{"key":"Zm9v","sort_order":9}"#).answer(cluster);
+    assert!(order.contains("etcdserver: invalid sort option"), "{order}");
     let snapshot = post("/v3/maintenance/snapshot", "").answer(cluster);
     let lines: Vec<_> = snapshot.lines().skip(1).collect();
     let is_part = |line: &&str| line.starts_with("{\"result\":{") && line.contains("\"blob\":\"");

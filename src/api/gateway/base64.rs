@@ -50,7 +50,7 @@ pub(super) fn decode(text: &[u8]) -> Result<Vec<u8>, usize> {
     }
 }
 
-/// Checks what follows the first `=` of a group with so many letters.
+/// Checks what follows the first `=` of a group with this number of letters.
 fn end_of_padding(text: &[u8], mut at: usize, known: usize) -> Result<(), usize> {
     let skip = |at: &mut usize| {
         while text.get(*at).copied().is_some_and(is_line_end) {

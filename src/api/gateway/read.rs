@@ -95,11 +95,11 @@ impl Reader<'_> {
             Type::Object => (),
             other => return Err(mistyped(other, "map[string]json.RawMessage")),
         }
-        let mut values = vec![[None; 2]; message.fields.len()];
+        let mut values = vec![[None; 2]; message.fields_declared.len()];
         let mut children = self.tape.children(node);
         while let Some((key, value)) = children.next().zip(children.next()) {
             let key = unquoted(self.tape.text(key));
-            for (field, values) in message.fields.iter().zip(&mut values) {
+            for (field, values) in message.fields_declared.iter().zip(&mut values) {
                 for (name, place) in [field.name, field.json].into_iter().zip(values) {
                     if name == key {
                         *place = Some(value);
@@ -107,7 +107,7 @@ impl Reader<'_> {
                 }
             }
         }
-        for (field, [declared, json]) in message.fields.iter().zip(values).rev() {
+        for (field, [declared, json]) in message.fields_declared.iter().zip(values).rev() {
             if let Some(value) = json.or(declared).filter(|at| self.tape.kind(*at) != Type::Null) {
                 todo.push(Todo::Value(field, value));
             }

@@ -100,7 +100,7 @@ pub(super) enum NoMessage {
     End,
     /// It is no message, for this reason.
     Invalid(String),
-    /// It is longer than so many bytes.
+    /// It is longer than this number of bytes.
     TooLong(usize),
 }
 
@@ -114,7 +114,7 @@ pub(super) struct Read {
 }
 
 impl Requests {
-    /// Reads messages of this type, each of which is JSON for at most so many bytes.
+    /// Reads messages of this type, each of at most this number of bytes.
     pub(super) fn new(message: &'static Message, body: Body, message_max: usize) -> Self {
         let max = message_max.saturating_mul(2).saturating_add(ROOM);
         let (text, scanner) = (Vec::new(), Scanner::new());

@@ -17,7 +17,7 @@ const DEPTH_MAX: usize = 10_000;
 /// What a byte does to the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The value goes on, or has not begun.
+    /// The value is not complete, or has not begun.
     More,
     /// It ends with this byte.
     Ends,
@@ -45,7 +45,7 @@ enum State {
     AfterValue,
     String,
     Escape,
-    /// So many digits of `\u` are missing.
+    /// This number of digits of `\u` is missing.
     Hex(u8),
     Minus,
     Zero,
@@ -55,7 +55,7 @@ enum State {
     Exponent,
     ExponentSign,
     ExponentDigits,
-    /// `true`, `false` or `null`, of which so many letters have come.
+    /// `true`, `false` or `null`, of which this number of letters has come.
     Word(&'static str, usize),
 }
 

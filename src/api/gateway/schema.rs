@@ -10,7 +10,7 @@ pub(super) struct Message {
     /// With its package.
     pub(super) name: &'static str,
     /// In the order of their declaration.
-    pub(super) fields: &'static [Field],
+    pub(super) fields_declared: &'static [Field],
 }
 
 /// A field of a message.
@@ -83,7 +83,7 @@ mod tests {
     ) {
         if all.insert(from.name) {
             each(from);
-            for field in from.fields {
+            for field in from.fields_declared {
                 if let Kind::Message(inner) = field.kind {
                     reachable(inner, all, each);
                 }
@@ -98,7 +98,8 @@ mod tests {
         let mut all = BTreeSet::new();
         for method in METHODS {
             reachable(method.response, &mut all, &mut |message| {
-                let numbers: Vec<u32> = message.fields.iter().map(|field| field.number).collect();
+                let numbers: Vec<u32> =
+                    message.fields_declared.iter().map(|field| field.number).collect();
                 assert!(numbers.is_sorted(), "{}: {numbers:?}", message.name);
             });
         }
@@ -109,13 +110,13 @@ mod tests {
     fn names_have_both_spellings_and_nested_transactions_are_messages() {
         let put = METHODS.iter().find(|method| method.path == "/etcdserverpb.KV/Put").unwrap();
         let names: Vec<_> =
-            put.request.fields.iter().map(|field| (field.name, field.json)).collect();
+            put.request.fields_declared.iter().map(|field| (field.name, field.json)).collect();
         assert_eq!(names[3], ("prev_kv", "prevKv"));
         let txn = METHODS.iter().find(|method| method.path == "/etcdserverpb.KV/Txn").unwrap();
-        let Kind::Message(operation) = txn.request.fields[1].kind else { panic!() };
+        let Kind::Message(operation) = txn.request.fields_declared[1].kind else { panic!() };
         assert!(
-            matches!(operation.fields[3].kind, Kind::Message(inner) if inner.name == txn.request.name)
+            matches!(operation.fields_declared[3].kind, Kind::Message(inner) if inner.name == txn.request.name)
         );
-        assert!(operation.fields[3].is_of_oneof && !txn.takes_stream && !txn.gives_stream);
+        assert!(operation.fields_declared[3].is_of_oneof && !txn.takes_stream && !txn.gives_stream);
     }
 }

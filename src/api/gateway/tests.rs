@@ -1,4 +1,4 @@
-//! Random JSON: whatever a client sends is a message or a mistake with a text, and never a panic.
+//! Random JSON: all that a client may send is a message or a mistake with a text, and no panic.
 
 use serde::de::IgnoredAny;
 

@@ -5,8 +5,8 @@
 //!   bytes ──▶               …
 //! ```
 //!
-//! An answer may be as long as a client likes, so it is never whole here: a field is written as soon
-//! as its bytes are there, and the bytes of a value in groups of three. Messages that are open are a
+//! An answer may be as long as a client likes, so it is never whole here: a field is written once
+//! its bytes are there, and the bytes of a value in groups of three. Messages that are open are a
 //! list, so nothing recurses.
 //!
 //! The form is that of golang/protobuf's `jsonpb`, as etcd's gateway uses it: names as declared,
@@ -48,7 +48,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins a message of this type with so many bytes.
+    /// Begins a message of this type and of this length in bytes.
     pub(super) fn begin(&mut self, message: &'static Message, length: usize) {
         self.text.push(b'{');
         self.open.push(Open { message, left: length, list: 0, has_fields: false });
@@ -101,7 +101,7 @@ impl Writer {
         let mut ahead = *rest;
         let Some(tag) = varint(&mut ahead)? else { return Ok(false) };
         let number = u32::try_from(tag >> 3).map_err(|_| Malformed)?;
-        let field = open.message.fields.iter().find(|field| field.number == number);
+        let field = open.message.fields_declared.iter().find(|field| field.number == number);
         let written = match tag & 7 {
             0 => varint(&mut ahead)?.map(|value| self.number(field, value)),
             1 => self.skip(8),
