@@ -11,7 +11,8 @@
 //!          ──▶ hyper and h2, with the settings of http2
 //!          ──▶ front (metadata, deadline; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
-//!             ──▶ cors ──▶ http, probes              /health, /version, /metrics, /livez, /readyz
+//!             ──▶ hosts ──▶ cors ──▶ http, probes    /health, /version, /metrics, /livez, /readyz
+//!                                ──▶ gateway ──▶ router      /v3: JSON, by gRPC's own services
 //!             ──▶ observe                                           the glass's own service
 //!   each RPC: origin, interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
 //! ```
@@ -45,6 +46,8 @@ mod ending;
 mod first_bytes;
 mod flow;
 mod frame;
+mod gateway;
+mod hosts;
 mod http2;
 mod metadata;
 mod pace;
@@ -54,6 +57,7 @@ mod refused;
 pub mod slow_calls;
 pub mod text;
 mod through;
+mod vars;
 
 pub use front::{Phase, Ports, serve};
 pub use http2::Limits;

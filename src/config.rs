@@ -42,7 +42,7 @@ pub use compaction::{AutoCompaction, Compaction};
 pub use corruption::CorruptCheck;
 pub use error::ConfigError;
 pub use help::{ETCD_VERSION, help, version_text};
-pub use listen::{Cors, Listen};
+pub use listen::{Cors, Hosts, Listen};
 pub use logging::Rotation;
 pub use urls::{Address, UrlError};
 pub use values::{ValueError, positive_duration};
@@ -234,6 +234,10 @@ pub struct ServerConfig {
     pub listen: Listen,
     /// Origins whose pages may use the HTTP interface (`--cors`).
     pub cors: Cors,
+    /// Names by which HTTP may call the member (`--host-whitelist`).
+    pub hosts: Hosts,
+    /// Whether HTTP has the JSON gateway (`--enable-grpc-gateway`).
+    pub grpc_gateway: bool,
     /// URLs that clients are to use (`--advertise-client-urls`), sorted.
     pub advertise_client_urls: Vec<String>,
     /// Addresses for other members (`--listen-peer-urls`), with names resolved.

@@ -60,6 +60,8 @@ pub(super) fn build(
         listen: listen::listen(given)?,
         advertise_client_urls: strings(&advertised(given, "advertise-client-urls")?),
         cors: listen::cors(given),
+        hosts: listen::hosts(given),
+        grpc_gateway: given.boolean("enable-grpc-gateway"),
         listen_peer: listen::peers(given)?,
         advertise_peer_urls: strings(&cluster.own),
         initial_cluster: cluster.members.iter().map(|(n, u)| (n.clone(), strings(u))).collect(),

@@ -99,7 +99,6 @@ const NO_BOOT_DEFRAG: &str =
     "a file is not defragmented at the start; `glass utl defrag` does that";
 const NO_DOWNGRADE: &str = "no version before this one can open its files";
 const NO_GATES: &str = "there are no feature gates here";
-const NO_GATEWAY: &str = "there is no JSON gateway yet";
 const NO_MLOCK: &str = "the database file is read through a cache of its own, which is not locked";
 const NO_PPROF: &str = "there is no Go runtime to profile; perf works, and so do the traces";
 const NO_REUSE: &str = "a second process on a port would get requests that are meant for this one";
@@ -117,7 +116,6 @@ const USE_OTLP: &str = "use --trace-otlp with the URL of the collector";
 const NO_DISCOVERY: &str = "discovery is not supported yet; use --initial-cluster";
 const NO_PROXY: &str = "a member cannot be a proxy";
 const NO_JWT: &str = "only simple tokens are supported yet";
-const NO_WHITELIST: &str = "the list would not be enforced yet";
 
 /// The groups of `--help`: each begins at a flag of the table, and ends where the next one begins.
 pub const GROUPS: &[(&str, &str)] = &[
@@ -170,7 +168,7 @@ pub const FLAGS: &[Flag] = &[
     works("max-learners", Int, "1", "learners at a time; the same on all members"),
     inert("memory-mlock", Bool, "false", NO_MLOCK),
     inert("backend-bbolt-freelist-type", Text, "map", OF_BBOLT),
-    inert("enable-grpc-gateway", Bool, "true", NO_GATEWAY),
+    works("enable-grpc-gateway", Bool, "true", "serve gRPC's methods over HTTP too, as JSON"),
     inert("feature-gates", Text, "", NO_GATES),
     works("grpc-keepalive-interval", Duration, "2h", "silence after which a client is pinged"),
     works("grpc-keepalive-min-time", Duration, "5s", "shortest time between a client's pings"),
@@ -233,7 +231,7 @@ pub const FLAGS: &[Flag] = &[
     tls("cipher-suites", Text, ""),
     tls("tls-min-version", Text, "TLS1.2"),
     tls("tls-max-version", Text, ""),
-    refused("host-whitelist", Text, "*", NO_WHITELIST),
+    works("host-whitelist", Text, "*", "names by which HTTP may call this member; * is all"),
     works("cors", Origins, "*", "origins whose pages may read answers over HTTP; * is all"),
     inert("self-signed-cert-validity", Uint, "1", NO_TLS),
     // Auth.

@@ -1,4 +1,4 @@
-//! Where a member listens, and which origins may read its answers.
+//! Where a member listens, which origins may read its answers, and by which names it is called.
 //!
 //! | flag                        | serves                                                   |
 //! |-----------------------------|----------------------------------------------------------|
@@ -36,6 +36,15 @@ pub enum Cors {
     Any,
     /// These, as browsers write them in `Origin`.
     Origins(BTreeSet<String>),
+}
+
+/// `--host-whitelist`: the names by which HTTP may call the member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// Every name: `*`, or an empty list.
+    Any,
+    /// These, without ports.
+    Names(BTreeSet<String>),
 }
 
 /// Reads the three flags.
@@ -96,6 +105,12 @@ pub(super) fn url_list(given: &Given, flag: &'static str) -> Result<Vec<Url>, Co
         "" => Err(ConfigError::NoUrls(flag)),
         text => Ok(urls::parse_list(text).expect("checked when it was given")),
     }
+}
+
+pub(super) fn hosts(given: &Given) -> Hosts {
+    let names = given.text("host-whitelist").split(',').filter(|name| !name.is_empty());
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
+    if names.is_empty() || names.contains("*") { Hosts::Any } else { Hosts::Names(names) }
 }
 
 pub(super) fn cors(given: &Given) -> Cors {

@@ -282,6 +282,17 @@ fn a_file_with_a_mistake_names_the_key() {
 }
 
 #[test]
+fn names_of_hosts_are_a_list_and_none_or_an_asterisk_is_all() {
+    for args in ["", "--host-whitelist=*", "--host-whitelist=a,*", "--host-whitelist="] {
+        assert_eq!(config(args).hosts, Hosts::Any, "{args}");
+    }
+    let names = ["a.example".to_owned(), "b".to_owned()];
+    let hosts = config("--host-whitelist=b,a.example --enable-grpc-gateway=false");
+    assert_eq!(hosts.hosts, Hosts::Names(names.into()));
+    assert!(!hosts.grpc_gateway && config("").grpc_gateway);
+}
+
+#[test]
 fn flags_that_would_endanger_security_or_data_are_refused() {
     for args in [
         "--cert-file=a",
@@ -290,7 +301,6 @@ fn flags_that_would_endanger_security_or_data_are_refused() {
         "--tls-min-version=TLS1.3",
         "--cipher-suites=x",
         "--auth-token=jwt,pub-key=a",
-        "--host-whitelist=example.com",
         "--discovery=http://x",
         "--discovery-srv=x",
         "--proxy=on",

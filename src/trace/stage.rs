@@ -114,8 +114,9 @@ macro_rules! vocabulary {
     RpcReceive = "rpc.receive" Request Stage []
         "api/edge.rs", "none", "trace.md#at-the-socket";
     /// The request has been read from the socket. It is decoded, and waits until its task runs.
-    RpcQueue = "rpc.queue" Request Stage []
-        "api/edge.rs", "none", "trace.md#at-the-socket";
+    RpcQueue = "rpc.queue" Request Stage [] "api/edge.rs", "none", "trace.md#at-the-socket";
+    /// The request has come over HTTP: its JSON becomes the message that gRPC would have brought.
+    GatewayDecode = "gateway.decode" Request Stage ["json" Bytes, "message" Bytes] "api/answers.rs", "grpc-gateway runtime JSONPb.NewDecoder", "interceptors.md#json-over-http";
     /// One RPC, from the decoded request to the response; or a request of the member itself, which
     /// no client has sent.
     Rpc = "rpc" Request Story ["method" Method, "bytes_in" Bytes, "bytes_out" Bytes, "revision" Revision, "code" Count]
@@ -564,6 +565,8 @@ macro_rules! vocabulary {
     /// theirs.
     AnswerRoom = "answer.room" Request Story ["bytes" Bytes, "in_flight" Bytes, "limit" Bytes, "of_connection" Bytes, "ahead" Count]
         "server/answer/room.rs", "none", "trace.md#at-the-socket";
+    /// The answer goes out over HTTP: its message becomes JSON, piece by piece if it is long.
+    GatewayEncode = "gateway.encode" Request Stage ["message" Bytes, "json" Bytes] "api/gateway/answer.rs", "grpc-gateway runtime ForwardResponseMessage", "interceptors.md#json-over-http";
     /// The answer is encoded, split into frames and written, until the socket has taken its last
     /// byte.
     AnswerFlush = "answer.flush" Request Story []
@@ -584,8 +587,7 @@ macro_rules! vocabulary {
     ReadThread = "read.thread" Request Stage ["waited" Nanos, "limit" Count, "pool" Pool]
         "server/long_reads.rs", "none", "trace.md#the-process";
     /// A blocking thread is done. The call that waits for its result has not run since.
-    ThreadReturn = "thread.return" Request Stage []
-        "server/blocking.rs", "none", "trace.md#the-process";
+    ThreadReturn = "thread.return" Request Stage [] "server/blocking.rs", "none", "trace.md#the-process";
     /// `glass up` asks for a link with another member to be cut, or healed. While it is cut, all
     /// that would pass it is dropped.
     RaftLink = "raft.link" Loop Story ["peer" Member, "cut.old" Flag, "cut.new" Flag]

@@ -379,6 +379,8 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::AnswerRoom => format!("{} MiB unread", field!(event, AnswerRoom, in_flight) >> 20),
         Stage::ReadQueue => format!("{} ahead", field!(event, ReadQueue, ahead)),
         Stage::AnswerPiece => format!("{} rows again", field!(event, AnswerPiece, rows)),
+        Stage::GatewayDecode => format!("{} B of JSON", field!(event, GatewayDecode, json)),
+        Stage::GatewayEncode => format!("{} B of JSON", field!(event, GatewayEncode, json)),
         Stage::Lost => format!("{} records", field!(event, Lost, records)),
         Stage::TxnCompare => match fields!(event, TxnCompare: target, holds) {
             [target, 0] => format!("{} no", pick(TARGETS, target, "unknown")),
