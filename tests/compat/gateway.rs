@@ -111,7 +111,7 @@ fn told_head(head: &[String], is_chunked: bool) -> String {
         .filter(|line| names.iter().any(|name| line.starts_with(name)))
         .collect();
     told.sort();
-    let status = head[0].splitn(3, ' ').nth(1).unwrap_or_default();
+    let status = head[0].split(' ').nth(1).unwrap_or_default();
     format!("{status} {told:?} chunked={is_chunked}")
 }
 
