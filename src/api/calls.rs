@@ -114,7 +114,7 @@ fn is_call(method: Method) -> bool {
     !matches!(method, Method::Watch | Method::LeaseKeepAlive) && !method.is_http()
 }
 
-/// A call begins, or a request of one, with so many bytes.
+/// A call begins, or a request of one, of this many bytes.
 pub(super) fn begun(method: Method, bytes: usize) {
     if method.is_http() {
         return;
@@ -141,7 +141,7 @@ pub(super) fn stream_refused(method: Method, code: u8) {
     handled(counts, code, 0);
 }
 
-/// A call ends with this code, after so many nanoseconds.
+/// A call ends with this code, after this many nanoseconds.
 pub(super) fn ended(method: Method, code: u8, ns: u64) {
     if is_call(method) {
         handled(counts(method), code, ns);
@@ -157,7 +157,7 @@ fn handled(counts: &Counts, code: u8, ns: u64) {
     }
 }
 
-/// A message of so many bytes is sent to the client of this call.
+/// A message of this many bytes is sent to the client of this call.
 pub(super) fn sent(method: Method, bytes: usize) {
     // What answers a message of a stream is counted by the stream.
     if is_call(method) {

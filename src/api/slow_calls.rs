@@ -1,8 +1,8 @@
 //! Log lines about unary calls that took long (etcd: `logUnaryRequestStats`).
 //!
 //! Tools wait for etcd's text, "request stats", and for its keys, which have spaces. Beside them
-//! are the id of the request and the command that prints its trace. Its content is not in the line: the
-//! trace has the key.
+//! are the id of the request and the command that prints its trace. Its content is not in the line:
+//! the trace has the key.
 
 use std::{sync::OnceLock, time::Duration};
 

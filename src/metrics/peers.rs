@@ -12,7 +12,7 @@ use std::{
 use super::{Counter, Gauge, Histogram};
 
 /// The most peers with counts of their own. The next ones share the last ones' place and are not
-/// shown: no cluster has so many members in the life of a process.
+/// shown: no cluster has more members in the life of a process.
 const PEERS_MAX: usize = 256;
 
 /// One direction of the snapshots between this member and a peer.

@@ -69,13 +69,13 @@ impl SlowRequests {
         Self { expected, lines: Mutex::default() }
     }
 
-    /// Apply has carried out request `id` in so many nanoseconds. `describe` returns the request
+    /// Apply has carried out request `id` in this many nanoseconds. `describe` returns the request
     /// and, if it was refused, the reason.
     pub(super) fn applied(&self, id: u64, ns: u64, describe: impl FnOnce() -> (String, String)) {
         self.note("", id, Duration::from_nanos(ns), describe);
     }
 
-    /// A read has ended, which began so long ago. `prefix` is etcd's: `read-only range ` or
+    /// A read has ended, which took this long. `prefix` is etcd's: `read-only range ` or
     /// `read-only txn `.
     pub(super) fn read(
         &self,
@@ -114,7 +114,7 @@ impl SlowRequests {
         );
     }
 
-    /// Whether a request is slow that took so long.
+    /// Whether a request is slow that took this long.
     pub(crate) fn is_slow(&self, took: Duration) -> bool {
         self.expected < took
     }

@@ -52,7 +52,7 @@ async fn a_stalled_reader_of_the_log_holds_up_no_request() {
     let page = ask(port, "GET /metrics", "").unwrap().body;
     let dropped = page.lines().find_map(|line| line.strip_prefix("glass_log_lines_dropped_total "));
     let dropped: f64 = dropped.expect("it is counted").parse().unwrap();
-    // A reader that comes back is told.
+    // The member tells a reader that comes back.
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let told = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("were dropped")));
     child.kill().unwrap();

@@ -36,7 +36,7 @@ pub(crate) struct WriteTxn<'b, 'a> {
     begin: i64,
     /// The number of writes so far.
     changes: i64,
-    /// Ranges, puts and deletes so far, each one whatever it finds.
+    /// Ranges, puts and deletes so far, also those that find nothing.
     operations: Cell<u64>,
     reply_to: ReplyTo,
     /// For the watchers; `None` if there are no synced watchers.
