@@ -46,6 +46,7 @@ use crate::{
 pub(crate) use pen::Look;
 pub(crate) use pen::Targets;
 use pen::{Pen, Tone};
+pub(crate) use reading::Shelf;
 
 /// Width of the smallest usable window.
 const COLUMNS_MIN: u16 = 40;
