@@ -93,6 +93,8 @@ fn condition(state: &State) -> String {
     let follow = match (state.list.is_frozen(), state.list.sort, state.list.is_following) {
         (true, ..) => "   FROZEN",
         (_, Sort::Slowest, _) => "   slowest first",
+        (_, Sort::Rpc, _) => "   by RPC",
+        (_, Sort::Member, _) => "   by member",
         (.., true) => "   following",
         _ => "",
     };
