@@ -9,7 +9,7 @@
 //! Cursors are kept by event, not by row: when live members add records, rows move and the cursor
 //! stays on its event.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use glass_etcd::{
     story::{
@@ -156,6 +156,15 @@ pub(crate) struct Steps {
     clocks: Clocks,
     speed: usize,
     due_ns: u64,
+    cuts: RefCell<Cuts>,
+}
+
+/// How far each member had come, by position, at one place of the time cursor. It is asked for many
+/// times at each step, and takes a look at every step of the story.
+#[derive(Clone, Debug, Default)]
+struct Cuts {
+    now: Option<usize>,
+    members: BTreeMap<u8, Option<watermarks::Moment>>,
 }
 
 impl Steps {
@@ -200,6 +209,7 @@ impl Steps {
             clocks: telling.order.clocks.clone(),
             speed: 2,
             due_ns: 0,
+            cuts: RefCell::default(),
         };
         steps.whole_ns = steps.whole();
         steps.read_history(&telling.writes);
@@ -229,6 +239,7 @@ impl Steps {
         let now = find(self.steps.get(self.now)).unwrap_or(self.now);
         let look = find(self.steps.get(self.look)).unwrap_or(now);
         (self.now, self.look, self.steps) = (now, look, steps);
+        self.cuts = RefCell::default();
         (self.unknown, self.is_lost, self.log) = (unknown, is_lost, log);
         (self.through, self.zero_ns) = (through, zero_ns);
         self.axis = Rc::clone(&telling.axis);
@@ -462,6 +473,14 @@ impl Steps {
     /// How far a member had come at the cursor, on its own clock; `None` if it sent no records
     /// until then. Its own steps of the story bound that, and the time of the cursor says the rest.
     pub(crate) fn cut(&self, place: u8) -> Option<watermarks::Moment> {
+        let mut cuts = self.cuts.borrow_mut();
+        if cuts.now != Some(self.now) {
+            *cuts = Cuts { now: Some(self.now), members: BTreeMap::new() };
+        }
+        *cuts.members.entry(place).or_insert_with(|| self.cut_anew(place))
+    }
+
+    fn cut_anew(&self, place: u8) -> Option<watermarks::Moment> {
         let is_here = |step: &&Step| step.is_captured && step.event.member == place;
         let (happened, to_come) = self.steps.split_at(self.steps.len().min(self.now + 1));
         let last =
