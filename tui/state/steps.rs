@@ -13,7 +13,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use glass_etcd::{
     story::{
-        Recording,
+        Memberships, Recording,
         order::Order,
         query::{method_of, through::Through, usual::Usuals},
     },
@@ -30,6 +30,7 @@ use super::{
     page::{Reading, Text},
     sources,
     story::{self, Moment, Step, Subject, Telling, Told, Unknown},
+    voters::Voters,
     watermarks::{self, Clocks, States, Water, Watermarks},
 };
 
@@ -149,6 +150,8 @@ pub(crate) struct Steps {
     pub(crate) usuals: Rc<Usuals>,
     /// The watermarks of each member at each of its moments.
     states: Rc<States>,
+    /// Who the members are.
+    memberships: Rc<Memberships>,
     /// The times of all events.
     axis: Rc<Axis>,
     /// How the members' clocks differ, as it was known when the story was opened. More messages say
@@ -205,6 +208,7 @@ impl Steps {
             history: History::default(),
             usuals: Rc::clone(&telling.usuals),
             states: Rc::clone(&telling.states),
+            memberships: Rc::clone(&telling.memberships),
             axis: Rc::clone(&telling.axis),
             clocks: telling.order.clocks.clone(),
             speed: 2,
@@ -250,6 +254,7 @@ impl Steps {
             self.is_waiting = true;
         }
         self.states = Rc::clone(&telling.states);
+        self.memberships = Rc::clone(&telling.memberships);
         self.whole_ns = self.whole();
         self.read_history(&telling.writes);
         true
@@ -563,6 +568,20 @@ impl Steps {
     /// The watermarks of a member at a moment of its own.
     pub(crate) fn marks_at(&self, place: u8, cut: watermarks::Moment) -> Watermarks {
         watermarks::at(&self.states, place, cut, self.axis.heard_ns(place, cut))
+    }
+
+    /// Which of the lanes' members vote at the cursor, by what the member that is furthest has
+    /// applied; `None` if that is not known.
+    pub(crate) fn voters(&self, lanes: &[Lane]) -> Option<Voters> {
+        let marks = lanes.iter().filter_map(|lane| self.watermarks(lane));
+        let applied = marks.filter_map(|marks| marks.least(Water::Applied)).max();
+        self.voters_at(applied, lanes)
+    }
+
+    /// Which of the lanes' members vote by the configuration of a member that has applied as much.
+    pub(crate) fn voters_at(&self, applied: Option<u64>, lanes: &[Lane]) -> Option<Voters> {
+        let ids: Vec<u64> = lanes.iter().map(|lane| lane.member_id).collect();
+        Voters::of(&self.memberships, applied, &ids)
     }
 
     /// The watermarks of the step's member just before the step.

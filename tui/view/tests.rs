@@ -26,6 +26,7 @@ mod felt;
 mod fuzz;
 mod lesson;
 mod manners;
+mod members;
 mod newcomer;
 mod panes;
 mod picture;
