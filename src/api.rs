@@ -11,7 +11,8 @@
 //!          ──▶ hyper and h2, with the settings of http2
 //!          ──▶ front (metadata, deadline; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
-//!             ──▶ cors ──▶ http, probes              /health, /version, /metrics, /livez, /readyz
+//!             ──▶ hosts ──▶ cors ──▶ http, probes    /health, /version, /metrics, /livez, /readyz
+//!                                ──▶ gateway ──▶ router      /v3: JSON, by gRPC's own services
 //!             ──▶ observe                                           the glass's own service
 //!   each RPC: origin, interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
 //! ```
@@ -23,6 +24,7 @@ pub mod accept;
 pub mod answers;
 pub mod authority;
 mod backlog;
+pub mod calls;
 pub mod front;
 pub mod header;
 pub mod http;
@@ -30,6 +32,7 @@ pub mod interceptor;
 pub mod leader;
 pub mod limit;
 pub mod listen;
+pub mod method;
 pub mod metrics;
 pub mod observe;
 pub mod origin;
@@ -43,15 +46,18 @@ mod ending;
 mod first_bytes;
 mod flow;
 mod frame;
+mod gateway;
+mod hosts;
 mod http2;
 mod metadata;
 mod pace;
 mod pings;
 mod probes;
-mod process;
 mod refused;
+pub mod slow_calls;
 pub mod text;
 mod through;
+mod vars;
 
 pub use front::{Phase, Ports, serve};
 pub use http2::Limits;

@@ -28,6 +28,7 @@ pub mod flags;
 mod help;
 pub mod ids;
 mod listen;
+mod logging;
 mod urls;
 mod values;
 mod yaml;
@@ -41,7 +42,8 @@ pub use compaction::{AutoCompaction, Compaction};
 pub use corruption::CorruptCheck;
 pub use error::ConfigError;
 pub use help::{ETCD_VERSION, help, version_text};
-pub use listen::{Cors, Listen};
+pub use listen::{Cors, Hosts, Listen};
+pub use logging::Rotation;
 pub use urls::{Address, UrlError};
 pub use values::{ValueError, positive_duration};
 
@@ -76,6 +78,8 @@ pub struct ProcessOptions {
     pub log_format: LogFormat,
     /// `--log-outputs`, at least one.
     pub log_outputs: Vec<LogOutput>,
+    /// `--enable-log-rotation`: when the log file is full, and which old ones stay.
+    pub log_rotation: Option<Rotation>,
     /// `--trace-chrome` (ours): the file that kept requests are written to, or its directory.
     pub trace_chrome: Option<PathBuf>,
 }
@@ -195,6 +199,15 @@ pub struct Keepalive {
     pub min_time: Duration,
 }
 
+/// Durations from which something is logged as slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Warnings {
+    /// `--warning-apply-duration`, or the experimental flag of 3.5: applying a request, and a read.
+    pub apply: Duration,
+    /// `--warning-unary-request-duration`, or the experimental flag of 3.6: a unary call.
+    pub unary: Duration,
+}
+
 /// When snapshots are made, and which old files stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshots {
@@ -221,6 +234,10 @@ pub struct ServerConfig {
     pub listen: Listen,
     /// Origins whose pages may use the HTTP interface (`--cors`).
     pub cors: Cors,
+    /// Names by which HTTP may call the member (`--host-whitelist`).
+    pub hosts: Hosts,
+    /// Whether HTTP has the JSON gateway (`--enable-grpc-gateway`).
+    pub grpc_gateway: bool,
     /// URLs that clients are to use (`--advertise-client-urls`), sorted.
     pub advertise_client_urls: Vec<String>,
     /// Addresses for other members (`--listen-peer-urls`), with names resolved.
@@ -270,6 +287,10 @@ pub struct ServerConfig {
     pub compaction: Compaction,
     /// When this member's keys are compared with those of others.
     pub corrupt_check: CorruptCheck,
+    /// When something is logged as slow.
+    pub warnings: Warnings,
+    /// `--metrics`: whether the durations of calls are counted (`extensive`).
+    pub extensive_metrics: bool,
     /// When snapshots are made, and which old files stay.
     pub snapshots: Snapshots,
     /// Whether leases keep their remaining time at a change of leader.

@@ -10,7 +10,7 @@
 //! 5. [`storage`], layer 5: the log and the database;
 //! 6. [`member`]: the layers, put together;
 //! 7. [`story`] and [`export`]: the meaning of recordings, and their form for other programs;
-//! 8. [`pb`], [`config`] and [`clock`]: the ground floor.
+//! 8. [`pb`], [`config`], [`clock`] and [`metrics`]: the ground floor.
 //!
 //! Layer 1, the client, is etcd's own so far. ARCHITECTURE.md has the way of a request, file by
 //! file.
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod export;
 pub mod member;
+pub mod metrics;
 pub mod pb;
 mod raft;
 pub mod server;

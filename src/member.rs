@@ -23,10 +23,12 @@
 mod assemble;
 mod compaction;
 mod corrupt_check;
+mod damaged_start;
 pub mod data;
 pub mod descriptors;
 mod error;
 pub mod flight;
+pub mod heal;
 mod join;
 pub mod keep;
 mod leave;

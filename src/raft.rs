@@ -17,6 +17,7 @@ pub(crate) mod bootstrap;
 pub(crate) mod changes;
 pub(crate) mod deferred;
 mod first_election;
+mod heartbeats;
 pub(crate) mod inbox;
 mod leader;
 pub(crate) mod log;

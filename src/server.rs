@@ -49,6 +49,7 @@ mod own;
 pub(crate) mod propose;
 mod publish;
 pub mod read_index;
+pub mod slow;
 pub(crate) mod snapshots;
 pub(crate) mod stopping;
 pub mod txn;
@@ -63,7 +64,7 @@ pub use error::Error;
 use self::{
     alarm::Alarms, answer::Room, concurrency::Concurrency, ids::RequestIds, kv_server::KvServer,
     lease::LeaseServer, long_reads::LongReads, members::Members, membership::Membership,
-    mvcc::Store, propose::Proposer, read_index::ReadIndex, stopping::Stopping,
+    mvcc::Store, propose::Proposer, read_index::ReadIndex, slow::SlowRequests, stopping::Stopping,
 };
 use crate::{raft::Status, storage::backend::Backend};
 
@@ -110,5 +111,7 @@ pub struct Server {
     pub(crate) concurrency: Arc<Concurrency>,
     /// Limits the memory of answers in flight.
     pub(crate) room: Arc<Room>,
+    /// Logs requests that take long.
+    pub(crate) slow: Arc<SlowRequests>,
     pub(crate) stopping: Stopping,
 }

@@ -61,6 +61,11 @@ pub fn fatal(error: &dyn Error) -> ! {
     process::exit(1);
 }
 
+/// A digest as hex.
+pub fn digest_hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The error's text, followed by those of its causes. A cause that an error already includes in its
 /// text is not repeated.
 pub fn with_causes(error: &dyn Error) -> String {

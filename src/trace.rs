@@ -17,8 +17,7 @@
 //! In reading order: [`stage`] (the vocabulary), [`methods`], [`unit`](mod@unit), [`span`] (the
 //! guard), [`id`], [`record`], [`reason`], [`field`] (reading a record's numbers by name),
 //! [`value`] (as text), [`message`], [`waiting`], [`raw_clock`], [`ring`],
-//! [`watermarks`](mod@watermarks), [`collect`], [`context`], [`ends`], [`bridge`] (to `tracing`);
-//! and for `/metrics`, [`histogram`] and [`counts`].
+//! [`watermarks`](mod@watermarks), [`collect`], [`context`], [`ends`], [`bridge`] (to `tracing`).
 //!
 //! Left out: floating point and text in fields (eight numbers are enough, and cost nothing), and
 //! parents (the tree of a request follows from its id and the stages; the loops make it a graph).
@@ -26,10 +25,8 @@
 pub mod bridge;
 pub mod collect;
 pub mod context;
-pub mod counts;
 pub mod ends;
 pub mod field;
-pub mod histogram;
 pub mod id;
 #[cfg(test)]
 pub(crate) mod log_lines;
@@ -47,7 +44,7 @@ pub mod value;
 pub mod waiting;
 pub mod watermarks;
 
-pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, start};
+pub use collect::{Batch, Collector, Filter, Hello, Info, Subscription, lost_records, start};
 pub use field::Slot;
 pub use id::{IdGenerator, Sampler, forget_peer, is_keeping_soon, kept, note_peer};
 pub use reason::Reason;

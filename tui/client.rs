@@ -19,10 +19,11 @@ use glass_etcd::{
     clock,
     pb::{
         etcdserverpb::{
-            LeaseLeasesRequest, MemberListRequest, StatusRequest, WatchRequest,
-            cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
-            maintenance_client::MaintenanceClient, watch_client::WatchClient,
-            watch_request::RequestUnion,
+            DefragmentRequest, LeaseLeasesRequest, MemberAddRequest, MemberListRequest,
+            MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, StatusRequest,
+            WatchRequest, cluster_client::ClusterClient, kv_client::KvClient,
+            lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+            watch_client::WatchClient, watch_request::RequestUnion,
         },
         v3lockpb::lock_client::LockClient,
     },
@@ -33,7 +34,11 @@ use tonic::{Status, transport::Channel};
 
 use crate::{
     source,
-    state::console::{Answer, Errand, request::Request},
+    state::console::{
+        Answer, Errand,
+        change::{Aim, Change},
+        request::Request,
+    },
 };
 use answers::Lines;
 
@@ -174,16 +179,54 @@ impl Call {
             Request::Unlock(key) => {
                 answers::unlock(&lock.unlock(self.traced(key)).await?.into_inner())
             }
-            Request::Members => {
-                let asked = MemberListRequest { linearizable: true };
-                let mut cluster = ClusterClient::new(channel);
-                answers::members(&cluster.member_list(self.traced(asked)).await?.into_inner())
+            other => return self.of_cluster(channel, other).await,
+        })
+    }
+
+    /// A request about the members and their state.
+    async fn of_cluster(self, channel: Channel, request: Request) -> Result<Lines, Status> {
+        let mut maintenance = MaintenanceClient::new(channel.clone());
+        match request {
+            Request::Change(change) => self.change(channel, change).await,
+            Request::Defragment => {
+                maintenance.defragment(self.traced(DefragmentRequest {})).await?;
+                Ok(answers::done("the file was made anew"))
             }
             Request::Status => {
-                let mut maintenance = MaintenanceClient::new(channel);
-                answers::status(
-                    &maintenance.status(self.traced(StatusRequest {})).await?.into_inner(),
-                )
+                let status = maintenance.status(self.traced(StatusRequest {})).await?;
+                Ok(answers::status(&status.into_inner()))
+            }
+            _ => {
+                let asked = MemberListRequest { linearizable: true };
+                let mut cluster = ClusterClient::new(channel);
+                let list = cluster.member_list(self.traced(asked)).await?;
+                Ok(answers::members(&list.into_inner().members))
+            }
+        }
+    }
+
+    /// Changes the members of the cluster, or who leads it.
+    async fn change(self, channel: Channel, change: Change) -> Result<Lines, Status> {
+        let mut cluster = ClusterClient::new(channel.clone());
+        let id = |change: &Change| change.id().map_err(Status::invalid_argument);
+        Ok(match change.aim {
+            Aim::Add { is_learner } => {
+                let peer_ur_ls = vec![change.subject];
+                let added = self.traced(MemberAddRequest { peer_ur_ls, is_learner });
+                answers::members(&cluster.member_add(added).await?.into_inner().members)
+            }
+            Aim::Remove => {
+                let removed = self.traced(MemberRemoveRequest { id: id(&change)? });
+                answers::members(&cluster.member_remove(removed).await?.into_inner().members)
+            }
+            Aim::Promote => {
+                let promoted = self.traced(MemberPromoteRequest { id: id(&change)? });
+                answers::members(&cluster.member_promote(promoted).await?.into_inner().members)
+            }
+            Aim::Lead => {
+                let asked = self.traced(MoveLeaderRequest { target_id: id(&change)? });
+                MaintenanceClient::new(channel).move_leader(asked).await?;
+                answers::done("it leads")
             }
         })
     }

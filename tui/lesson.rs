@@ -328,9 +328,11 @@ fn answer(dir: &Path, slug: Option<&str>, typed: &str) -> io::Result<bool> {
     };
     let came = text::came(&asked, typed)
         .map_err(|form| io::Error::other(format!("{typed:?} is no answer: {form}")))?;
-    text::graded(&mut out, &asked, came)?;
+    // Noted first: a reader that closes early (`| head`) has seen the answer all the same.
+    let said = text::graded(&mut out, &asked, came);
     drop(asked);
     session.note(came)?;
+    said?;
     if session.question()?.is_none() {
         text::outro(&mut out, &session.lesson)?;
     }

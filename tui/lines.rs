@@ -1,8 +1,8 @@
 //! Output lines: a bounded queue, and one thread that writes.
 //!
 //! A terminal stopped with Ctrl-S, a pipe without a reader, a full disk: none of them may block the
-//! thread that prints. So a line that finds the queue full is dropped and counted, and the count is
-//! written when there is room again.
+//! thread that prints. So a line that finds the queue full is dropped and counted, for `/metrics`
+//! too, and the count is written when there is room again.
 //!
 //! Bounds: [`QUEUE_LINES`] lines; the sender limits the length of a line.
 
@@ -18,8 +18,10 @@ use std::{
     time::Duration,
 };
 
+use glass_etcd::metrics::recorded;
+
 /// How many lines may be queued.
-const QUEUE_LINES: usize = 4096;
+const QUEUE_LINES: usize = 1024;
 /// How long the end waits for queued lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
@@ -55,6 +57,7 @@ impl Lines {
     pub(crate) fn put(&self, line: String) {
         if self.queue.try_send(Message::Line(line)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            recorded::LOG_LINES_DROPPED.increment();
         }
     }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use glass_etcd::{
     clock,
-    config::{LogFormat, LogLevel, LogOutput, ProcessOptions},
+    config::{LogFormat, LogLevel, LogOutput, ProcessOptions, Rotation},
     trace::bridge,
 };
 use serde_json::{Map, Value};
@@ -30,7 +30,11 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
-use crate::lines::{Flush, Lines};
+use crate::{
+    lines::{Flush, Lines},
+    rotate::Rotating,
+    timestamp::timestamp,
+};
 
 /// Writes events; add it to a registry.
 #[derive(Debug)]
@@ -73,7 +77,11 @@ impl Theirs {
 ///
 /// A log file cannot be opened.
 pub(crate) fn layer(options: &ProcessOptions) -> io::Result<(LogLayer, Flush)> {
-    let outputs = options.log_outputs.iter().map(open).collect::<io::Result<Vec<_>>>()?;
+    let outputs = options
+        .log_outputs
+        .iter()
+        .map(|output| open(output, options.log_rotation))
+        .collect::<io::Result<Vec<_>>>()?;
     let say_dropped: fn(u64) -> String = match options.log_format {
         LogFormat::Json => |count| {
             let fields = Map::from_iter([("lines".to_owned(), Value::from(count))]);
@@ -101,19 +109,22 @@ pub(crate) fn layer(options: &ProcessOptions) -> io::Result<(LogLayer, Flush)> {
 
 const DROPPED: &str = "log lines were dropped: the output is too slow";
 
-fn open(output: &LogOutput) -> io::Result<Box<dyn Write + Send>> {
+fn open(output: &LogOutput, rotation: Option<Rotation>) -> io::Result<Box<dyn Write + Send>> {
     Ok(match output {
         LogOutput::Stderr => Box::new(io::BufWriter::new(io::stderr())),
         LogOutput::Stdout => Box::new(io::BufWriter::new(io::stdout())),
         LogOutput::File(path) => {
-            let file =
-                OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
-                    io::Error::new(
-                        error.kind(),
-                        format!("cannot open log file {}: {error}", path.display()),
-                    )
-                })?;
-            Box::new(io::BufWriter::new(file))
+            let failed = |error: io::Error| {
+                let text = format!("cannot open log file {}: {error}", path.display());
+                io::Error::new(error.kind(), text)
+            };
+            match rotation {
+                Some(rotation) => Box::new(Rotating::open(path, rotation).map_err(failed)?),
+                None => {
+                    let file = OpenOptions::new().create(true).append(true).open(path);
+                    Box::new(io::BufWriter::new(file.map_err(failed)?))
+                }
+            }
         }
     })
 }
@@ -255,35 +266,6 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Formats a time since 1970 as zap does: `2026-11-21T04:00:43.484Z`.
-fn timestamp(wall: Duration) -> String {
-    let (days, second) = (wall.as_secs() / 86_400, wall.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        wall.subsec_millis()
-    )
-}
-
-/// Year, month and day of the Gregorian calendar, `days` after 1 January 1970.
-///
-/// The computation counts from 1 March of the year 0, so that the leap day is a year's last day.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let since_march_0 = days + 719_468;
-    let era = since_march_0 / 146_097;
-    let day_of_era = since_march_0 % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -385,15 +367,5 @@ mod tests {
             tracing::info!("key a\n2026 fatal");
         });
         assert_eq!(lines.len(), 1);
-    }
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        let at = |seconds: u64| timestamp(Duration::from_millis(seconds * 1000 + 7));
-        assert_eq!(at(0), "1970-01-01T00:00:00.007Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.007Z");
-        assert_eq!(at(1_795_233_643), "2026-11-21T04:00:43.007Z");
-        assert_eq!(at(4_102_444_799), "2099-12-31T23:59:59.007Z");
-        assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.007Z");
     }
 }

@@ -20,11 +20,13 @@ mod play_command;
 #[cfg(test)]
 #[path = "../tests/it/random.rs"]
 mod random;
+mod rotate;
 mod run;
 mod serve;
 mod source;
 mod state;
 mod svg;
+mod timestamp;
 #[cfg(test)]
 #[path = "tests/told.rs"]
 mod told;

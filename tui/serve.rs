@@ -58,6 +58,10 @@ fn print(text: &str) -> ExitCode {
 fn end_on_panic(config: ServerConfig) {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // It is over a file that is not the member's own, and becomes an error.
+        if member::restore::is_caught(panic) {
+            return;
+        }
         member::end_if_damaged(&config, panic);
         report(panic);
         if let Some(Ok(path)) = flight::write(flight::Cause::Panic) {

@@ -84,6 +84,8 @@ pub(crate) struct Options {
     pub(crate) fresh: bool,
     /// Where the output of the processes goes.
     pub(crate) output: Output,
+    /// The processes that are not started with the others, by name: a member that is to join.
+    pub(crate) late: Vec<String>,
 }
 
 /// A started member, with the addresses for its clients.
@@ -214,6 +216,8 @@ pub(crate) fn start(options: &Options) -> Result<Up, StartError> {
         }
         Output::Files => (None, None),
     };
+    let is_late = |plan: &plan::Plan| options.late.contains(&plan.name);
+    let at_once = plans.plans.iter().map(|plan| !is_late(plan)).collect();
     let slots = slots(plans.plans, options.output, lines.as_ref());
     let (sender, inbox) = mpsc::channel(INBOX);
     let handle = Handle { inbox: sender.clone(), end: Arc::default() };
@@ -223,7 +227,7 @@ pub(crate) fn start(options: &Options) -> Result<Up, StartError> {
     };
     let end = handle.end.clone();
     let supervisor = Supervisor::new(slots, plans.base, end, (sender, inbox), release.clone());
-    let thread = run(supervisor, claim, handle.clone())?;
+    let thread = run((supervisor, at_once), claim, handle.clone())?;
     Ok(Up { handle, members, release, thread: Some(thread), _flush: flush })
 }
 
@@ -239,9 +243,9 @@ fn slots(plans: Vec<plan::Plan>, output: Output, lines: Option<&Lines>) -> Vec<S
     numbered.map(|(at, plan)| (sink(at, &plan.name), plan)).map(|(s, p)| Slot::new(p, s)).collect()
 }
 
-/// Starts the thread and its runtime.
+/// Starts the thread and its runtime. The flags say which processes begin at once.
 fn run(
-    supervisor: Supervisor,
+    (supervisor, at_once): (Supervisor, Vec<bool>),
     claim: Claim,
     handle: Handle,
 ) -> Result<JoinHandle<io::Result<Outcome>>, StartError> {
@@ -261,7 +265,7 @@ fn run(
             runtime.block_on(async {
                 let places = control::places();
                 let control = tokio::spawn(control::serve(listener, handle, places.clone()));
-                let outcome = supervisor.run().await;
+                let outcome = supervisor.run(at_once).await;
                 control.abort();
                 control::finish(&places).await;
                 outcome

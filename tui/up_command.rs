@@ -70,6 +70,7 @@ fn options(args: &UpArgs, output: up::Output) -> up::Options {
         data_dir: args.place.data_dir.clone(),
         fresh: args.fresh,
         output,
+        late: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 //!   etcdctl snapshot save F ─▶ F ─▶ utl snapshot status
 //!                              ├──▶ utl snapshot restore ─▶ data directories of a new cluster
 //!   data directory/member/snap/db ─▶ utl hashkv
-//!   data directory ─▶ utl defrag
+//!   data directory ─▶ utl defrag, utl drop-database
 //! ```
 //!
 //! Flags, outputs and texts are those of etcdutl 3.5; `--bump-revision`, `--mark-compacted` and
@@ -12,6 +12,8 @@
 //!
 //! Stricter than etcdutl: `snapshot status` compares the hash behind the database, and `defrag` the
 //! checksums of all pages, before it copies them.
+//!
+//! `drop-database` is of this program only: etcd has no way to heal a member in its place.
 //!
 //! Left out: `backup`, `migrate`.
 
@@ -25,7 +27,10 @@ use std::{
 
 use glass_etcd::{
     config::{self, Asked, ServerConfig},
-    member::restore::{self, Contents, KeyHash, Restore, Status, with_causes},
+    member::{
+        heal,
+        restore::{self, Contents, KeyHash, Restore, Status, with_causes},
+    },
 };
 
 use crate::fail;
@@ -60,6 +65,18 @@ enum Command {
         /// The data directory; no member may use it
         #[arg(long)]
         data_dir: PathBuf,
+    },
+    /// Put a damaged database aside, if the log or another member makes it anew at the next start
+    DropDatabase {
+        /// The data directory; no member may use it
+        #[arg(long)]
+        data_dir: PathBuf,
+        /// The directory of the log, if it is not in the data directory
+        #[arg(long)]
+        wal_dir: Option<PathBuf>,
+        /// Peer URLs of other members, with commas between them
+        #[arg(long, value_delimiter = ',')]
+        peer_urls: Vec<String>,
     },
 }
 
@@ -134,6 +151,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Command::Snapshot { command: Snapshot::Restore(args) } => restore(args),
         Command::Hashkv { file, rev, form } => hash_kv(file, *rev, *form),
         Command::Defrag { data_dir } => defragment(data_dir),
+        Command::DropDatabase { data_dir, wal_dir, peer_urls } => drop_database(&heal::Request {
+            data_dir: data_dir.clone(),
+            wal_dir: wal_dir.clone(),
+            peer_urls: peer_urls.clone(),
+        }),
     };
     match done {
         Ok(text) => crate::print(&text),
@@ -250,6 +272,16 @@ fn defragment(data_dir: &Path) -> Result<String, String> {
     })?;
     let [before, after] = [done.before, done.after].map(human);
     Ok(format!("Finished defragmenting {}: {before} before, {after} now\n", data_dir.display()))
+}
+
+fn drop_database(request: &heal::Request) -> Result<String, String> {
+    let heal::Dropped { aside, source } = heal::drop_database(request).map_err(|it| it.report())?;
+    let source = match source {
+        heal::Source::Log(last) => format!("the log makes it anew, which has entries 1 to {last}"),
+        heal::Source::Member(url) => format!("the member at {url} gives it a new one"),
+    };
+    let aside = aside.display();
+    Ok(format!("The database is {aside} now. Start the member: {source}\n"))
 }
 
 #[cfg(test)]

@@ -89,11 +89,30 @@ struct Calling {
     client: Arc<Connection>,
     /// When its frames were read, as far as that is known.
     arrived: RefCell<Option<Arrived>>,
-    /// Whether an rpc of it has begun.
-    has_begun: Cell<bool>,
+    /// The id of the first rpc of it; 0 until that begins.
+    id: Cell<u64>,
+    /// How its message was translated, if it came through the gateway, until that is recorded.
+    decoded: Cell<Option<Decoded>>,
     /// Set by the handler if the answer's body must be replaced.
     outgoing: RefCell<Option<Outgoing>>,
 }
+
+/// The translation of a call's message from JSON.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decoded {
+    /// When it began.
+    pub(super) began: Moment,
+    /// When it was done.
+    pub(super) ended: Moment,
+    /// Bytes of JSON.
+    pub(super) json: usize,
+    /// Bytes of the message.
+    pub(super) message: usize,
+}
+
+/// The id of an answer's rpc, among its extensions.
+#[derive(Clone, Copy)]
+struct RpcId(u64);
 
 tokio::task_local! {
     static CALLING: Calling;
@@ -116,11 +135,11 @@ pub(super) fn serve<E>(
     unreached: impl FnOnce(&http::Response<Body>),
 ) -> impl Future<Output = Result<http::Response<Body>, E>> {
     let arrived = RefCell::new(arrived);
-    let (has_begun, outgoing) = (Cell::new(false), RefCell::default());
-    let calling = Calling { client, arrived, has_begun, outgoing };
+    let (id, decoded, outgoing) = (Cell::new(0), Cell::new(None), RefCell::default());
+    let calling = Calling { client, arrived, id, decoded, outgoing };
     let served = call.map(|answer| {
         let answer = answer?;
-        if !CALLING.with(|calling| calling.has_begun.get()) {
+        if CALLING.with(|calling| calling.id.get()) == 0 {
             unreached(&answer);
         }
         Ok(CALLING.with(|calling| match calling.outgoing.take() {
@@ -131,9 +150,41 @@ pub(super) fn serve<E>(
     CALLING.scope(calling, served)
 }
 
+/// Carries out a call within the current one, as [`serve`] does: that of the gateway, whose message
+/// was JSON. [`id_of`] its answer is known.
+pub(super) async fn within<E>(
+    decoded: Option<Decoded>,
+    call: impl Future<Output = Result<http::Response<Body>, E>>,
+    unreached: impl FnOnce(&http::Response<Body>),
+) -> Result<http::Response<Body>, E> {
+    let outer =
+        CALLING.try_with(|calling| (Arc::clone(&calling.client), calling.arrived.take())).ok();
+    let Some((client, arrived)) = outer else { return call.await };
+    let call = async {
+        CALLING.with(|calling| calling.decoded.set(decoded));
+        let mut answer = call.await?;
+        let id = CALLING.with(|calling| calling.id.get());
+        answer.extensions_mut().insert(RpcId(id));
+        Ok(answer)
+    };
+    serve(Caller { client, arrived }, call, unreached).await
+}
+
+/// The id of the rpc that gave this answer; 0 if none did.
+pub(super) fn id_of(answer: &http::Response<Body>) -> u64 {
+    answer.extensions().get().map_or(0, |RpcId(id)| *id)
+}
+
 /// The first rpc of the current call begins.
 pub(super) fn enter(id: u64, began: Moment) {
-    let _ = CALLING.try_with(|calling| calling.has_begun.set(true));
+    let _ = CALLING.try_with(|calling| {
+        if calling.id.get() == 0 {
+            calling.id.set(id);
+        }
+        if let Some(Decoded { began, ended, json, message }) = calling.decoded.take() {
+            crate::past!(GatewayDecode, id, began, ended, json = json, message = message);
+        }
+    });
     with_arrived(|arrived| arrived.enter(id, began));
 }
 

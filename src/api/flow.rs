@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tonic::Status;
 
+use super::calls;
 use super::{
     interceptor::{Call, Method},
     origin::Origin,
@@ -82,12 +83,18 @@ impl Flow {
     /// A message of the client has come, which is the request with this id.
     pub(super) fn received(&mut self, id: u64) {
         self.totals.received += 1;
+        if let Some(call) = &self.call {
+            calls::received(call.method());
+        }
         self.note(News::Received(id), self.totals.received);
     }
 
     /// A message of this many bytes is sent to the client.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.totals.sent += 1;
+        if let Some(call) = &self.call {
+            calls::sent(call.method(), bytes);
+        }
         self.totals.bytes += bytes as u64;
         if trace::kept(self.id) {
             self.untold = self.untold.or(Some(News::Sent));

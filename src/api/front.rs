@@ -35,6 +35,7 @@ use super::{
     deadline, edge,
     ending::{Ending, is_stream, stopped},
     first_bytes::FirstBytes,
+    gateway::Gateway,
     http as http_routes,
     http2::{self, Limits},
     limit::Limited,
@@ -49,7 +50,7 @@ use super::{
     text, v3,
 };
 use crate::{
-    config::Cors,
+    config::{Cors, Hosts},
     pb::{
         etcdserverpb::{
             cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
@@ -62,34 +63,6 @@ use crate::{
     server::{Error, Server, dropped::Deadline},
     trace::{self, Reason},
 };
-
-/// The methods that are served, by service.
-const METHODS: &[(&str, &[&str])] = &[
-    ("etcdserverpb.KV", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
-    (
-        "etcdserverpb.Maintenance",
-        &["Status", "Alarm", "HashKV", "Hash", "Defragment", "Snapshot", "MoveLeader", "Downgrade"],
-    ),
-    (
-        "etcdserverpb.Cluster",
-        &["MemberList", "MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"],
-    ),
-    ("grpc.health.v1.Health", &["Check", "Watch"]),
-    (OBSERVE, &["Observe"]),
-    ("etcdserverpb.Watch", &["Watch"]),
-    (
-        "etcdserverpb.Lease",
-        &["LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"],
-    ),
-    ("v3lockpb.Lock", &["Lock", "Unlock"]),
-    ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"]),
-];
-
-/// The service of users and roles, which this member does not have.
-const AUTH: &str = "etcdserverpb.Auth";
-
-/// The glass's own service.
-const OBSERVE: &str = "glasspb.Observe";
 
 /// How long a client may take to show which HTTP it speaks, and then to send the head of an HTTP/1
 /// request.
@@ -109,6 +82,10 @@ pub struct Ports {
     pub metrics: Vec<Listener>,
     /// Origins whose pages may use the HTTP interface (`--cors`).
     pub cors: Cors,
+    /// The names by which HTTP may call the member (`--host-whitelist`).
+    pub hosts: Hosts,
+    /// Whether HTTP has the JSON gateway (`--enable-grpc-gateway`).
+    pub has_gateway: bool,
 }
 
 /// The protocols of a port.
@@ -155,9 +132,15 @@ pub async fn serve(
     phase: Phase,
 ) -> std::io::Result<()> {
     let has_observe = observe.is_some();
-    let cors = Arc::new(ports.cors);
+    let access = (Arc::new(ports.cors), Arc::new(ports.hosts));
     let clients = if ports.http.is_empty() { Traffic::All } else { Traffic::Grpc };
     let grpc = routes(Arc::clone(&server), observe, limits.message_bytes);
+    let gateway = ports.has_gateway.then(|| Gateway {
+        server: Arc::clone(&server),
+        grpc: grpc.clone(),
+        message_bytes: limits.message_bytes,
+        stopping: phase.stopping.clone(),
+    });
     let mut tasks = Vec::new();
     let (gate, metrics_gate) =
         (Gate::new(limits.connections), Gate::new(limits.metrics_connections));
@@ -166,7 +149,7 @@ pub async fn serve(
     {
         let http = match traffic {
             Traffic::All | Traffic::Http => {
-                http_routes::router(Arc::clone(&server), Arc::clone(&cors))
+                http_routes::router(Arc::clone(&server), gateway.clone(), access.clone())
             }
             Traffic::Grpc => http_routes::no_router(),
             Traffic::Metrics => http_routes::metrics_router(Arc::clone(&server)),
@@ -349,7 +332,7 @@ impl Front {
             _ => None,
         };
         let path = request.uri().path();
-        if is_grpc && let Some((status, reason)) = self.unknown(path) {
+        if is_grpc && let Some((status, reason)) = refused::unserved(path, self.has_observe) {
             self.note_refusal(&request, &caller, (status.code(), reason));
             return Err(Box::new(status.into_http()));
         }
@@ -382,7 +365,9 @@ impl Front {
 
     /// Whether a request has come before the member is ready.
     fn has_to_wait(&self, path: &str) -> bool {
-        !*self.phase.ready.borrow() && !is_observe(path) && self.traffic != Traffic::Metrics
+        !*self.phase.ready.borrow()
+            && !refused::is_observe(path)
+            && self.traffic != Traffic::Metrics
     }
 
     /// Hands a request to its service.
@@ -426,28 +411,6 @@ impl Front {
         let origin = Origin::new(request.headers().get("traceparent"), caller.client.ends());
         refused::record(&self.server, (request.uri().path(), origin), end);
     }
-
-    /// etcd's answer to a method that is not served, and why it is not.
-    fn unknown(&self, path: &str) -> Option<(Status, Reason)> {
-        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-        if (service, method) == (AUTH, "Authenticate") {
-            // With this answer etcd's clients that have a password continue without a token.
-            let text = "etcdserver: authentication is not enabled";
-            return Some((Status::failed_precondition(text), Reason::AuthNotEnabled));
-        }
-        let known = METHODS.iter().find(|(name, _)| *name == service);
-        match known {
-            Some((name, _)) if *name == OBSERVE && !self.has_observe => {}
-            Some((_, methods)) if methods.contains(&method) => return None,
-            Some(_) => {
-                let text = format!("unknown method {method} for service {service}");
-                return Some((Status::unimplemented(text), Reason::UnknownMethod));
-            }
-            None => {}
-        }
-        let status = Status::unimplemented(format!("unknown service {service}"));
-        Some((status, Reason::UnknownMethod))
-    }
 }
 
 /// Ends a call at its deadline, if it has one.
@@ -461,12 +424,9 @@ async fn within(
     }
 }
 
-fn is_observe(path: &str) -> bool {
-    path.strip_prefix('/').is_some_and(|path| path.starts_with(OBSERVE))
-}
-
-/// Whether this is a call of gRPC, as grpc-go takes it. Anything else must not reach a service: a
-/// page in a browser can send a form or plain text to any address, without being asked by CORS.
+/// Whether this is a call of gRPC, as grpc-go takes it. Anything else must not reach a service in
+/// this way: a page in a browser can send a form or plain text to any address, without being asked
+/// by CORS. The gateway takes both ([`super::gateway`]).
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));

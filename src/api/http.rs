@@ -1,5 +1,6 @@
-//! The paths of plain HTTP: `/health`, `/livez`, `/readyz`, `/metrics` and `/version`. The ports of
-//! `--listen-metrics-urls` serve all but the last.
+//! The paths of plain HTTP: `/health`, `/livez`, `/readyz`, `/metrics` and `/version`, and those of
+//! the JSON gateway, and `/debug/vars`. The ports of `--listen-metrics-urls` serve the first four
+//! only.
 
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use tonic::Code;
 
 use super::{
     cors,
+    gateway::Gateway,
+    hosts,
     interceptor::{Call, Method},
     origin::Origin,
     probes::{self, Pairs},
@@ -22,16 +25,25 @@ use super::{
     text::{error, method_not_allowed, plain},
 };
 use crate::{
-    config::{Cors, ETCD_VERSION},
+    config::{Cors, ETCD_VERSION, Hosts},
     server::{Error, Server, health::Unhealthy},
 };
 
 /// All HTTP routes, and etcd's answer to every other path.
-pub fn router(server: Arc<Server>, cors: Arc<Cors>) -> Router {
-    common()
-        .route("/version", any(version))
-        .with_state(server)
+pub(super) fn router(
+    server: Arc<Server>,
+    gateway: Option<Gateway>,
+    (cors, hosts): (Arc<Cors>, Arc<Hosts>),
+) -> Router {
+    let router = common().route("/version", any(version)).route("/debug/vars", any(vars));
+    let router = router.with_state(server);
+    let router = match gateway {
+        Some(gateway) => router.merge(gateway.router()),
+        None => router,
+    };
+    router
         .layer(from_fn_with_state(cors, cors::control))
+        .layer(from_fn_with_state(hosts, hosts::control))
 }
 
 /// The routes of `--listen-metrics-urls`.
@@ -107,6 +119,14 @@ async fn version(State(server): State<Arc<Server>>, method: HttpMethod) -> Respo
     let body = version_json(server.members.version());
     let _ = call.finish(Ok(()), body.len(), 0);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn vars(State(server): State<Arc<Server>>, method: HttpMethod) -> Response {
+    if method != HttpMethod::GET {
+        return method_not_allowed();
+    }
+    let kind = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
+    (kind, super::vars::page(&server)).into_response()
 }
 
 async fn metrics(State(server): State<Arc<Server>>) -> Response {

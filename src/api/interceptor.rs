@@ -5,15 +5,20 @@
 //! result into a response or a status and closes the stage. A call that is dropped before it is
 //! finished was cancelled by its client, or its time is over, and its record says so.
 
+use std::time::Instant;
+
 use prost::Message;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
+pub use super::method::Method;
 use super::{
-    answers, edge,
+    answers, calls, edge,
     origin::Origin,
+    slow_calls,
     status::{plain_status, status},
 };
 use crate::{
+    clock,
     server::{Error, Server, dropped},
     set, stage,
     trace::{self, Reason},
@@ -24,87 +29,15 @@ pub struct Call {
     span: trace::Span,
     /// Whether it has not ended yet.
     is_open: bool,
-    /// Whether it has ended with an error.
-    has_failed: bool,
+    /// The gRPC code with which it has ended; until then that of a call whose client has gone.
+    code: u8,
+    /// When it began.
+    since: Instant,
+    /// The bytes of its answer, and of its request.
+    bytes: (usize, usize),
     id: u64,
     method: Method,
     origin: Origin,
-}
-
-/// The RPCs, with the numbers that records carry: positions in [`trace::METHODS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Method {
-    Range = 1,
-    Put = 2,
-    DeleteRange = 3,
-    Txn = 4,
-    Compact = 5,
-    Status = 6,
-    Alarm = 7,
-    MemberList = 8,
-    HealthCheck = 9,
-    HttpHealth = 10,
-    HttpVersion = 11,
-    HealthWatch = 14,
-    Watch = 15,
-    LeaseGrant = 16,
-    LeaseRevoke = 17,
-    LeaseKeepAlive = 18,
-    LeaseTimeToLive = 19,
-    LeaseLeases = 20,
-    HashKv = 21,
-    Hash = 22,
-    Lock = 23,
-    Unlock = 24,
-    Campaign = 25,
-    Proclaim = 26,
-    Leader = 27,
-    Observe = 28,
-    Resign = 29,
-    HttpLivez = 30,
-    HttpReadyz = 31,
-    Defragment = 38,
-    Snapshot = 39,
-    MoveLeader = 40,
-    Downgrade = 41,
-    MemberAdd = 42,
-    MemberRemove = 43,
-    MemberUpdate = 44,
-    MemberPromote = 45,
-    WatchStream = 63,
-    LeaseKeepAliveStream = 64,
-    HttpLivezSerializableRead = 65,
-    HttpReadyzDataCorruption = 66,
-    HttpReadyzSerializableRead = 67,
-    HttpReadyzLinearizableRead = 68,
-    HttpReadyzNonLearner = 69,
-}
-
-impl Method {
-    /// Whether its answers are a stream, which ends later than its rpc or never.
-    fn is_stream(self) -> bool {
-        use Method::{
-            HealthWatch, LeaseKeepAlive, LeaseKeepAliveStream, Observe, Snapshot, Watch,
-            WatchStream,
-        };
-        let is_message = matches!(self, Watch | LeaseKeepAlive);
-        let is_stream = matches!(self, WatchStream | LeaseKeepAliveStream | Observe | HealthWatch);
-        is_message || is_stream || self == Snapshot
-    }
-
-    /// Whether a learner serves it, whose state may be far behind. It serves serializable ranges,
-    /// too (etcd: isRPCSupportedForLearner).
-    fn is_served_by_learners(self) -> bool {
-        matches!(self, Method::Status | Method::Snapshot)
-    }
-
-    /// Whether it belongs to Lock or Election, whose errors have no codes.
-    fn is_plain(self) -> bool {
-        use Method::{Campaign, Leader, Lock, Observe, Proclaim, Resign, Unlock};
-        matches!(self, Lock | Unlock | Campaign | Proclaim | Leader | Observe | Resign)
-    }
 }
 
 /// Opens a call: mints its id, opens its stage, and runs the checks that need no handler.
@@ -125,6 +58,7 @@ pub fn begin_for<Q: Message>(
     key: Option<&[u8]>,
     by_learners: bool,
 ) -> Result<Call, Status> {
+    calls::client(request.metadata(), method.is_stream());
     let origin = Origin::of(request.metadata());
     let bytes = request.get_ref().encoded_len();
     let call = Call::open(server, method, bytes, key.unwrap_or_default(), origin);
@@ -147,6 +81,7 @@ impl Call {
         key: &[u8],
         origin: Origin,
     ) -> Self {
+        calls::begun(method, bytes_in);
         let forced = origin.is_sampled();
         let id = server.ids.of_client(method as u64, key, forced);
         let mut span = stage!(Rpc, id, method = method as u8, bytes_in = bytes_in);
@@ -159,12 +94,18 @@ impl Call {
             edge::ask_for_ages();
         }
         origin.note(id);
-        Self { span, is_open: true, has_failed: false, id, method, origin }
+        let (since, bytes) = (clock::now(), (0, bytes_in));
+        Self { span, is_open: true, code: calls::GONE, since, bytes, id, method, origin }
     }
 
     /// The id of the request, under which its steps are recorded on all members.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The RPC that it calls.
+    pub(super) fn method(&self) -> Method {
+        self.method
     }
 
     /// Ends the call with a message, whose header has the revision. If the client sent a
@@ -187,6 +128,7 @@ impl Call {
     ) -> Result<Response<A>, Status> {
         if result.is_ok() {
             answers::small(bytes);
+            calls::sent(self.method, bytes);
         }
         let trace =
             self.origin.context.map(|caller| caller.response(self.id, trace::kept(self.id)));
@@ -216,6 +158,7 @@ impl Call {
         revision: i64,
     ) -> Result<A, Status> {
         set!(self.span, Rpc, bytes_out = bytes, revision = revision);
+        self.bytes.0 = bytes;
         self.end(0);
         result.map_err(|error| {
             self.span.fail(error.reason());
@@ -228,7 +171,7 @@ impl Call {
     /// Records the end of `rpc`, with this gRPC code.
     fn end(&mut self, code: u8) {
         self.is_open = false;
-        self.has_failed = code != 0;
+        self.code = code;
         self.span.clear_flag(trace::FLAG_CANCELLED);
         self.span.result(code);
         set!(self.span, Rpc, code = code);
@@ -240,11 +183,17 @@ impl Drop for Call {
         if self.is_open && dropped::is_expiring() {
             self.end(trace::DEADLINE_EXCEEDED);
         }
+        let took = self.since.elapsed();
+        calls::ended(self.method, self.code, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        if !self.method.is_stream() {
+            slow_calls::note(self.id, self.method, took, self.bytes);
+        }
         let began = self.span.began();
         let ended = self.span.close();
-        let end = (self.has_failed, !self.method.is_stream());
+        let has_failed = !self.is_open && self.code != 0;
+        let end = (has_failed, !self.method.is_stream());
         let is_wanted = answers::leave(self.id, ended, end);
-        let has_ended_well = !self.is_open && !self.has_failed;
+        let has_ended_well = !self.is_open && !has_failed;
         if is_wanted || !has_ended_well || trace::is_slow(ended.since(began)) {
             self.origin.note_late(self.id);
         }
@@ -254,7 +203,9 @@ impl Drop for Call {
 /// Refuses to open a stream, and records the call.
 pub fn refuse_stream(server: &Server, method: Method, origin: Origin, error: Error) -> Status {
     let call = Call::open(server, method, 0, b"", origin);
-    call.finish::<()>(Err(error), 0, 0).expect_err("an error stays one")
+    let status = call.finish::<()>(Err(error), 0, 0).expect_err("an error stays one");
+    calls::stream_refused(method, u8::try_from(status.code() as i32).unwrap_or(u8::MAX));
+    status
 }
 
 // ANCHOR: check

@@ -1,202 +1,264 @@
 //! `/metrics`: this member's counters, under etcd's names, in Prometheus's text format.
+//!
+//! [`metrics::families`] has all names, in the order of the page. Most
+//! samples come from what code has counted; the rest is asked of the server here, when the page is
+//! made. As in Go's handler, a name without samples is left out.
 
-use std::fmt::{Display, Write as _};
+mod process;
 
-use super::{probes, process};
+use self::process::Process;
+use super::{calls, probes};
 use crate::{
     config::ETCD_VERSION,
+    metrics::{self, Family, Of, Recorded, Source, Text, recorded},
+    pb::etcdserverpb::AlarmType,
     server::Server,
-    trace::{
-        counts,
-        histogram::{self, BUCKETS, Histogram},
-    },
+    trace,
 };
 
-/// All metrics, as text. Metrics of etcd have etcd's help text.
+/// All metrics, as text.
 pub fn render(server: &Server) -> String {
-    let mut text = Text::default();
-    text.histogram(
-        "etcd_disk_wal_fsync_duration_seconds",
-        "The latency distributions of fsync called by WAL.",
-        &histogram::WAL_FSYNC,
-    );
-    text.histogram(
-        "etcd_disk_backend_commit_duration_seconds",
-        "The latency distributions of commit called by backend.",
-        &histogram::BACKEND_COMMIT,
-    );
-    raft(&mut text, server);
-    key_space(&mut text, server);
-    text.checks();
-    for (name, help, count) in [
-        (
-            "glass_otlp_spans_exported_total",
-            "Spans accepted by the collector of --trace-otlp.",
-            &counts::EXPORTED,
-        ),
-        ("glass_otlp_spans_dropped_total", "Spans dropped by --trace-otlp.", &counts::DROPPED),
-        ("glass_otlp_failures_total", "Failed attempts to send spans.", &counts::FAILED),
-    ] {
-        text.counter(name, help, count.get());
-    }
-    text.info("etcd_server_version", "server_version", ETCD_VERSION);
-    text.info("etcd_server_id", "server_id", &format!("{:x}", server.member_id));
-    descriptors(&mut text);
-    if let Some(version) = server.members.version() {
-        let short = version.rsplit_once('.').map_or(version.as_str(), |(short, _)| short);
-        text.info("etcd_cluster_version", "cluster_version", short);
-    }
-    text.0
+    let page = Page { server, process: Process::read(), text: Text::default() };
+    page.render()
 }
 
-fn raft(text: &mut Text, server: &Server) {
-    let status = server.member_status();
-    let (has_leader, is_leader) = (status.leader != 0, status.leader == server.member_id);
-    for (name, help, value) in [
-        (
-            "etcd_server_has_leader",
-            "Whether or not a leader exists. 1 is existence, 0 is not.",
-            u64::from(has_leader),
-        ),
-        (
-            "etcd_server_is_leader",
-            "Whether or not this member is a leader. 1 if is, 0 otherwise.",
-            u64::from(is_leader),
-        ),
-        (
-            "etcd_server_proposals_committed_total",
-            "The total number of consensus proposals committed.",
-            status.raft_index,
-        ),
-        (
-            "etcd_server_proposals_applied_total",
-            "The total number of consensus proposals applied.",
-            status.raft_applied_index,
-        ),
-    ] {
-        text.gauge(name, help, value);
-    }
-    text.gauge(
-        "etcd_server_proposals_pending",
-        "The current number of pending proposals to commit.",
-        server.proposer.wait.pending(),
-    );
+/// A page in the making.
+struct Page<'s> {
+    server: &'s Server,
+    process: Process,
+    text: Text,
 }
 
-fn key_space(text: &mut Text, server: &Server) {
-    let status = server.member_status();
-    let quota = server.settings.quota_bytes.and_then(|bytes| i64::try_from(bytes).ok());
-    for (name, help, value) in [
-        (
-            "etcd_mvcc_db_total_size_in_bytes",
-            "Total size of the underlying database physically allocated in bytes.",
-            status.db_size,
-        ),
-        (
-            "etcd_mvcc_db_total_size_in_use_in_bytes",
-            "Total size of the underlying database logically in use in bytes.",
-            status.db_size_in_use,
-        ),
-        (
-            "etcd_server_quota_backend_bytes",
-            "Current backend storage quota size in bytes.",
-            quota.unwrap_or(-1),
-        ),
-        (
-            "etcd_debugging_mvcc_current_revision",
-            "The current revision of store.",
-            server.store.revision(),
-        ),
-    ] {
-        text.gauge(name, help, value);
-    }
-    let (synced, unsynced, victims) = server.store.watcher_counts();
-    let slow = unsynced + victims;
-    let (large, small) = server.room.in_flight();
-    let events = server.store.watch_bytes();
-    for (name, help, value) in [
-        ("etcd_debugging_mvcc_watcher_total", "Total number of watchers.", synced + slow),
-        ("etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", slow),
-        ("glass_answer_bytes", "Bytes of answers in memory that are not sent yet.", large + small),
-        ("glass_watch_bytes", "Bytes of events in the queues of watch streams.", events),
-    ] {
-        text.gauge(name, help, value);
-    }
-}
-
-fn descriptors(text: &mut Text) {
-    if let Some(open) = process::open_descriptors() {
-        text.gauge("process_open_fds", "Number of open file descriptors.", open);
-        text.gauge("os_fd_used", "The number of used file descriptors.", open);
-    }
-    if let Some(limit) = process::descriptor_limit() {
-        text.gauge("process_max_fds", "Maximum number of open file descriptors.", limit);
-        text.gauge("os_fd_limit", "The file descriptor limit.", limit);
-    }
-}
-
-/// Prometheus's text format. Writing into a string cannot fail.
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn head(&mut self, name: &str, help: &str, kind: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.head(name, help, "gauge");
-        let _ = writeln!(self.0, "{name} {value}");
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.head(name, help, "counter");
-        let _ = writeln!(self.0, "{name} {value}");
-    }
-
-    /// The results of the probes; a check that has not run yet has no line.
-    fn checks(&mut self) {
-        let [failures, successes] = probes::counted_health();
-        self.counter("etcd_server_health_failures", "Failing answers of /health.", failures);
-        self.counter("etcd_server_health_success", "Healthy answers of /health.", successes);
-        let counted = probes::counted();
-        if counted.is_empty() {
-            return;
+impl Page<'_> {
+    fn render(mut self) -> String {
+        for family in metrics::families() {
+            self.family(family);
         }
-        let name = "etcd_server_healthcheck";
-        self.head(name, "The last result of a check of /livez or /readyz: 1 for success.", "gauge");
-        for of in &counted {
-            let labels = format!("name=\"{}\",type=\"{}\"", of.name, of.probe);
-            let _ = writeln!(self.0, "{name}{{{labels}}} {}", of.last);
-        }
-        let name = "etcd_server_healthchecks_total";
-        self.head(name, "Checks of /livez and /readyz, by result.", "counter");
-        for of in &counted {
-            for (status, count) in of.results.iter().filter(|(_, count)| *count != 0) {
-                let labels =
-                    format!("name=\"{}\",status=\"{status}\",type=\"{}\"", of.name, of.probe);
-                let _ = writeln!(self.0, "{name}{{{labels}}} {count}");
+        self.text.into_string()
+    }
+
+    fn family(&mut self, family: &Family) {
+        match family.source {
+            Source::Absent(_) => {}
+            Source::Asked => self.asked(family),
+            Source::Recorded(recorded) => self.recorded(family, [(&[][..], recorded)]),
+            Source::Labelled(by) => {
+                let labels: Vec<_> =
+                    by.iter().map(|(label, value, of)| ([(*label, *value)], *of)).collect();
+                self.recorded(family, labels.iter().map(|(labels, of)| (&labels[..], *of)));
+            }
+            Source::Peer(of, recorded) => self.peers(family, of, recorded),
+            Source::ByWord(label, by) => self.by_word(family, label, by),
+            Source::Applied => self.applied(family),
+            Source::StreamFailures => {
+                let of = [
+                    ("lease-keepalive", &recorded::KEEP_ALIVE_RECEIVE_FAILURES),
+                    ("watch", &recorded::WATCH_RECEIVE_FAILURES),
+                ];
+                let of = of.map(|(api, count)| ([("API", api), ("Type", "receive")], count));
+                let of = of.iter().filter(|(_, count)| 0 < count.get());
+                let of = of.map(|(labels, count)| (&labels[..], Recorded::Counter(count)));
+                self.recorded(family, of);
             }
         }
     }
 
-    fn info(&mut self, name: &str, label: &str, value: &str) {
-        self.head(name, "The label names it; the value is 1.", "gauge");
-        let _ = writeln!(self.0, "{name}{{{label}=\"{value}\"}} 1");
+    fn head(&mut self, family: &Family) {
+        self.text.head(family.name, family.help, family.kind);
     }
 
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.head(name, help, "histogram");
-        let snapshot = histogram.snapshot();
-        for bucket in 0..BUCKETS {
-            let (bound, count) = (histogram::bound_seconds(bucket), snapshot.cumulative[bucket]);
-            let _ = writeln!(self.0, "{name}_bucket{{le=\"{bound}\"}} {count}");
+    /// Samples that code has counted, with their labels.
+    fn recorded<'r>(
+        &mut self,
+        family: &Family,
+        all: impl IntoIterator<Item = (&'r [(&'r str, &'r str)], Recorded<'r>)>,
+    ) {
+        for (place, (labels, recorded)) in all.into_iter().enumerate() {
+            if place == 0 {
+                self.head(family);
+            }
+            match recorded {
+                Recorded::Counter(count) => {
+                    self.text.sample(family.name, labels, count.get() as f64);
+                }
+                Recorded::Gauge(gauge) => {
+                    self.text.sample(family.name, labels, gauge.get() as f64);
+                }
+                Recorded::Histogram(histogram) => {
+                    self.text.histogram(family.name, labels, histogram);
+                }
+            }
         }
-        let all = snapshot.cumulative[BUCKETS];
-        let sum = snapshot.sum_ns as f64 / 1e9;
-        let _ = writeln!(
-            self.0,
-            "{name}_bucket{{le=\"+Inf\"}} {all}\n{name}_sum {sum}\n{name}_count {all}"
-        );
     }
+
+    fn peers(&mut self, family: &Family, of: Of, recorded: fn(&metrics::Peer) -> Recorded<'_>) {
+        let peers = metrics::peers();
+        let names: Vec<(String, String)> =
+            peers.iter().map(|peer| (id(peer.local), id(peer.remote))).collect();
+        let labels = names.iter().map(|(local, remote)| match of {
+            Of::From => vec![("From", remote.as_str())],
+            Of::To => vec![("To", remote.as_str())],
+            Of::Pair => vec![("Local", local.as_str()), ("Remote", remote.as_str())],
+        });
+        let labels: Vec<_> = labels.collect();
+        let all = labels.iter().zip(&peers);
+        self.recorded(family, all.map(|(labels, peer)| (&labels[..], recorded(peer))));
+    }
+
+    fn by_word(
+        &mut self,
+        family: &Family,
+        label: &str,
+        by: &[(&str, &str, &'static metrics::ByWord)],
+    ) {
+        let mut is_first = true;
+        for (beside, value, counts) in by {
+            for (word, count) in counts.counts() {
+                if std::mem::take(&mut is_first) {
+                    self.head(family);
+                }
+                let labels = [(label, word), (*beside, *value)];
+                let count = count as f64;
+                match beside.is_empty() {
+                    true => self.text.sample(family.name, &labels[..1], count),
+                    false => self.text.sample(family.name, &labels, count),
+                }
+            }
+        }
+    }
+
+    /// An operation has series once it was carried out.
+    fn applied(&mut self, family: &Family) {
+        let mut series = Vec::new();
+        for ((version, op), took) in recorded::OPERATIONS.iter().zip(&recorded::APPLIED) {
+            for (success, took) in ["false", "true"].iter().zip(took) {
+                if 0 < took.snapshot().count {
+                    let labels = [("op", *op), ("success", *success), ("version", *version)];
+                    series.push((labels, Recorded::Histogram(took)));
+                }
+            }
+        }
+        self.recorded(family, series.iter().map(|(labels, took)| (&labels[..], *took)));
+    }
+
+    /// Samples that are asked for now.
+    fn asked(&mut self, family: &Family) {
+        let name = family.name;
+        if let Some(value) = self.number(name) {
+            self.head(family);
+            return self.text.sample(name, &[], value);
+        }
+        let value = match name {
+            "etcd_server_version" => Some(("server_version", ETCD_VERSION.to_owned())),
+            "etcd_server_id" => Some(("server_id", id(self.server.member_id))),
+            "etcd_cluster_version" => self.server.members.version().map(|version| {
+                let short = version.rsplit_once('.').map_or(version.as_str(), |(short, _)| short);
+                ("cluster_version", short.to_owned())
+            }),
+            _ => None,
+        };
+        if let Some((label, value)) = value {
+            self.head(family);
+            return self.text.sample(name, &[(label, &value)], 1.0);
+        }
+        match name {
+            "etcd_debugging_server_alarms" => self.alarms(family),
+            "etcd_network_known_peers" => self.known_peers(family),
+            "etcd_server_healthcheck" | "etcd_server_healthchecks_total" => self.checks(family),
+            "grpc_server_handling_seconds" if !calls::is_extensive() => {}
+            _ if name.starts_with("grpc_server_") => {
+                self.head(family);
+                calls::write(&mut self.text, name);
+            }
+            _ => {}
+        }
+    }
+
+    /// A number of the member; `None` for a name with labels, and for what the system does not
+    /// tell.
+    fn number(&self, name: &str) -> Option<f64> {
+        let server = self.server;
+        let status = || server.member_status();
+        let [failures, successes] = probes::counted_health();
+        let (synced, unsynced, victims) = server.store.watcher_counts();
+        let slow = unsynced + victims;
+        let (large, small) = server.room.in_flight();
+        let quota = server.settings.quota_bytes.map_or(-1.0, |bytes| bytes as f64);
+        Some(match name {
+            "etcd_debugging_mvcc_compact_revision" => server.store.newest_and_compacted().1 as f64,
+            "etcd_debugging_mvcc_current_revision" => server.store.revision() as f64,
+            "etcd_debugging_mvcc_keys_total" => server.store.keys() as f64,
+            "etcd_debugging_mvcc_slow_watcher_total" => slow as f64,
+            "etcd_debugging_mvcc_watcher_total" => (synced + slow) as f64,
+            "etcd_mvcc_db_total_size_in_bytes" => status().db_size as f64,
+            "etcd_mvcc_db_total_size_in_use_in_bytes" => status().db_size_in_use as f64,
+            "etcd_server_has_leader" => truth(status().leader != 0),
+            "etcd_server_health_failures" => failures as f64,
+            "etcd_server_health_success" => successes as f64,
+            "etcd_server_is_leader" => truth(status().leader == server.member_id),
+            "etcd_server_is_learner" => truth(server.is_learner()),
+            "etcd_server_proposals_applied_total" => status().raft_applied_index as f64,
+            "etcd_server_proposals_committed_total" => status().raft_index as f64,
+            "etcd_server_proposals_pending" => server.proposer.wait.pending() as f64,
+            "etcd_server_quota_backend_bytes" => quota,
+            "glass_answer_bytes" => (large + small) as f64,
+            "glass_trace_records_lost_total" => trace::lost_records() as f64,
+            "glass_watch_bytes" => server.store.watch_bytes() as f64,
+            _ => return self.process.number(name),
+        })
+    }
+
+    fn alarms(&mut self, family: &Family) {
+        let alarms = self.server.alarms.list(AlarmType::None as i32);
+        for (place, alarm) in alarms.iter().enumerate() {
+            if place == 0 {
+                self.head(family);
+            }
+            let member = id(alarm.member_id);
+            let labels = [("alarm_type", alarm.alarm().as_str_name()), ("server_id", &member)];
+            self.text.sample(family.name, &labels, 1.0);
+        }
+    }
+
+    fn known_peers(&mut self, family: &Family) {
+        let local = id(self.server.member_id);
+        let members = self.server.members.list();
+        let others = members.iter().filter(|member| member.id != self.server.member_id);
+        for (place, member) in others.enumerate() {
+            if place == 0 {
+                self.head(family);
+            }
+            let labels = [("Local", local.as_str()), ("Remote", &id(member.id))];
+            self.text.sample(family.name, &labels, 1.0);
+        }
+    }
+
+    /// The results of the probes; a check that has not run yet has no sample.
+    fn checks(&mut self, family: &Family) {
+        let counted = probes::counted();
+        if counted.is_empty() {
+            return;
+        }
+        self.head(family);
+        for of in &counted {
+            if family.name == "etcd_server_healthcheck" {
+                let labels = [("name", of.name), ("type", of.probe)];
+                self.text.sample(family.name, &labels, of.last as f64);
+                continue;
+            }
+            for (status, count) in of.results.iter().filter(|(_, count)| *count != 0) {
+                let labels = [("name", of.name), ("status", *status), ("type", of.probe)];
+                self.text.sample(family.name, &labels, *count as f64);
+            }
+        }
+    }
+}
+
+fn truth(is_true: bool) -> f64 {
+    f64::from(u8::from(is_true))
+}
+
+/// An id as etcd writes it.
+fn id(id: u64) -> String {
+    format!("{id:x}")
 }

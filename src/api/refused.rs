@@ -1,4 +1,4 @@
-//! Calls that are refused before a service has them: their records.
+//! Calls that are refused before a service has them: which methods are not served, and the records.
 //!
 //! The member does not serve the method, something in the call's headers is wrong, or its message
 //! is too large or does not decode. Such a call
@@ -6,17 +6,72 @@
 //! etcd's API is an "unknown method", because its name is the client's own text.
 
 use http::{HeaderValue, uri::PathAndQuery};
-use tonic::Code;
+use tonic::{Code, Status};
 
-use super::{answers, origin::Origin};
+use super::{answers, calls, origin::Origin};
 use crate::{
     server::Server,
     set, stage,
     trace::{METHODS, Reason},
 };
 
+/// The methods that are served, by service.
+const SERVED: &[(&str, &[&str])] = &[
+    ("etcdserverpb.KV", &["Range", "Put", "DeleteRange", "Txn", "Compact"]),
+    (
+        "etcdserverpb.Maintenance",
+        &["Status", "Alarm", "HashKV", "Hash", "Defragment", "Snapshot", "MoveLeader", "Downgrade"],
+    ),
+    (
+        "etcdserverpb.Cluster",
+        &["MemberList", "MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"],
+    ),
+    ("grpc.health.v1.Health", &["Check", "Watch"]),
+    (OBSERVE, &["Observe"]),
+    ("etcdserverpb.Watch", &["Watch"]),
+    (
+        "etcdserverpb.Lease",
+        &["LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "LeaseLeases"],
+    ),
+    ("v3lockpb.Lock", &["Lock", "Unlock"]),
+    ("v3electionpb.Election", &["Campaign", "Proclaim", "Leader", "Observe", "Resign"]),
+];
+
+/// The service of users and roles, which this member does not have.
+const AUTH: &str = "etcdserverpb.Auth";
+
+/// The glass's own service.
+const OBSERVE: &str = "glasspb.Observe";
+
 /// The entry of [`METHODS`] for all methods that have none.
 const UNKNOWN: &str = "unknown method";
+
+/// etcd's answer to a method that is not served, and why it is not.
+pub(super) fn unserved(path: &str, has_observe: bool) -> Option<(Status, Reason)> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    if (service, method) == (AUTH, "Authenticate") {
+        // With this answer etcd's clients that have a password continue without a token.
+        let text = "etcdserver: authentication is not enabled";
+        return Some((Status::failed_precondition(text), Reason::AuthNotEnabled));
+    }
+    let known = SERVED.iter().find(|(name, _)| *name == service);
+    match known {
+        Some((name, _)) if *name == OBSERVE && !has_observe => {}
+        Some((_, methods)) if methods.contains(&method) => return None,
+        Some(_) => {
+            let text = format!("unknown method {method} for service {service}");
+            return Some((Status::unimplemented(text), Reason::UnknownMethod));
+        }
+        None => {}
+    }
+    let status = Status::unimplemented(format!("unknown service {service}"));
+    Some((status, Reason::UnknownMethod))
+}
+
+/// Whether this is the path of the glass's own service.
+pub(super) fn is_observe(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(|path| path.starts_with(OBSERVE))
+}
 
 /// What the record of a unary call needs of its request, which is gone by the time that it is
 /// refused. Nothing here is copied: the parts are shared with the request.
@@ -67,6 +122,7 @@ pub(super) fn record(
     origin.note_late(id);
     let code = u8::try_from(code as i32).unwrap_or(u8::MAX);
     set!(span, Rpc, code = code);
+    calls::refused(method, code);
     span.result(code);
     span.fail(reason);
 }

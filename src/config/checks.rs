@@ -6,14 +6,14 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use super::{
-    Keepalive, LeaseCheckpoint, LogFormat, LogLevel, LogOutput, Parsed, ProcessOptions,
-    ServerConfig, Snapshots,
+    Keepalive, LeaseCheckpoint, Parsed, ServerConfig, Snapshots, Warnings,
     args::Given,
     compaction::compaction,
     corruption::corrupt_check,
     error::ConfigError,
     flags::Effect,
     listen::{self, advertised},
+    logging,
     urls::{self, Url},
     values,
 };
@@ -45,10 +45,11 @@ pub(super) fn build(
     from_file: bool,
     warnings: Vec<String>,
 ) -> Result<Parsed, ConfigError> {
+    one_bootstrap(given)?;
     refuse(given)?;
     let mut warnings = warnings;
     warnings.extend(without_effect(given));
-    let process = process_options(given, &mut warnings)?;
+    let process = logging::process_options(given, &mut warnings)?;
     let (heartbeat, election) = timing(given)?;
     let cluster = Cluster::of(given, from_file)?;
     let data_dir = data_dir(given, &mut warnings);
@@ -59,6 +60,8 @@ pub(super) fn build(
         listen: listen::listen(given)?,
         advertise_client_urls: strings(&advertised(given, "advertise-client-urls")?),
         cors: listen::cors(given),
+        hosts: listen::hosts(given),
+        grpc_gateway: given.boolean("enable-grpc-gateway"),
         listen_peer: listen::peers(given)?,
         advertise_peer_urls: strings(&cluster.own),
         initial_cluster: cluster.members.iter().map(|(n, u)| (n.clone(), strings(u))).collect(),
@@ -83,6 +86,8 @@ pub(super) fn build(
         unsafe_no_fsync: given.boolean("unsafe-no-fsync"),
         compaction: compaction(given)?,
         corrupt_check: corrupt_check(given)?,
+        warnings: slow_warnings(given),
+        extensive_metrics: given.text("metrics") == "extensive",
         snapshots: snapshots(given),
         lease_checkpoint: lease_checkpoint(given, &mut warnings)?,
         threads: threads(given)?,
@@ -98,6 +103,16 @@ pub(super) fn build(
         cluster.check(&config.name, config.new_cluster)?;
     }
     Ok(Parsed { config, process, warnings })
+}
+
+/// Only one way of naming the first members may be given (etcd: `ErrConflictBootstrapFlags`).
+fn one_bootstrap(given: &Given) -> Result<(), ConfigError> {
+    let ways = ["initial-cluster", "discovery", "discovery-srv"];
+    let is_given = |name: &&'static str| given.has(name) && !given.text(name).is_empty();
+    match ways.iter().filter(|name| is_given(name)).count() {
+        0 | 1 => Ok(()),
+        _ => Err(ConfigError::ConflictingBootstrap),
+    }
 }
 
 /// Refuses flags that must not be ignored.
@@ -117,65 +132,22 @@ fn refuse(given: &Given) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// One warning names the flags that are not built yet, and one those that etcd ignores as well.
+/// A warning for each flag that has no effect here, with the reason, and one that names those that
+/// etcd ignores as well.
 fn without_effect(given: &Given) -> Vec<String> {
-    let named = |wanted: Effect| -> Vec<String> {
-        given
-            .iter()
-            .filter(|(f, _)| f.effect == wanted)
-            .map(|(f, _)| format!("--{}", f.name))
-            .collect()
-    };
-    let mut lines = Vec::new();
-    for (effect, text) in [
-        (Effect::Inert, "accepted, but without effect yet"),
-        (Effect::Legacy, "no longer supported by etcd, ignored"),
-    ] {
-        let flags = named(effect);
-        if !flags.is_empty() {
-            lines.push(format!("{text}: {}", flags.join(" ")));
-        }
+    let mut lines: Vec<String> = given
+        .iter()
+        .filter_map(|(flag, _)| match flag.effect {
+            Effect::Inert(why) => Some(format!("--{} has no effect here: {why}", flag.name)),
+            Effect::Works(_) | Effect::Refused(_) | Effect::Legacy => None,
+        })
+        .collect();
+    let ignored = given.iter().filter(|(flag, _)| flag.effect == Effect::Legacy);
+    let ignored: Vec<String> = ignored.map(|(flag, _)| format!("--{}", flag.name)).collect();
+    if !ignored.is_empty() {
+        lines.push(format!("no longer supported by etcd, ignored: {}", ignored.join(" ")));
     }
     lines
-}
-
-fn process_options(
-    given: &Given,
-    warnings: &mut Vec<String>,
-) -> Result<ProcessOptions, ConfigError> {
-    if given.text("logger") != "zap" {
-        return Err(ConfigError::Logger(given.text("logger").to_owned()));
-    }
-    let level = given.text("log-level");
-    let log_level =
-        LogLevel::from_name(level).ok_or_else(|| ConfigError::LogLevel(level.to_owned()))?;
-    let log_format = match given.text("log-format") {
-        "console" => LogFormat::Console,
-        _ => LogFormat::Json,
-    };
-    let mut log_outputs = Vec::new();
-    for name in given.text("log-outputs").split(',').map(str::trim).filter(|name| !name.is_empty())
-    {
-        let output = match name {
-            "default" | "stderr" => LogOutput::Stderr,
-            "stdout" => LogOutput::Stdout,
-            "systemd/journal" => {
-                warnings
-                    .push("log output systemd/journal is not supported; using stderr".to_owned());
-                LogOutput::Stderr
-            }
-            path => LogOutput::File(PathBuf::from(path)),
-        };
-        if !log_outputs.contains(&output) {
-            log_outputs.push(output);
-        }
-    }
-    if log_outputs.is_empty() {
-        return Err(ConfigError::NoLogOutput);
-    }
-    let trace_chrome = Some(given.text("trace-chrome")).filter(|path| !path.is_empty());
-    let trace_chrome = trace_chrome.map(PathBuf::from);
-    Ok(ProcessOptions { log_level, log_format, log_outputs, trace_chrome })
 }
 
 /// The heartbeat, and the election timeout in whole heartbeats, which is how etcd counts it
@@ -363,6 +335,16 @@ fn progress_interval(given: &Given) -> Duration {
     match values::duration(given.text(name)) {
         Duration::ZERO => Duration::from_secs(600),
         interval => interval.max(Duration::from_millis(100)),
+    }
+}
+
+/// 3.6 has other names for the flags than 3.5.
+fn slow_warnings(given: &Given) -> Warnings {
+    let named = |new, old| values::duration(given.text(if given.has(new) { new } else { old }));
+    let unary = "experimental-warning-unary-request-duration";
+    Warnings {
+        apply: named("warning-apply-duration", "experimental-warning-apply-duration"),
+        unary: named("warning-unary-request-duration", unary),
     }
 }
 

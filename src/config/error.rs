@@ -172,6 +172,24 @@ pub enum ConfigError {
     /// A `--logger` other than zap, the only one in etcd.
     #[error("unknown logger option {0:?}")]
     Logger(String),
+    /// The logger of 3.4.
+    #[error("--logger=capnslog is removed in v3.5")]
+    Capnslog,
+    /// `default` is not the only output.
+    #[error("multi logoutput for \"default\" is not supported yet")]
+    DefaultAmongOutputs,
+    /// Rotation needs one file.
+    #[error("--log-outputs requires a single file path when --log-rotate-config-json is defined")]
+    RotationWithoutFile,
+    /// `--log-rotation-config-json` does not parse.
+    #[error("invalid log rotation config: {0}")]
+    Rotation(String),
+    /// More than one way of naming the first members.
+    #[error(
+        "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+         \"discovery\" or \"discovery-srv\""
+    )]
+    ConflictingBootstrap,
     /// `--log-outputs` without anything in it.
     #[error("--log-outputs must name at least one output")]
     NoLogOutput,

@@ -1,4 +1,4 @@
-//! Where a member listens, and which origins may read its answers.
+//! Where a member listens, which origins may read its answers, and by which names it is called.
 //!
 //! | flag                        | serves                                                   |
 //! |-----------------------------|----------------------------------------------------------|
@@ -14,6 +14,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use super::{
     args::Given,
     error::ConfigError,
+    flags,
     urls::{self, Address, Url},
 };
 
@@ -35,6 +36,15 @@ pub enum Cors {
     Any,
     /// These, as browsers write them in `Origin`.
     Origins(BTreeSet<String>),
+}
+
+/// `--host-whitelist`: the names by which HTTP may call the member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// Every name: `*`, or an empty list.
+    Any,
+    /// These, without ports.
+    Names(BTreeSet<String>),
 }
 
 /// Reads the three flags.
@@ -84,12 +94,23 @@ pub(super) fn advertised(given: &Given, flag: &'static str) -> Result<Vec<Url>, 
     }
 }
 
-/// At least one URL.
+/// The URLs of a flag, at least one.
 pub(super) fn url_list(given: &Given, flag: &'static str) -> Result<Vec<Url>, ConfigError> {
-    match given.text(flag) {
+    let text = match given.text(flag) {
+        // As in etcd, an empty list is the default.
+        "" => flags::find(flag).map_or("", |flag| flag.default),
+        text => text,
+    };
+    match text {
         "" => Err(ConfigError::NoUrls(flag)),
         text => Ok(urls::parse_list(text).expect("checked when it was given")),
     }
+}
+
+pub(super) fn hosts(given: &Given) -> Hosts {
+    let names = given.text("host-whitelist").split(',').filter(|name| !name.is_empty());
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
+    if names.is_empty() || names.contains("*") { Hosts::Any } else { Hosts::Names(names) }
 }
 
 pub(super) fn cors(given: &Given) -> Cors {

@@ -282,6 +282,17 @@ fn a_file_with_a_mistake_names_the_key() {
 }
 
 #[test]
+fn names_of_hosts_are_a_list_and_none_or_an_asterisk_is_all() {
+    for args in ["", "--host-whitelist=*", "--host-whitelist=a,*", "--host-whitelist="] {
+        assert_eq!(config(args).hosts, Hosts::Any, "{args}");
+    }
+    let names = ["a.example".to_owned(), "b".to_owned()];
+    let hosts = config("--host-whitelist=b,a.example --enable-grpc-gateway=false");
+    assert_eq!(hosts.hosts, Hosts::Names(names.into()));
+    assert!(!hosts.grpc_gateway && config("").grpc_gateway);
+}
+
+#[test]
 fn flags_that_would_endanger_security_or_data_are_refused() {
     for args in [
         "--cert-file=a",
@@ -290,7 +301,6 @@ fn flags_that_would_endanger_security_or_data_are_refused() {
         "--tls-min-version=TLS1.3",
         "--cipher-suites=x",
         "--auth-token=jwt,pub-key=a",
-        "--host-whitelist=example.com",
         "--discovery=http://x",
         "--discovery-srv=x",
         "--proxy=on",
@@ -311,13 +321,17 @@ fn flags_that_would_endanger_security_or_data_are_refused() {
 }
 
 #[test]
-fn flags_without_effect_are_named_together_in_one_line() {
-    let parsed = parsed("--enable-v2 --bcrypt-cost=5 --metrics extensive -vv --force=x").unwrap();
+fn a_flag_without_effect_has_a_line_that_says_why() {
+    let args = "--memory-mlock --bcrypt-cost=5 --metrics extensive -vv --force=x";
+    let parsed = parsed(args).unwrap();
+    assert!(parsed.config.extensive_metrics);
     let lines: Vec<_> = parsed.warnings.iter().filter(|line| line.contains("--")).collect();
     assert_eq!(
         lines,
         [
-            "accepted, but without effect yet: --bcrypt-cost --enable-v2 --metrics",
+            "--bcrypt-cost has no effect here: there is no auth yet",
+            "--memory-mlock has no effect here: the database file is read through a cache of its \
+             own, which is not locked",
             "no longer supported by etcd, ignored: --force --vv",
         ]
     );
@@ -342,7 +356,6 @@ fn times_and_sizes_that_make_no_sense_are_refused() {
     refused("--threads=0", 1, "--threads must be >0 (set to 0)");
     refused("--threads=1000", 1, "--threads=1000 is too large; the most is 256");
     refused("--log-level=foo", 1, "unrecognized level: \"foo\"");
-    refused("--logger=capnslog", 1, "unknown logger option \"capnslog\"");
     let quota =
         |args: &str| parsed(args).map(|p| (p.config.quota_bytes, p.warnings.len())).unwrap();
     assert_eq!(quota("--data-dir d --quota-backend-bytes=-1"), (None, 1));
@@ -362,7 +375,24 @@ fn urls_to_listen_on_need_urls_to_be_reached_at() {
         1,
         "expected IP in URL for binding (http://example.com:1)",
     );
-    refused("--listen-peer-urls=", 1, "--listen-peer-urls must have at least one URL");
+    // An empty list is the default.
+    let config =
+        config("--listen-peer-urls= --advertise-client-urls= --initial-advertise-peer-urls=");
+    assert_eq!(config.advertise_client_urls, ["http://localhost:2379"]);
+    assert_eq!(config.advertise_peer_urls, ["http://localhost:2380"]);
+    assert_eq!(config.listen_peer[0].port(), 2380);
+    refused(
+        "--listen-client-urls=",
+        1,
+        "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+    );
+    for (both, port) in [("http://127.0.0.1:1", 1), ("", 2379)] {
+        let args = format!("--listen-client-urls={both} --advertise-client-urls=");
+        let given = words(&args);
+        let Ok(Asked::Start(parsed)) = parse(&given, &[]) else { panic!("{args}") };
+        assert_eq!(parsed.config.advertise_client_urls, ["http://localhost:2379"]);
+        assert!(matches!(&parsed.config.listen.clients[0], Address::Tcp(at) if at.port() == port));
+    }
     refused(
         "--listen-client-urls=unix:///run/x --advertise-client-urls=unix:///run/x",
         1,
@@ -572,4 +602,63 @@ fn checks_of_corruption_are_off_unless_they_are_asked_for() {
     assert_eq!(check(&format!("{enabled} {time}=4s")).compaction, seconds(4));
     assert_eq!(check(&format!("{enabled} --compact-hash-check-time=5s")).compaction, seconds(5));
     refused(&format!("{time} 0s"), 1, &format!("{time} must be >0 (set to 0s)"));
+}
+
+#[test]
+fn the_groups_of_the_help_have_every_flag_once_and_in_order() {
+    let grouped: Vec<&str> =
+        flags::groups().flat_map(|(_, flags)| flags).map(|flag| flag.name).collect();
+    let all: Vec<&str> = flags::FLAGS.iter().map(|flag| flag.name).collect();
+    assert_eq!(grouped, all);
+    assert_eq!(flags::groups().count(), flags::GROUPS.len());
+    let help = help();
+    let place = |text: &str| help.find(text).unwrap_or_else(|| panic!("no {text:?}"));
+    assert!(place("\nMember:") < place("\nClustering:"));
+    assert!(place("\nLogging:") < place("  --log-level 'info'"));
+}
+
+#[test]
+fn the_first_members_are_named_in_one_way() {
+    let conflict = "multiple discovery or bootstrap flags are set. Choose one of \
+                    \"initial-cluster\", \"discovery\" or \"discovery-srv\"";
+    refused("--discovery=http://x --discovery-srv=y", 1, conflict);
+    refused("--initial-cluster=a=http://x:1 --discovery=http://x", 1, conflict);
+    assert!(matches!(parsed("--discovery=http://x"), Err(ConfigError::Refused { .. })));
+}
+
+#[test]
+fn a_log_is_written_to_what_is_asked_for_or_the_member_does_not_start() {
+    let outputs = |args: &str| parsed(args).unwrap().process.log_outputs;
+    assert_eq!(outputs(""), [LogOutput::Stderr]);
+    let file = || LogOutput::File(PathBuf::from("a.log"));
+    assert_eq!(outputs("--log-outputs=stdout,a.log,stdout"), [LogOutput::Stdout, file()]);
+    refused(
+        "--log-outputs=default,stdout",
+        1,
+        "multi logoutput for \"default\" is not supported yet",
+    );
+    refused("--logger=capnslog", 1, "--logger=capnslog is removed in v3.5");
+    refused("--logger=slog", 1, "unknown logger option \"slog\"");
+    refused("--log-level=loud", 1, "unrecognized level: \"loud\"");
+}
+
+#[test]
+fn rotation_needs_one_file_and_a_configuration_that_parses() {
+    let one = "--log-outputs requires a single file path when --log-rotate-config-json is defined";
+    refused("--enable-log-rotation", 1, one);
+    refused("--enable-log-rotation --log-outputs=a.log,b.log", 1, one);
+    // Without rotation its configuration is not read.
+    assert_eq!(parsed("--log-rotation-config-json={").unwrap().process.log_rotation, None);
+    let rotated = |json: &str| {
+        parsed(&format!(
+            "--enable-log-rotation --log-outputs=a.log --log-rotation-config-json={json}"
+        ))
+    };
+    let error = rotated("{\"maxage\":\"x\"}").map(|_| ()).unwrap_err();
+    assert!(error.to_string().starts_with("invalid log rotation config: "), "{error}");
+    assert_eq!(error.exit_code(), 1);
+    let rotation = rotated("{\"maxbackups\":3}").unwrap().process.log_rotation;
+    assert_eq!(rotation, Some(Rotation { maxbackups: 3, ..Rotation::default() }));
+    let warned = rotated("{\"compress\":true}").unwrap().warnings;
+    assert!(warned.iter().any(|line| line.contains("compress has no effect")), "{warned:?}");
 }

@@ -25,6 +25,7 @@ use crate::{
         mvcc::Store,
         propose::Proposer,
         read_index::ReadIndex,
+        slow::SlowRequests,
         stopping::Stopping,
         wait::Wait,
     },
@@ -63,7 +64,9 @@ pub(super) fn server(
     let proposer = Arc::new(proposer(settings, data, &state, handles)?);
     let State { members, primary, store, status, reads, ids, long_reads } = state;
     let stopping = Stopping::default();
-    let kv = Arc::new(kv_server(&proposer, &reads, &store, &long_reads, &stopping));
+    let slow = Arc::new(SlowRequests::new(config.warnings.apply));
+    let kv = kv_server(&proposer, &reads, &store, (&long_reads, &slow), &stopping);
+    let kv = Arc::new(kv);
     let leases = Arc::new(LeaseServer {
         primary,
         proposer: Arc::clone(&proposer),
@@ -98,6 +101,7 @@ pub(super) fn server(
         leases,
         concurrency,
         room: Room::new(room::LIMITS),
+        slow,
         stopping,
     })
 }
@@ -136,7 +140,7 @@ fn kv_server(
     proposer: &Arc<Proposer>,
     reads: &Arc<ReadIndex>,
     store: &Arc<Store>,
-    long_reads: &Arc<LongReads>,
+    (long_reads, slow): (&Arc<LongReads>, &Arc<SlowRequests>),
     stopping: &Stopping,
 ) -> KvServer {
     let settings = proposer.settings;
@@ -153,6 +157,7 @@ fn kv_server(
         auth: Arc::clone(&proposer.auth),
         long_reads: Arc::clone(long_reads),
         answers,
+        slow: Arc::clone(slow),
         stopping: stopping.clone(),
     }
 }

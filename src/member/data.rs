@@ -15,6 +15,7 @@
 
 use std::{
     fs, io,
+    ops::ControlFlow,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,15 +24,15 @@ use std::{
 use raft::eraftpb::{ConfState, HardState};
 
 use super::{
-    Error, join, modes, moment, peers,
-    recover::{self, Log, Place},
+    Error, damaged_start, heal, join, modes, peers,
+    recover::{Log, Place},
     standalone,
 };
 use crate::{
     config::{ServerConfig, ids},
     pb,
-    raft::{bootstrap, log::Start},
-    server::members::Member,
+    raft::{bootstrap, log::Start, snapshot},
+    server::members::{Member, change::Change},
     storage::{
         backend::{self, Backend},
         damage, disk, redb_panic,
@@ -44,8 +45,6 @@ use crate::{
 pub(super) const RESTORING: &str = "restoring";
 /// The content of the mark of a restored database.
 const RESTORED: &str = "db was restored from a snapshot: the log does not have its rows\n";
-/// The bytes of the log that are read at a time in search of the highest request id.
-const SCAN_BYTES: u64 = 1 << 20;
 
 /// The opened data of a member.
 pub struct Data {
@@ -90,6 +89,7 @@ pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
     if !dirs.has_log {
         dirs.check_not_restored()?;
         if !config.new_cluster {
+            check_not_forced(config, &dirs.wal)?;
             return Ok(Dirs { existing: Some(join::find(config)?), ..dirs });
         }
         peers::check_not_bootstrapped(config, own_id(config))?;
@@ -97,17 +97,30 @@ pub fn find(config: &ServerConfig) -> Result<Dirs, Error> {
     Ok(dirs)
 }
 
-/// Opens the data directory, or fills it when the cluster is new.
+/// Opens the data directory, or fills it when the cluster is new. If the log does not make the
+/// database that is missing, another member has to give one.
 pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
+    let least = match open_as_found(config, dirs) {
+        Err(Error::BackendBehindLog { first, .. }) => first.saturating_sub(1),
+        Err(Error::RestoredIsGone { .. }) => 1,
+        opened => return opened,
+    };
+    let options = wal_options(config);
+    heal::from_peers(config, &place(config, dirs, &options), &dirs.db, least)?;
+    open_as_found(config, dirs)
+}
+
+fn open_as_found(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
     let options = wal_options(config);
     let place = place(config, dirs, &options);
     let Begun { log, mut hard_state, last: (mut last_index, mut last_term), initial } =
         open_log(config, dirs, &place)?;
     let replayed = log.recovered.hard_state.commit;
     dirs.check_restored()?;
-    let backend = open_database(config, dirs, &place, log.recovered.snapshot.index())?;
+    let backend = open_database(config, dirs, &place, &log.recovered)?;
     let (applied, term) = backend.consistent_index();
-    let Log { mut wal, locations, recovered } = place.reach(log, backend.path(), applied)?;
+    let reached = place.reach(log, backend.path(), applied);
+    let Log { mut wal, locations, recovered } = reached.inspect_err(|_| backend.stop())?;
     locations
         .compact(recovered.snapshot.index().min(applied).saturating_sub(place.catch_up_entries));
     if last_index < applied {
@@ -141,7 +154,7 @@ pub fn open(config: &ServerConfig, dirs: &Dirs) -> Result<Data, Error> {
             conf_state,
             last_index,
             last_term,
-            snapshot: recover::metadata(&recovered.snapshot),
+            snapshot: snapshot::metadata(&recovered.snapshot),
             catch_up_entries: place.catch_up_entries,
         },
         snap: dirs.snap.clone(),
@@ -166,6 +179,15 @@ struct Begun {
     initial: Vec<Member>,
 }
 
+/// An operator who forces a new cluster wants what this member has, and not another cluster's data.
+/// etcd ignores the flag where there is no log, and joins.
+fn check_not_forced(config: &ServerConfig, wal: &Path) -> Result<(), Error> {
+    match config.force_new_cluster {
+        true => Err(Error::NothingToForce { wal: wal.to_owned() }),
+        false => Ok(()),
+    }
+}
+
 /// Opens the log, or begins it.
 fn open_log(config: &ServerConfig, dirs: &Dirs, place: &Place<'_>) -> Result<Begun, Error> {
     let initial = initial_members(config);
@@ -180,6 +202,7 @@ fn open_log(config: &ServerConfig, dirs: &Dirs, place: &Place<'_>) -> Result<Beg
     if !config.new_cluster && existing.is_none() && recovered.last_index == 0 {
         // A member that has joined, and was stopped before it got anything. Only the others know
         // the cluster.
+        check_not_forced(config, &dirs.wal)?;
         let found = join::find(config)?;
         if found.owner() != recovered.metadata {
             return Err(Error::Removed);
@@ -201,15 +224,19 @@ fn open_log(config: &ServerConfig, dirs: &Dirs, place: &Place<'_>) -> Result<Beg
     Ok(Begun { log, hard_state, last, initial })
 }
 
-/// The database. If it is damaged, the error says what can be done about it.
+/// The database. If it is damaged, the others get to know, and the error says what can be done.
 fn open_database(
     config: &ServerConfig,
     dirs: &Dirs,
     place: &Place<'_>,
-    index: u64,
+    recovered: &wal::Recovered,
 ) -> Result<Arc<Backend>, Error> {
+    let index = recovered.snapshot.index();
     place.database(&dirs.db, &backend_options(config), index).map_err(|error| match error {
         Error::Backend(error) if error.is_damage() => {
+            if !matches!(error, backend::Error::Old { .. }) {
+                damaged_start::raise_alarm(config, &recovered.metadata);
+            }
             Error::Damaged { what: with_causes(&error), way_out: damage::way_out(&dirs.db) }
         }
         other => other,
@@ -225,7 +252,7 @@ fn place<'a>(config: &ServerConfig, dirs: &'a Dirs, options: &wal::Options) -> P
 /// database's name, and the mark that it was restored, are on the disk before there is a log.
 pub(super) fn begin_log(config: &ServerConfig, dirs: &Dirs) -> Result<(), Error> {
     modes::write_private(&dirs.restored, RESTORED)?;
-    let snap = dirs.restored.parent().unwrap_or(&dirs.restored);
+    let snap = disk::folder_of(&dirs.restored);
     disk::sync_dir(snap).map_err(|source| data_dir(snap, source))?;
     let initial = initial_members(config);
     let (mut wal, _) = wal::create(&dirs.wal, &owner(config, &initial), &wal_options(config))?;
@@ -297,21 +324,27 @@ fn first_members(locations: &Locations, last_index: u64) -> Result<Option<Vec<Me
     if locations.first_index() != 1 || last_index == 0 {
         return Ok(None);
     }
-    let entries = locations.entries(1, last_index + 1, SCAN_BYTES)?;
-    let members: Vec<Member> = entries.iter().map_while(moment::added).collect();
+    let mut members = Vec::new();
+    locations.scan(1, last_index, |entry| match Change::in_entry(entry) {
+        Some((_, Change::Add(member))) => {
+            members.push(member);
+            ControlFlow::Continue(())
+        }
+        _ => ControlFlow::Break(()),
+    })?;
     Ok((!members.is_empty()).then_some(members))
 }
 
 /// Searches the log that was read for the highest request id of this member.
 fn highest_id(locations: &Locations, member_id: u64, last_index: u64) -> Result<u64, Error> {
-    let (mut next, mut highest) = (locations.first_index(), 0);
-    while next <= last_index {
-        let entries = locations.entries(next, last_index + 1, SCAN_BYTES)?;
-        let ids = entries.iter().map(|entry| pb::entry_id(&entry.data));
-        let own = ids.filter(|id| id >> 48 == member_id & 0xffff);
-        highest = own.max().unwrap_or(0).max(highest);
-        next += entries.len().max(1) as u64;
-    }
+    let mut highest = 0;
+    locations.scan(locations.first_index(), last_index, |entry| {
+        let id = pb::entry_id(&entry.data);
+        if id >> 48 == member_id & 0xffff {
+            highest = id.max(highest);
+        }
+        ControlFlow::Continue(())
+    })?;
     Ok(highest)
 }
 
@@ -458,8 +491,18 @@ mod tests {
         open(&config, &find(&config).unwrap()).unwrap().backend.stop();
         fs::remove_file(dirs.database()).unwrap();
         let refused = open(&config, &find(&config).unwrap()).err().expect("the rows are gone");
-        assert!(matches!(refused, Error::RestoredIsGone { .. }), "{refused}");
+        assert!(matches!(refused, Error::NobodyGives { least: 1, .. }), "{refused}");
         assert!(!dirs.database().exists(), "nothing was made in its place");
+    }
+
+    #[test]
+    fn a_new_cluster_is_not_forced_where_there_is_no_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let config =
+            ServerConfig { force_new_cluster: true, new_cluster: false, ..config(dir.path()) };
+        let refused = find(&config).expect_err("it would join").report();
+        assert!(refused.contains("member/wal has no entries"), "{refused}");
+        assert!(!wal::exists(&dir.path().join("member/wal")).unwrap(), "no log was begun");
     }
 
     #[test]

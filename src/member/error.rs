@@ -89,8 +89,7 @@ pub enum Error {
     /// The database is too old, or gone, and so is the log that could bring it forward.
     #[error(
         "{} has applied entry {applied}, and the log begins with entry {first}: what is between \
-         them is gone. Put the right file back, or remove this member from the cluster, delete its \
-         data directory, and add it again",
+         them is gone",
         path.display()
     )]
     BackendBehindLog {
@@ -103,14 +102,28 @@ pub enum Error {
     },
     /// The database of a restored member is missing.
     #[error(
-        "{} is gone, and the log does not have its rows, because it was restored from a snapshot: \
-         restore it again, or remove this member from the cluster and add it with an empty data \
-         directory",
+        "{} is gone, and the log does not have its rows, because it was restored from a snapshot",
         path.display()
     )]
     RestoredIsGone {
         /// The database file.
         path: PathBuf,
+    },
+    /// The log does not make the database, and nobody has given one.
+    #[error(
+        "{} is gone or too old for the log, which does not have all up to entry {least}, and no \
+         other member has given its database ({why}). Start this member again when another one \
+         runs, put the right file back, or remove this member from the cluster, delete its data \
+         directory, and add it again",
+        path.display()
+    )]
+    NobodyGives {
+        /// The database file.
+        path: PathBuf,
+        /// The entry that the database would have to have applied.
+        least: u64,
+        /// What the others have said.
+        why: String,
     },
     /// The log of a restored member is missing.
     #[error(
@@ -121,6 +134,16 @@ pub enum Error {
     RestoredWithoutLog {
         /// The database file.
         db: PathBuf,
+        /// The directory of the log.
+        wal: PathBuf,
+    },
+    /// `--force-new-cluster` in a data directory from which no cluster can be made.
+    #[error(
+        "--force-new-cluster makes a cluster of the log, and {} has no entries: give the --data-dir \
+         of a member, or start without the flag to join the cluster",
+        wal.display()
+    )]
+    NothingToForce {
         /// The directory of the log.
         wal: PathBuf,
     },

@@ -119,8 +119,7 @@ fn admitted(
     members: Vec<Member>,
     own: u64,
 ) -> Result<Existing, Error> {
-    let is_started = |member: &Member| member.id == own && !member.client_urls.is_empty();
-    if members.iter().any(is_started) {
+    if members.iter().any(|member| member.id == own && member.has_published()) {
         return Err(Error::AlreadyBootstrapped { id: own });
     }
     let urls = members.iter().filter(|member| member.id != own).flat_map(|it| it.peer_urls.clone());

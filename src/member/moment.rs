@@ -12,12 +12,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use prost::Message as _;
-use raft::eraftpb::{Entry, EntryType};
+use raft::eraftpb::Entry;
 
 pub use crate::storage::wal::{Copied, Metadata, Until};
 use crate::{
-    pb::raftpb,
     server::members::{Member, change::Change},
     storage::wal,
 };
@@ -74,7 +72,7 @@ pub fn copy(request: &Request<'_>) -> Result<Copied, Error> {
 
 /// Replaces the peer URLs in an entry that adds a member, or gives it other URLs.
 fn move_member(entry: &mut Entry, peer_urls: &BTreeMap<u64, String>) {
-    let Some((id, change)) = change(entry) else { return };
+    let Some((id, change)) = Change::in_entry(entry) else { return };
     // A member that has gone since gets an address that nobody serves.
     let new =
         |member| vec![peer_urls.get(&member).cloned().unwrap_or("http://127.0.0.1:1".to_owned())];
@@ -86,26 +84,12 @@ fn move_member(entry: &mut Entry, peer_urls: &BTreeMap<u64, String>) {
     entry.data = moved.encode(id).to_vec().into();
 }
 
-/// The member that an entry adds.
-pub(super) fn added(entry: &Entry) -> Option<Member> {
-    match change(entry)?.1 {
-        Change::Add(member) => Some(member),
-        Change::Promote(_) | Change::Remove(_) | Change::Update(..) => None,
-    }
-}
-
-/// The change of the members that an entry carries, with the id of its request.
-fn change(entry: &Entry) -> Option<(u64, Change)> {
-    if entry.get_entry_type() != EntryType::EntryConfChange {
-        return None;
-    }
-    let change = raftpb::ConfChange::decode(&*entry.data).ok()?;
-    Some((change.id(), Change::of(&change).ok()?))
-}
-
 #[cfg(test)]
 mod tests {
+    use raft::eraftpb::EntryType;
+
     use super::*;
+    use crate::server::members::Member;
 
     #[test]
     fn a_copy_moves_members_and_leaves_all_other_changes_as_they_are() {
@@ -126,7 +110,7 @@ mod tests {
             let mut entry = Entry { data: change.encode(5).to_vec().into(), ..Entry::default() };
             entry.set_entry_type(EntryType::EntryConfChange);
             move_member(&mut entry, &urls);
-            assert_eq!(super::change(&entry), Some((5, expected)));
+            assert_eq!(Change::in_entry(&entry), Some((5, expected)));
         }
     }
 }

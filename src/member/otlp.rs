@@ -40,7 +40,8 @@ use tokio::{
 use crate::{
     clock,
     export::otlp::{Resource, chunks},
-    trace::{Collector, Filter, Subscription, counts, id::KEPT_MAX, raw_clock},
+    metrics::recorded,
+    trace::{Collector, Filter, Subscription, id::KEPT_MAX, raw_clock},
 };
 
 mod encode;
@@ -108,7 +109,7 @@ fn enqueue(queue: &Sender<Portion>, resources: Vec<Resource>) -> u64 {
             dropped += portion.spans;
         }
     }
-    counts::DROPPED.add(dropped);
+    recorded::SPANS_DROPPED.add(dropped);
     dropped
 }
 

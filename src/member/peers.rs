@@ -71,8 +71,7 @@ pub(super) async fn post(
 pub fn check_not_bootstrapped(config: &ServerConfig, own: u64) -> Result<(), Error> {
     for answer in ask_all(config, config.election + PATIENCE)? {
         let members: Vec<Member> = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let started = |member: &Member| member.id == own && !member.client_urls.is_empty();
-        if members.iter().any(started) {
+        if members.iter().any(|member| member.id == own && member.has_published()) {
             return Err(Error::AlreadyBootstrapped { id: own });
         }
     }

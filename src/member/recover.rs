@@ -11,17 +11,16 @@
 //! `recoverSnapshotBackend`). A database that was received is renamed only after the log has the
 //! record of its snapshot, so a member that was killed in between finds it here, and uses it.
 
-use std::{fs, path::Path, sync::Arc};
-
-use raft::eraftpb::{ConfState, SnapshotMetadata};
+use std::{fs, io, path::Path, sync::Arc};
 
 use super::Error;
 use crate::{
     pb::{raftpb, walpb},
     storage::{
-        backend::{self, Backend},
+        backend::{self, Backend, offline},
         disk, snap,
         wal::{self, Locations, Recovered, Wal},
+        with_causes,
     },
 };
 
@@ -63,7 +62,8 @@ impl Place<'_> {
         self.open_at(0)
     }
 
-    fn open_at(&self, index: u64) -> Result<Log, Error> {
+    /// Opens the log from the segment on that has the entry behind this index.
+    pub(super) fn open_at(&self, index: u64) -> Result<Log, Error> {
         let (wal, locations, recovered) = wal::open_at(self.wal, &self.options, index)?;
         Ok(Log { wal, locations, recovered })
     }
@@ -98,12 +98,15 @@ impl Place<'_> {
         snap::remove_received(self.snap, |of| of != index)?;
         let received = snap::received_path(self.snap, index);
         let failed = |source| Error::DataDir { path: received.clone(), source };
-        if backend.consistent_index().0 < index && received.try_exists().map_err(failed)? {
+        if backend.consistent_index().0 < index
+            && received.try_exists().map_err(failed)?
+            && is_sound(&received, index).map_err(failed)?
+        {
             let path = backend.path().to_owned();
             backend.stop();
             drop(backend);
             fs::rename(&received, &path).map_err(failed)?;
-            disk::sync_dir(path.parent().unwrap_or(self.snap)).map_err(failed)?;
+            disk::sync_dir(disk::folder_of(&path)).map_err(failed)?;
             tracing::info!("snapshot-index" = index, "the database that was received is in use");
             return Ok(Backend::open(&path, options.clone())?);
         }
@@ -111,23 +114,26 @@ impl Place<'_> {
     }
 }
 
+/// Whether a received database is as it was when it was received. One that is not is removed.
+fn is_sound(received: &Path, index: u64) -> io::Result<bool> {
+    let len = fs::metadata(received)?.len();
+    let last = offline::look(received, len, received, |database| {
+        database.contents()?;
+        database.consistent_index()
+    });
+    let why = match last {
+        Ok((last, _)) if last == index => return Ok(true),
+        Ok((last, _)) => format!("{} ends with entry {last}", received.display()),
+        Err(error) => with_causes(&error),
+    };
+    tracing::error!("snapshot-index" = index, "a database that was received is removed: {why}");
+    fs::remove_file(received)?;
+    Ok(false)
+}
+
 /// Whether the log has a record of the snapshot of this file, and has committed it.
 fn has_record(recovered: &Recovered, file: &raftpb::SnapshotMetadata) -> bool {
     let place = (file.index(), file.term());
     let is_file = |record: &walpb::Snapshot| (record.index(), record.term()) == place;
     file.index() <= recovered.hard_state.commit && recovered.snapshots.iter().any(is_file)
-}
-
-/// A snapshot's place, as raft has it.
-pub(super) fn metadata(place: &walpb::Snapshot) -> SnapshotMetadata {
-    let (index, term) = (place.index(), place.term());
-    let mut metadata = SnapshotMetadata { index, term, ..SnapshotMetadata::default() };
-    if let Some(stored) = &place.conf_state {
-        let mut conf_state = ConfState::from((stored.voters.clone(), stored.learners.clone()));
-        conf_state.set_voters_outgoing(stored.voters_outgoing.clone());
-        conf_state.set_learners_next(stored.learners_next.clone());
-        conf_state.auto_leave = stored.auto_leave();
-        metadata.set_conf_state(conf_state);
-    }
-    metadata
 }

@@ -28,6 +28,8 @@ pub(super) fn bind_clients(config: &ServerConfig) -> Result<(Ports, Vec<SocketFi
         http: all("listen-client-http-urls", &listen.http)?,
         metrics: all("listen-metrics-urls", &listen.metrics)?,
         cors: config.cors.clone(),
+        hosts: config.hosts.clone(),
+        has_gateway: config.grpc_gateway,
     };
     Ok((ports, files))
 }

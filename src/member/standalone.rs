@@ -11,23 +11,18 @@
 //!
 //! (etcd: `restartAsStandaloneNode`)
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
-use prost::Message as _;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState};
 
 use super::Error;
 use crate::{
-    pb::raftpb,
     server::members::{Member, change::Change},
     storage::{
         backend::{Backend, Bucket},
         wal::{Locations, Wal},
     },
 };
-
-/// The bytes of the log that are read at a time in search of changes of the members.
-const SCAN_BYTES: u64 = 1 << 20;
 
 /// A member's log as its start has found it.
 pub(super) struct Found<'a> {
@@ -126,35 +121,30 @@ fn known(found: &Found<'_>, locations: &Locations, commit: u64) -> Result<Known,
     let learners = found.conf_state.learners.iter().map(|id| (*id, true));
     let mut known =
         Known { members: voters.chain(learners).collect(), is_removed: found.is_removed };
-    let mut next = found.applied + 1;
-    while next <= commit {
-        let entries = locations.entries(next, commit + 1, SCAN_BYTES)?;
-        for entry in &entries {
-            if entry.get_entry_type() == EntryType::EntryConfChange {
-                note(&mut known, entry, found.own);
-            }
+    locations.scan(found.applied + 1, commit, |entry| {
+        if let Some((_, change)) = Change::in_entry(entry) {
+            note(&mut known, change, found.own);
         }
-        next += entries.len().max(1) as u64;
-    }
+        ControlFlow::Continue(())
+    })?;
     Ok(known)
 }
 
-fn note(known: &mut Known, entry: &Entry, own: u64) {
-    let change = raftpb::ConfChange::decode(entry.data.as_ref()).ok();
-    match change.and_then(|change| Change::of(&change).ok()) {
-        Some(Change::Add(member)) => {
+fn note(known: &mut Known, change: Change, own: u64) {
+    match change {
+        Change::Add(member) => {
             known.members.entry(member.id).or_insert(member.is_learner);
         }
-        Some(Change::Promote(id)) => {
+        Change::Promote(id) => {
             if let Some(is_learner) = known.members.get_mut(&id) {
                 *is_learner = false;
             }
         }
-        Some(Change::Remove(id)) => {
+        Change::Remove(id) => {
             let was_known = known.members.remove(&id).is_some();
             known.is_removed |= was_known && id == own;
         }
-        Some(Change::Update(..)) | None => {}
+        Change::Update(..) => {}
     }
 }
 
@@ -203,10 +193,7 @@ mod tests {
             true => locations.entries(commit + 1, forced.commit + 1, u64::MAX).unwrap(),
             false => Vec::new(),
         };
-        let change = |entry: &Entry| {
-            let change = raftpb::ConfChange::decode(entry.data.as_ref()).unwrap();
-            Change::of(&change).ok()
-        };
+        let change = |entry: &Entry| Change::in_entry(entry).map(|(_, change)| change);
         (entries.iter().map(change).collect(), forced.commit, left)
     }
 
@@ -248,7 +235,6 @@ mod tests {
         assert!(matches!(removed, Error::Removed), "{removed}");
         force(&own(false), &hard_state, &mut wal, &locations).unwrap();
         let entry = &locations.entries(4, 5, u64::MAX).unwrap()[0];
-        let change = raftpb::ConfChange::decode(entry.data.as_ref()).unwrap();
-        assert_eq!(Change::of(&change), Ok(Change::Promote(1)));
+        assert_eq!(Change::in_entry(entry), Some((0, Change::Promote(1))));
     }
 }

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     api::{self, observe::ObserveService},
     clock,
-    config::{Compaction, ETCD_VERSION, LeaseCheckpoint, ServerConfig},
+    config::{Address, Compaction, ETCD_VERSION, LeaseCheckpoint, ServerConfig},
     mark,
     member::flight,
     raft::{
@@ -83,6 +83,8 @@ const FLIGHT_DIRECTORY: &str = "glass";
 /// process instead.
 pub fn run(config: &ServerConfig, cuts: Option<Cuts>) -> Result<(), Error> {
     trace::set_thread("grpc");
+    api::calls::set_extensive(config.extensive_metrics);
+    api::slow_calls::begin(config.warnings.unary);
     let mut start = stage!(MemberStart, 0);
     let target = config.trace_otlp.as_deref().map(otlp::Target::parse).transpose()?;
     let shares = descriptors::shares()?;
@@ -461,7 +463,9 @@ impl Running {
         let (ready, is_ready) = watch::channel(false);
         let notifier = Arc::new(Notifier::from_environment());
         let proposer = Arc::clone(&server.proposer);
-        tokio::spawn(publish(proposer, attributes(config), ready, Arc::clone(&notifier)));
+        let own = (attributes(config), config.listen.clients.clone());
+        tokio::spawn(publish(proposer, own, ready, Arc::clone(&notifier)));
+        now_serving(server.member_id, config);
         let phase = api::Phase { ready: is_ready, stopping: server.stopping.watch() };
         let observe = config.trace_observe.then(|| {
             ObserveService::new(Arc::clone(&collector)).naming(Arc::clone(&server.members))
@@ -518,13 +522,23 @@ fn limits(config: &ServerConfig, shares: Shares) -> api::Limits {
     }
 }
 
+/// etcd's line for what waits for open ports.
+fn now_serving(member_id: u64, config: &ServerConfig) {
+    tracing::info!(
+        "local-member-id" = %format!("{member_id:x}"),
+        "initial-advertise-peer-urls" = %config.advertise_peer_urls.join(","),
+        "advertise-client-urls" = %config.advertise_client_urls.join(","),
+        "now serving peer/client/metrics"
+    );
+}
+
 fn attributes(config: &ServerConfig) -> Attributes {
     Attributes { name: config.name.clone(), client_urls: config.advertise_client_urls.clone() }
 }
 
 async fn publish(
     proposer: Arc<Proposer>,
-    attributes: Attributes,
+    (attributes, clients): (Attributes, Vec<Address>),
     ready: watch::Sender<bool>,
     notifier: Arc<Notifier>,
 ) {
@@ -535,6 +549,10 @@ async fn publish(
     mark!(MemberReady, 0, applied = applied, since_start = since_start);
     ready.send_replace(true);
     tracing::info!("ready to serve client requests");
+    for address in clients {
+        let text = "serving client traffic insecurely; this is strongly discouraged!";
+        tracing::info!(%address, "{text}");
+    }
     notifier.ready().await;
     // Keeps the sender alive, which the receivers need for as long as the member runs.
     std::future::pending::<()>().await;

@@ -153,6 +153,19 @@ impl Change {
             != (now.role, now.term, now.leader, now.vote)
     }
 
+    /// Logs that the leader has changed, with the texts of etcd's raft.
+    pub(crate) fn log(&self, id: u64) {
+        let (Self { before, now }, term) = (self, self.now.term);
+        match (before.leader, now.leader) {
+            (old, new) if old == new => {}
+            (0, new) => tracing::info!("raft.node: {id:x} elected leader {new:x} at term {term}"),
+            (old, 0) => tracing::info!("raft.node: {id:x} lost leader {old:x} at term {term}"),
+            (old, new) => tracing::info!(
+                "raft.node: {id:x} changed leader from {old:x} to {new:x} at term {term}"
+            ),
+        }
+    }
+
     /// Records the change; `by` is the member whose message made it, and `waited_ns` how long that
     /// message waited for the raft thread. The member's watermarks must be stored before
     /// ([`super::Status`]): a keyframe after this record must not show the older values.

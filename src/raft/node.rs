@@ -59,6 +59,7 @@ use super::{
 };
 use crate::{
     clock, mark, pb,
+    raft::heartbeats::Heartbeats,
     trace::{self, EntryMarks, NewEntry},
 };
 
@@ -88,6 +89,7 @@ pub(crate) struct Node {
     quiet_until: Instant,
     changes: Changes,
     arrivals: Arrivals,
+    heartbeats: Heartbeats,
     deferred: DeferredMessages,
     proposals: Proposals,
     reads: ParkedReads,
@@ -113,6 +115,7 @@ impl Node {
         Self {
             changes: Changes::of(&raw.raft),
             arrivals: Arrivals::default(),
+            heartbeats: Heartbeats::default(),
             proposals: Proposals::new(raw.raft.id),
             applied: status.applied(),
             next_tick: clock::now() + timing.tick,
@@ -523,8 +526,9 @@ impl Node {
         self.arrivals.entries_noted();
     }
 
-    fn send(&self, messages: Vec<Message>) {
+    fn send(&mut self, messages: Vec<Message>) {
         if !messages.is_empty() {
+            self.heartbeats.sent(&messages, self.raw.raft.term, self.timing.tick);
             self.outputs.peers.send(messages);
         }
     }
@@ -550,6 +554,7 @@ impl Node {
         if let Some(change) = self.changes.step(&self.raw.raft) {
             self.publish(change.is_leadership());
             change.record(by, self.arrivals.waited_ns());
+            change.log(self.raw.raft.id);
         }
     }
 

@@ -37,12 +37,13 @@
 //!   differences.
 //!
 //! Read in this order: `transport` (what the raft layer sees), `hub`, `local`, `peer`, `stream`,
-//! the codecs, `pipeline`, `server`, `snapshots`; [`questions`] stands by itself, and so does
-//! `links`, by which `glass up` cuts off peers. (etcd: server/etcdserver/api/rafthttp)
+//! the codecs, `pipeline`, `server`, `snapshots`, `database`; [`questions`] stands by itself, and
+//! so does `links`, by which `glass up` cuts off peers. (etcd: server/etcdserver/api/rafthttp)
 
 mod active;
 mod bodies;
 mod channel;
+pub(crate) mod database;
 mod dial;
 mod drops;
 mod glass;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The record that names a snapshot in the log.
-pub(super) fn record(snapshot: &SnapshotMetadata, replaces_log: bool) -> SnapshotRecord {
+pub(crate) fn record(snapshot: &SnapshotMetadata, replaces_log: bool) -> SnapshotRecord {
     let (index, term) = (Some(snapshot.index), Some(snapshot.term));
     let conf_state = Some(stored(snapshot.get_conf_state()));
     SnapshotRecord { place: walpb::Snapshot { index, term, conf_state }, replaces_log }
@@ -31,6 +31,20 @@ pub(crate) fn stored(conf_state: &ConfState) -> raftpb::ConfState {
         learners_next: conf_state.learners_next.clone(),
         auto_leave: Some(conf_state.auto_leave),
     }
+}
+
+/// The place of a snapshot that a record in the log names, as raft has it.
+pub(crate) fn metadata(place: &walpb::Snapshot) -> SnapshotMetadata {
+    let (index, term) = (place.index(), place.term());
+    let mut metadata = SnapshotMetadata { index, term, ..SnapshotMetadata::default() };
+    if let Some(stored) = &place.conf_state {
+        let mut conf_state = ConfState::from((stored.voters.clone(), stored.learners.clone()));
+        conf_state.set_voters_outgoing(stored.voters_outgoing.clone());
+        conf_state.set_learners_next(stored.learners_next.clone());
+        conf_state.auto_leave = stored.auto_leave();
+        metadata.set_conf_state(conf_state);
+    }
+    metadata
 }
 
 /// A received snapshot whose record is on its way to the disk. Only then may apply install it: a

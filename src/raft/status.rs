@@ -11,7 +11,7 @@ use std::{
 use raft::{StateRole, eraftpb::ConfState};
 use tokio::sync::watch;
 
-use crate::trace;
+use crate::{metrics::recorded, trace};
 
 /// Notes for the trace that raft has this configuration, from the entry `index` on.
 pub(super) fn configured(index: u64, members: &ConfState) {
@@ -123,6 +123,7 @@ impl Status {
         self.term.store(now.term, Ordering::Release);
         let before = self.leader.swap(now.leader, Ordering::AcqRel);
         if before != now.leader && now.leader != 0 {
+            recorded::LEADER_CHANGES.increment();
             *self.elected_at.lock().expect("nobody panics while holding it") =
                 Some(crate::clock::now());
         }

@@ -32,10 +32,10 @@ use raft::eraftpb::Entry;
 
 use super::{
     members::{Attributes, hex},
+    slow,
     txn::Txn,
 };
 use crate::pb::{
-    self,
     etcdserverpb::{
         AlarmRequest, CompactionRequest, DeleteRangeRequest, InternalRaftRequest,
         LeaseCheckpointRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest,
@@ -43,6 +43,7 @@ use crate::pb::{
     },
     membershippb::ClusterMemberAttrSetRequest,
 };
+use crate::{metrics::recorded, pb};
 
 /// A change that every member applies. See the module's text.
 #[derive(Debug)]
@@ -82,6 +83,44 @@ pub(super) enum EntryError {
 }
 
 impl Command {
+    /// The operation's position in [`recorded::OPERATIONS`]; `None` for a command without effect.
+    pub(super) fn operation(&self) -> Option<usize> {
+        let name = match self {
+            Command::Nothing => return None,
+            Command::Range(_) => "Range",
+            Command::Put(_) => "Put",
+            Command::DeleteRange(_) => "DeleteRange",
+            Command::Txn(_) => "Txn",
+            Command::Compact(_) => "Compaction",
+            Command::LeaseGrant(_) => "LeaseGrant",
+            Command::LeaseRevoke(_) => "LeaseRevoke",
+            Command::LeaseCheckpoint(_) => "LeaseCheckpoint",
+            Command::Alarm(_) => "Alarm",
+            Command::SetVersion(_) | Command::SetAttributes(..) => "PUT",
+        };
+        recorded::OPERATIONS.iter().position(|(_, of)| *of == name)
+    }
+
+    /// The command for a log line: without values.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Command::Range(range) => slow::range_text(range),
+            Command::Put(put) => slow::put_text(put),
+            Command::DeleteRange(delete) => slow::delete_text(delete),
+            Command::Txn(txn) => slow::txn_text(txn.request(0)),
+            Command::Compact(compact) => format!("revision:{}", compact.revision),
+            Command::LeaseGrant(grant) => format!("ID:{:x} TTL:{}", grant.id, grant.ttl),
+            Command::LeaseRevoke(revoke) => format!("ID:{:x}", revoke.id),
+            Command::LeaseCheckpoint(checkpoint) => {
+                format!("checkpoints:{}", checkpoint.checkpoints.len())
+            }
+            Command::Alarm(alarm) => format!("{:?}", alarm.action()),
+            Command::SetVersion(version) => format!("version:{version}"),
+            Command::SetAttributes(member, _) => format!("member:{}", hex(*member)),
+            Command::Nothing => String::new(),
+        }
+    }
+
     /// Encodes the command as the data of an entry, under the request id in the header.
     pub(super) fn encode(self, header: RequestHeader) -> Bytes {
         let id = header.id;

@@ -177,9 +177,12 @@ fn is_comparable(own: &Compared, other: &Compared) -> bool {
     own.compacted == other.compacted
 }
 
-/// The members that are wrong: 0 if nobody can tell which; none if those that can be compared
-/// agree.
-fn wrong(own: &Compared, others: &[Compared], members: usize) -> Vec<u64> {
+/// The members that are wrong, if these are all: 0 if nobody can tell which; none if those that can
+/// be compared agree.
+///
+/// A learner counts like a voter, as in etcd (checkPeerHashes): it has applied the same entries,
+/// and the question is who has done so rightly, not who may vote.
+fn wrong(own: &Compared, others: &[Compared], members: &[Member]) -> Vec<u64> {
     let comparable = others.iter().filter(|other| is_comparable(own, other));
     let mut by_hash = BTreeMap::<u32, Vec<u64>>::new();
     for found in comparable.chain([own]) {
@@ -188,7 +191,7 @@ fn wrong(own: &Compared, others: &[Compared], members: usize) -> Vec<u64> {
     if by_hash.len() == 1 {
         return Vec::new();
     }
-    match by_hash.values().find(|agree| members < 2 * agree.len()) {
+    match by_hash.values().find(|agree| members.len() < 2 * agree.len()) {
         Some(right) => by_hash.values().filter(|it| *it != right).flatten().copied().collect(),
         None => vec![0],
     }
@@ -287,7 +290,7 @@ impl Watch {
     }
 
     fn wrong(&self, own: &Compared, others: &[Compared]) -> Vec<u64> {
-        wrong(own, others, self.checker.members.list().len())
+        wrong(own, others, &self.checker.members.list())
     }
 
     /// Raises the alarm for each of these members that has none.
@@ -328,9 +331,15 @@ mod tests {
         Compared { member, hash, compacted: 5, revision: 9 }
     }
 
+    /// This many members, of which the last is a learner.
+    fn of(count: u64) -> Vec<Member> {
+        let member = |id| Member { id, is_learner: id == count, ..Member::default() };
+        (1..=count).map(member).collect()
+    }
+
     #[test]
     fn the_members_that_a_majority_contradicts_are_wrong() {
-        let wrong = |own, others: &[_], members| wrong(&own, others, members);
+        let wrong = |own, others: &[_], members| wrong(&own, others, &of(members));
         assert_eq!(wrong(has(1, 7), &[has(2, 7), has(3, 7)], 3), NOBODY);
         assert_eq!(wrong(has(1, 7), &[has(2, 8), has(3, 7)], 3), [2]);
         assert_eq!(wrong(has(1, 7), &[has(2, 8), has(3, 8)], 3), [1], "the leader itself");
@@ -339,8 +348,17 @@ mod tests {
     }
 
     #[test]
+    fn a_learner_counts_like_a_voter() {
+        // With it two of three agree, and of two voters alone neither would be in the majority.
+        assert_eq!(wrong(&has(1, 7), &[has(2, 8), has(3, 7)], &of(3)), [2]);
+        assert_eq!(wrong(&has(1, 7), &[has(2, 7), has(3, 8)], &of(3)), [3], "a learner is named");
+        // Two voters agree, but the learner makes them two of four with the one that is silent.
+        assert_eq!(wrong(&has(1, 7), &[has(2, 7), has(4, 8)], &of(4)), [0]);
+    }
+
+    #[test]
     fn without_a_majority_nobody_is_named() {
-        let wrong = |own, others: &[_], members| wrong(&own, others, members);
+        let wrong = |own, others: &[_], members| wrong(&own, others, &of(members));
         assert_eq!(wrong(has(1, 7), &[has(2, 8)], 2), [0]);
         // The third has not answered, or is not comparable.
         assert_eq!(wrong(has(1, 7), &[has(2, 8)], 3), [0]);

@@ -15,11 +15,14 @@ use super::{
     mvcc::{KvResponse, Reply, Store, plan, read_txn::Attempt},
     propose::Proposer,
     read_index::ReadIndex,
+    slow::{self, SlowRequests, error_text},
     stopping::Stopping,
     txn::{Txn, deleted_range},
     wait_step::WaitStep,
 };
 use crate::{
+    clock,
+    metrics::recorded,
     pb::etcdserverpb::{
         CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
         PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
@@ -36,6 +39,7 @@ pub(crate) struct KvServer {
     pub(crate) auth: Arc<AuthStore>,
     pub(crate) long_reads: Arc<LongReads>,
     pub(crate) answers: AnswerReader,
+    pub(crate) slow: Arc<SlowRequests>,
     /// Ends calls that wait for a compaction.
     pub(crate) stopping: Stopping,
 }
@@ -67,8 +71,38 @@ impl KvServer {
         range: RangeRequest,
         from: &Arc<Connection>,
     ) -> Result<Answer<RangeResponse>, Error> {
+        // Key and end are shared, so this copies no text.
+        let (began, asked) = (clock::now(), range.clone());
+        let result = self.read_range(id, range, from).await;
+        self.slow.read("read-only range ", id, began.elapsed(), || {
+            (slow::range_text(&asked), error_text(result.as_ref().err()))
+        });
+        result
+    }
+
+    async fn read_range(
+        &self,
+        id: u64,
+        range: RangeRequest,
+        from: &Arc<Connection>,
+    ) -> Result<Answer<RangeResponse>, Error> {
         self.prepare_range(id, &range).await?;
         from.ready(id, self.settings.request_timeout).await?;
+        let began = clock::now();
+        let result = self.answer_range(id, range, from).await;
+        match &result {
+            Ok(_) => recorded::RANGES_TOOK.observe_duration(began.elapsed()),
+            Err(_) => recorded::FAILED_RANGES_TOOK.observe_duration(began.elapsed()),
+        }
+        result
+    }
+
+    async fn answer_range(
+        &self,
+        id: u64,
+        range: RangeRequest,
+        from: &Arc<Connection>,
+    ) -> Result<Answer<RangeResponse>, Error> {
         let plan = match self.store.small_range(id, &range, from.small())? {
             Attempt::Answered(response) => return Ok(Answer::Whole(response)),
             Attempt::Planned(plan) => Some(plan),
@@ -138,6 +172,23 @@ impl KvServer {
     }
 
     async fn read_txn(
+        &self,
+        id: u64,
+        txn: TxnRequest,
+        from: &Arc<Connection>,
+    ) -> Result<Answer<TxnResponse>, Error> {
+        let began = clock::now();
+        let shape = (txn.compare.len(), txn.success.len(), txn.failure.len());
+        let result = self.answer_txn(id, txn, from).await;
+        self.slow.read("read-only txn ", id, began.elapsed(), || {
+            let (compares, success, failure) = shape;
+            let text = format!("compares:{compares} success:{success} failure:{failure}");
+            (text, error_text(result.as_ref().err()))
+        });
+        result
+    }
+
+    async fn answer_txn(
         &self,
         id: u64,
         txn: TxnRequest,

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::schedule::Schedule;
 use crate::{
     mark,
+    metrics::recorded,
     pb::{etcdserverpb::LeaseCheckpoint, leasepb},
     server::Error,
     storage::backend::{Backend, Bucket, WriteGuard},
@@ -217,6 +218,8 @@ impl Lessor {
         self.add(lease, ttl, now)?;
         let row = leasepb::Lease { id: lease, ttl, remaining_ttl: 0 };
         backend.put(Bucket::Lease, &lease.to_be_bytes(), row.encode_to_vec().into());
+        recorded::LEASES_GRANTED.increment();
+        recorded::LEASE_TTLS.observe(u64::try_from(ttl).unwrap_or(0));
         Ok(())
     }
 
@@ -249,6 +252,7 @@ impl Lessor {
     pub(super) fn remove(&self, lease: i64, backend: &mut WriteGuard<'_>) {
         self.take_away(lease);
         backend.delete(Bucket::Lease, &lease.to_be_bytes());
+        recorded::LEASES_REVOKED.increment();
     }
 
     pub(super) fn take_away(&self, lease: i64) {

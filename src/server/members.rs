@@ -45,6 +45,14 @@ pub struct Member {
     pub client_urls: Vec<String>,
 }
 
+impl Member {
+    /// Whether it has ever started: it has published its client URLs then (etcd: IsStarted, by the
+    /// name; isMemberBootstrapped, by the URLs).
+    pub fn has_published(&self) -> bool {
+        !self.client_urls.is_empty()
+    }
+}
+
 /// The attributes that a member publishes when it starts.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Attributes {

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     clock, config,
+    metrics::recorded,
     raft::{
         inbox::{Input, Matched},
         rafthttp::questions::{self, Limits},
@@ -150,6 +151,15 @@ impl Membership {
 
     async fn promote_here(&self, id: u64, member: u64) -> Result<Vec<Member>, Error> {
         self.authenticate(id);
+        let promoted = self.try_promote(id, member).await;
+        match promoted {
+            Ok(_) => recorded::PROMOTIONS.increment(),
+            Err(error) => recorded::PROMOTIONS_REFUSED.count(error.reason().text()),
+        }
+        promoted
+    }
+
+    async fn try_promote(&self, id: u64, member: u64) -> Result<Vec<Member>, Error> {
         let limit = self.proposer.settings.request_timeout;
         self.reads.wait_applied(id, self.proposer.status.commit(), limit).await?;
         let matched = self.matched(member).await?;

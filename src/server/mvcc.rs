@@ -182,6 +182,11 @@ impl Store {
         (index.revision, index.compacted)
     }
 
+    /// The keys of the index, with those of which only tombstones are left.
+    pub(crate) fn keys(&self) -> usize {
+        self.read().tree.len()
+    }
+
     pub(crate) fn lessor(&self) -> &Lessor {
         &self.lessor
     }

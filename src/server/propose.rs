@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     clock,
+    metrics::recorded,
     pb::etcdserverpb::{AlarmType, RequestHeader},
     raft::{
         Status,
@@ -149,13 +150,17 @@ impl Proposer {
             How::Request | How::Change => Input::Propose { id, data, kind, since },
         };
         if let Err(full) = self.inbox.offer(proposal) {
+            recorded::PROPOSALS_FAILED.increment();
             return (Err(refused(full)), 0);
         }
         let outcome = tokio::time::timeout(self.settings.request_timeout, &mut waiting.outcome);
         match outcome.await {
             Ok(Ok(Answer { result, since })) => (result, trace::waited_ns(since)),
             Ok(Err(_)) => (Err(Error::Stopped), 0),
-            Err(_) => (Err(self.why_timed_out(start)), 0),
+            Err(_) => {
+                recorded::PROPOSALS_FAILED.increment();
+                (Err(self.why_timed_out(start)), 0)
+            }
         }
     }
 

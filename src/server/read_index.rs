@@ -27,6 +27,7 @@ use tokio::{
 use super::{Error, ids::RequestIds, propose::refused, wait_step::WaitStep};
 use crate::{
     clock,
+    metrics::recorded,
     raft::{
         Leadership, Status,
         inbox::{Inbox, Input},
@@ -203,7 +204,11 @@ impl Coordinator {
             if reads.is_empty() {
                 continue;
             }
+            recorded::READ_ROUND_READS.observe(reads.len() as u64);
             let result = self.round(round, reads.len(), before).await;
+            if result.is_err_and(|error| error != Error::Stopped) {
+                recorded::READ_INDEXES_FAILED.increment();
+            }
             before = if self.reads.has_waiting() { round } else { 0 };
             let since = trace::handed_over();
             for (place, read) in reads.into_iter().enumerate() {
@@ -282,7 +287,10 @@ impl Coordinator {
                     false => Ok(Outcome::AskAgain(Reason::LeadershipChanged)),
                 }
             }
-            () = tokio::time::sleep(RETRY) => Ok(Outcome::AskAgain(Reason::NoAnswer)),
+            () = tokio::time::sleep(RETRY) => {
+                recorded::SLOW_READ_INDEXES.increment();
+                Ok(Outcome::AskAgain(Reason::NoAnswer))
+            }
         }
     }
 

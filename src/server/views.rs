@@ -9,7 +9,9 @@ use super::{
     mvcc::{HashKv, Store},
 };
 use crate::{
+    clock,
     config::ETCD_VERSION,
+    metrics::recorded,
     pb::etcdserverpb::{self, AlarmRequest, AlarmResponse, AlarmType, StatusResponse},
     set, stage,
 };
@@ -46,7 +48,9 @@ impl Server {
         let backend = Arc::clone(&self.backend);
         let hash = move |_: &Store| {
             let mut span = stage!(BackendHash, id);
+            let began = clock::now();
             let (hash, committed) = backend.hash();
+            recorded::HASHES.observe_duration(began.elapsed());
             let (index, revision) = (committed.index, committed.revision);
             set!(span, BackendHash, index = index, revision = revision);
             (hash, revision)

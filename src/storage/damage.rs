@@ -70,19 +70,25 @@ pub fn end(file: &Path, why: &str) -> ! {
 pub fn way_out(file: &Path) -> &'static str {
     match file.with_file_name(RESTORED_MARK).try_exists() {
         Ok(true) | Err(_) if has_snapshot(file) => {
-            "It was restored from a snapshot, and the log does not have its rows: remove this member \
-             from the cluster and add it with an empty data directory"
+            "It was restored from a snapshot, and the log does not have its rows: move the file away \
+             (glass utl drop-database does it) and start the member again while another one runs, \
+             which gives it a new one; if there is none, remove this member from the cluster and \
+             add it with an empty data directory"
         }
         Ok(false) if has_snapshot(file) => {
-            "Move the file away and start the member again: it is made anew from the log, if that \
-             has everything; if not, remove this member from the cluster and add it with an empty \
-             data directory"
+            "Move the file away (glass utl drop-database does it) and start the member again: it is \
+             made anew from the log, if that has everything, and if not, another member that runs \
+             gives it a new one"
         }
-        Ok(false) => "Move the file away and start the member again: it is made anew from the log",
+        Ok(false) => {
+            "Move the file away (glass utl drop-database does it) and start the member again: it is \
+             made anew from the log"
+        }
         // The log may not have its rows.
         Ok(true) | Err(_) => {
             "It was restored from a snapshot, and the log does not have its rows: restore it again, \
-             or remove this member from the cluster and add it with an empty data directory"
+             or move the file away (glass utl drop-database does it) and start the member again \
+             while another one runs, which gives it a new one"
         }
     }
 }
@@ -134,6 +140,6 @@ mod tests {
         let (raised, ended) = ("the alarm is raised", "fatal: cannot use a/db: ");
         assert_eq!([raised, ended].map(|text| said.matches(text).count()), [1, 1], "{said}");
         assert!(said.find(raised) < said.find(ended), "{said}");
-        assert!(said.contains("is damaged (a row). Move the file away"), "{said}");
+        assert!(said.contains("is damaged (a row). Move the file away ("), "{said}");
     }
 }

@@ -246,6 +246,11 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
+/// The directory that a file is in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
 /// How many bytes an ordinary user may still write to the file system that holds `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     fail::fail_point!("disk-free-bytes", |bytes| {

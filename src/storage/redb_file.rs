@@ -74,13 +74,24 @@ impl RedbFile {
 
     /// Makes the file empty, unless somebody else has it open; false then.
     pub fn empty(&self) -> io::Result<bool> {
+        self.alone(|| self.set_len(0))
+    }
+
+    /// Whether nobody else has it open.
+    pub fn is_free(&self) -> io::Result<bool> {
+        self.alone(|| Ok(()))
+    }
+
+    /// Does something with the file while nobody else can open it. False, and nothing is done, if
+    /// somebody has.
+    fn alone(&self, act: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
         let whole = (Bound::Unbounded, Bound::Unbounded);
         match self.0.locks.try_lock_range(whole.0, whole.1) {
             Ok(false) => return Ok(false),
             Ok(true) | Err(BackendError::Unsupported) => (),
             Err(error) => return Err(io::Error::other(error)),
         }
-        self.set_len(0)?;
+        act()?;
         match self.0.locks.unlock_range(whole.0, whole.1) {
             Ok(()) | Err(BackendError::Unsupported) => Ok(true),
             Err(error) => Err(io::Error::other(error)),

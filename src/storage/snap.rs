@@ -36,6 +36,7 @@ use crate::pb::{
     raftpb::{Snapshot, SnapshotMetadata},
     snappb,
 };
+use crate::{clock, metrics::recorded};
 
 /// The longest file that is read. A v2 store of etcd in it has a few kilobytes.
 const LEN_MAX: u64 = 512 << 20;
@@ -136,9 +137,11 @@ pub fn remove_unfinished(dir: &Path) -> Result<(), Error> {
 /// The file cannot be written; then there is none.
 pub fn save(dir: &Path, metadata: SnapshotMetadata, fsync: bool) -> Result<u64, Error> {
     let name = Name { term: metadata.term(), index: metadata.index() };
+    let began = clock::now();
     let data = Snapshot { data: None, metadata: Some(metadata) }.encode_to_vec();
     let crc = crc32c::crc32c(&data);
     let bytes = snappb::Snapshot { crc: Some(crc), data: Some(data.into()) }.encode_to_vec();
+    recorded::SNAP_MARSHALLING.observe_duration(began.elapsed());
     let path = name.path(dir);
     let unfinished = path.with_extension(UNFINISHED);
     let written = write(&unfinished, &bytes, fsync).and_then(|()| {
@@ -149,14 +152,24 @@ pub fn save(dir: &Path, metadata: SnapshotMetadata, fsync: bool) -> Result<u64, 
     if fsync {
         sync_dir(dir).map_err(failed("syncing", dir))?;
     }
+    recorded::SNAP_SAVES.observe_duration(began.elapsed());
     Ok(bytes.len() as u64)
 }
 
 fn write(path: &Path, bytes: &[u8], fsync: bool) -> Result<(), Error> {
     let _ = fs::remove_file(path);
+    fail::fail_point!("snap-disk-full", |_| {
+        Err(failed("writing", path)(nix::errno::Errno::ENOSPC.into()))
+    });
     let file = File::create(path).map_err(failed("creating", path))?;
     file.write_at(bytes, 0).map_err(failed("writing", path))?;
-    if fsync { file.sync_all().map_err(failed("syncing", path)) } else { Ok(()) }
+    if !fsync {
+        return Ok(());
+    }
+    let began = clock::now();
+    file.sync_all().map_err(failed("syncing", path))?;
+    recorded::SNAP_FSYNCS.observe_duration(began.elapsed());
+    Ok(())
 }
 
 /// The names of all files, the newest first.

@@ -42,6 +42,7 @@ mod missing;
 pub mod passes;
 pub mod path;
 mod ranges;
+mod repair;
 mod requests;
 pub mod silence;
 pub mod slow;

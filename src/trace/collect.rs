@@ -57,6 +57,7 @@ mod usual;
 mod vitals;
 
 use drain::State;
+pub use drain::lost_records;
 use pins::WAITING_MAX;
 use pulse::Pulse;
 use subscribe::Subscriber;

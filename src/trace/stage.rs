@@ -114,8 +114,9 @@ macro_rules! vocabulary {
     RpcReceive = "rpc.receive" Request Stage []
         "api/edge.rs", "none", "trace.md#at-the-socket";
     /// The request has been read from the socket. It is decoded, and waits until its task runs.
-    RpcQueue = "rpc.queue" Request Stage []
-        "api/edge.rs", "none", "trace.md#at-the-socket";
+    RpcQueue = "rpc.queue" Request Stage [] "api/edge.rs", "none", "trace.md#at-the-socket";
+    /// The request has come over HTTP: its JSON becomes the message that gRPC would have brought.
+    GatewayDecode = "gateway.decode" Request Stage ["json" Bytes, "message" Bytes] "api/answers.rs", "grpc-gateway runtime JSONPb.NewDecoder", "interceptors.md#json-over-http";
     /// One RPC, from the decoded request to the response; or a request of the member itself, which
     /// no client has sent.
     Rpc = "rpc" Request Story ["method" Method, "bytes_in" Bytes, "bytes_out" Bytes, "revision" Revision, "code" Count]
@@ -159,28 +160,28 @@ macro_rules! vocabulary {
         "raft/node.rs", "none", "commit-apply-respond.md";
     /// Entries of a former leader are removed, because they conflict with the new leader's log.
     LogTruncate = "log.truncate" Loop Story ["last.old" Index, "last.new" Index, "term" Term]
-        "raft/log.rs", "raft unstable.truncateAndAppend", "elections.md";
+        "raft/log.rs", "raft unstable.truncateAndAppend", "log-repair.md";
     /// The database on the disk has everything up to the index; a file says so, and later a record.
     SnapshotMake = "snapshot.make" Loop Story ["index" Index, "term" Term, "stored" Index, "bytes" Bytes]
-        "server/snapshots.rs", "etcdserver EtcdServer.snapshot", "wal.md#snapshots";
+        "server/snapshots.rs", "etcdserver EtcdServer.snapshot", "log-repair.md#where-the-beginning-of-the-log-goes";
     /// The log drops the entries before a snapshot, but for some that followers may still ask for.
     LogCompact = "log.compact" Loop Story ["first.old" Index, "first.new" Index, "term" Term]
-        "raft/log.rs", "raft MemoryStorage.Compact", "wal.md#snapshots";
+        "raft/log.rs", "raft MemoryStorage.Compact", "log-repair.md#where-the-beginning-of-the-log-goes";
     /// The member removes segments of the log and files of snapshots that nobody needs any more.
     LogPurge = "log.purge" Loop Stage ["segments" Count, "files" Count]
-        "server/snapshots.rs", "client/pkg/fileutil PurgeFile", "wal.md#snapshots";
+        "server/snapshots.rs", "client/pkg/fileutil PurgeFile", "log-repair.md#where-the-beginning-of-the-log-goes";
     /// The leader copies its database, and sends it to a member that needs entries it has dropped.
     SnapshotSend = "snapshot.send" Loop Story ["peer" Member, "index" Index, "term" Term, "revision" Revision, "bytes" Bytes]
-        "raft/rafthttp/snapshot_sender.rs", "etcdserver/api/rafthttp snapshotSender.send", "wal.md#snapshots";
+        "raft/rafthttp/snapshot_sender.rs", "etcdserver/api/rafthttp snapshotSender.send", "log-repair.md#when-the-log-no-longer-reaches";
     /// A member receives a database, compares its hash, and syncs it, before raft hears of it.
     SnapshotReceive = "snapshot.receive" Loop Story ["peer" Member, "index" Index, "term" Term, "bytes" Bytes]
-        "raft/rafthttp/snapshot_receiver.rs", "etcdserver/api/rafthttp snapshotHandler.ServeHTTP", "wal.md#snapshots";
+        "raft/rafthttp/snapshot_receiver.rs", "etcdserver/api/rafthttp snapshotHandler.ServeHTTP", "log-repair.md#when-the-log-no-longer-reaches";
     /// A received snapshot takes the place of raft's whole log; the log's record of it comes next.
     SnapshotAccept = "snapshot.accept" Loop Story ["last.old" Index, "last.new" Index, "term" Term]
-        "raft/node/snapshots.rs", "raft raft.restore", "wal.md#snapshots";
+        "raft/node/snapshots.rs", "raft raft.restore", "log-repair.md#when-the-log-no-longer-reaches";
     /// A received database takes the place of the member's own: keys, leases, members, watchers.
     SnapshotInstall = "snapshot.install" Loop Story ["applied.old" Index, "applied.new" Index, "revision.old" Revision, "revision.new" Revision, "keys" Count, "watchers" Count]
-        "server/apply/applier.rs", "etcdserver EtcdServer.applySnapshot", "wal.md#snapshots";
+        "server/apply/applier.rs", "etcdserver EtcdServer.applySnapshot", "log-repair.md#when-the-log-no-longer-reaches";
     /// A message to another member is encoded and handed to the connection.
     RaftSend = "raft.send" Loop Story
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag, "waited" Nanos]
@@ -302,17 +303,17 @@ macro_rules! vocabulary {
     /// A row of the file does not fit its checksum. The member raises the alarm CORRUPT and ends.
     /// Rows of tables without revisions count as 0.
     BackendDamaged = "backend.damaged" Loop Story ["main" Revision, "sub" Count]
-        "storage/backend/checksum.rs", "none", "buffer-and-backend.md";
+        "storage/backend/checksum.rs", "none", "operating.md#a-corrupt-member";
     /// Older revisions can no longer be read. Their rows leave the file later, in batches.
     MvccCompact = "mvcc.compact" Request Story ["compacted.old" Revision, "compacted.new" Revision]
-        "server/mvcc/compact.rs", "mvcc store.Compact", "revisions.md";
+        "server/mvcc/compact.rs", "mvcc store.Compact", "compaction.md#the-figure";
     /// Rows of compacted revisions are deleted, a bounded number at a time.
     CompactBatch = "compact.batch" Loop Stage ["revision" Revision, "rows" Count, "deleted" Count]
-        "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "revisions.md";
+        "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "compaction.md#the-figure";
     /// Between two portions of its work the thread that compacts pauses, so that others get the
     /// locks.
     CompactPause = "compact.pause" Loop Stage ["revision" Revision]
-        "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "revisions.md";
+        "server/mvcc/compact.rs", "mvcc store.scheduleCompaction", "compaction.md#the-figure";
     /// A process starts: it opens the log and the file. Entries above `stored`, up to `committed`,
     /// are applied again.
     MemberStart = "member.start" Loop Story ["term" Term, "vote" Member, "last" Index, "committed" Index, "stored" Index]
@@ -469,7 +470,7 @@ macro_rules! vocabulary {
     /// The in-memory index drops deleted keys and revisions that can no longer be read, a bounded
     /// number of keys at a time, before their rows.
     CompactIndex = "compact.index" Loop Stage ["revision" Revision, "visited" Count, "keys.old" Count, "keys.new" Count]
-        "server/mvcc/compact.rs", "mvcc treeIndex.Compact", "revisions.md";
+        "server/mvcc/compact.rs", "mvcc treeIndex.Compact", "compaction.md#the-figure";
     /// The remaining TTL of leases is recorded for the next leader; 0 means the whole TTL.
     LeaseCheckpoint = "lease.checkpoint" Request Story ["leases" Count, "lease" Id, "remaining" Count]
         "server/apply/lease.rs", "lease lessor.Checkpoint", "leases.md";
@@ -506,14 +507,14 @@ macro_rules! vocabulary {
     /// a compaction. The alarm CORRUPT follows if some differ.
     CorruptCheck = "corrupt.check" Request Story
         ["occasion" Count, "revision" Revision, "compacted" Revision, "asked" Count, "answered" Count, "differ" Count]
-        "server/corruption.rs", "etcdserver corruptionChecker.PeriodicCheck", "buffer-and-backend.md";
+        "server/corruption.rs", "etcdserver corruptionChecker.PeriodicCheck", "operating.md#a-corrupt-member";
     /// The member commits its write buffer and hashes the whole file, which has reached this.
     BackendHash = "backend.hash" Request Story ["index" Index, "revision" Revision]
         "server/views.rs", "mvcc/backend backend.Hash", "buffer-and-backend.md";
     /// The commit thread copies the used part of the database file into another and puts that in
     /// its place, while readers go on. The sizes are those of the file on the disk.
     BackendDefrag = "backend.defrag" Request Story ["size.old" Bytes, "size.new" Bytes]
-        "server/maintenance.rs", "mvcc/backend backend.defrag", "buffer-and-backend.md";
+        "server/maintenance.rs", "mvcc/backend backend.defrag", "compaction.md#the-file-does-not-shrink";
     /// The member commits its write buffer and copies the file as of that commit, in order to send
     /// it. Later commits do not change the copy.
     BackendSnapshot = "backend.snapshot" Request Story ["index" Index, "revision" Revision, "rows" Count, "size" Bytes]
@@ -535,25 +536,25 @@ macro_rules! vocabulary {
     /// leader.
     MembersCheck = "members.check" Request Story
         ["change" Change, "subject" Member, "voters" Count, "started" Count, "connected" Count, "matched" Index, "leader_matched" Index]
-        "server/membership.rs", "etcdserver EtcdServer.mayAddMember, mayRemoveMember, mayPromoteMember", "three-members.md#how-the-members-change";
+        "server/membership.rs", "etcdserver EtcdServer.mayAddMember, mayRemoveMember, mayPromoteMember", "membership.md#what-is-refused-and-why";
     /// Only the leader knows how much of the log a learner has, so it is asked to promote it.
     MembersForward = "members.forward" Request Story ["subject" Member, "leader" Member]
-        "server/membership.rs", "etcdserver promoteMemberHTTP", "three-members.md#how-the-members-change";
+        "server/membership.rs", "etcdserver promoteMemberHTTP", "membership.md#promoting";
     /// The members of the cluster change, on every member at the same entry: raft gets its new
     /// configuration, the rows of the members change, and from here on the member talks to those
     /// that are left. With a reason: every member refuses the change.
     MembersChange = "members.change" Request Story
         ["change" Change, "subject" Member, "voters.old" Count, "voters.new" Count, "learners.old" Count, "learners.new" Count, "waited" Nanos]
-        "server/apply/applier/membership.rs", "etcdserver EtcdServer.applyConfChange", "three-members.md#how-the-members-change";
+        "server/apply/applier/membership.rs", "etcdserver EtcdServer.applyConfChange", "membership.md#adding";
     /// An alarm is raised or disarmed, or alarms are listed. 1 is NOSPACE, 2 CORRUPT, 0 all.
     AlarmApply = "alarm.apply" Request Story ["raise" Flag, "disarm" Flag, "alarm" Count, "owner" Member, "answered" Count]
         "server/alarm.rs", "etcdserver applierV3backend.Alarm", "interceptors.md";
     /// A physical compaction waits for its last batch.
     CompactWait = "compact.wait" Request Stage ["revision" Revision]
-        "server/kv_server.rs", "etcdserver EtcdServer.Compact", "revisions.md";
+        "server/kv_server.rs", "etcdserver EtcdServer.Compact", "compaction.md#the-figure";
     /// A blocking thread waits until the file has the last batch of a physical compaction.
     CompactCommit = "compact.commit" Request Stage ["waited" Nanos]
-        "server/kv_server.rs", "mvcc/backend backend.ForceCommit", "revisions.md";
+        "server/kv_server.rs", "mvcc/backend backend.ForceCommit", "compaction.md#the-figure";
     /// The in-memory index records the revision that deleted the key: its generation ends.
     TreeIndexTombstone = "tree_index.tombstone" Request Story ["main" Revision, "sub" Count]
         "server/mvcc/tree_index.rs", "mvcc treeIndex.Tombstone", "revisions.md";
@@ -569,6 +570,8 @@ macro_rules! vocabulary {
     /// theirs.
     AnswerRoom = "answer.room" Request Story ["bytes" Bytes, "in_flight" Bytes, "limit" Bytes, "of_connection" Bytes, "ahead" Count]
         "server/answer/room.rs", "none", "trace.md#at-the-socket";
+    /// The answer goes out over HTTP: its message becomes JSON, piece by piece if it is long.
+    GatewayEncode = "gateway.encode" Request Stage ["message" Bytes, "json" Bytes] "api/gateway/answer.rs", "grpc-gateway runtime ForwardResponseMessage", "interceptors.md#json-over-http";
     /// The answer is encoded, split into frames and written, until the socket has taken its last
     /// byte.
     AnswerFlush = "answer.flush" Request Story []
@@ -589,8 +592,7 @@ macro_rules! vocabulary {
     ReadThread = "read.thread" Request Stage ["waited" Nanos, "limit" Count, "pool" Pool]
         "server/long_reads.rs", "none", "trace.md#the-process";
     /// A blocking thread is done. The call that waits for its result has not run since.
-    ThreadReturn = "thread.return" Request Stage []
-        "server/blocking.rs", "none", "trace.md#the-process";
+    ThreadReturn = "thread.return" Request Stage [] "server/blocking.rs", "none", "trace.md#the-process";
     /// `glass up` asks for a link with another member to be cut, or healed. While it is cut, all
     /// that would pass it is dropped.
     RaftLink = "raft.link" Loop Story ["peer" Member, "cut.old" Flag, "cut.new" Flag]

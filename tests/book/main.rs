@@ -34,6 +34,7 @@ mod served;
 mod site;
 mod stages;
 mod stepper;
+mod tables;
 
 const PAGES: &str = "book/src";
 /// Documents outside the book that refer to the code.

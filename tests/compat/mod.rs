@@ -6,6 +6,7 @@
 //! are left out.
 
 mod etcdctl;
+mod gateway;
 mod hash;
 pub(crate) mod http;
 mod large;

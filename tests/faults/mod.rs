@@ -16,6 +16,7 @@ mod wal_tail;
 mod deadlines;
 mod descriptors;
 mod full;
+mod full_disk;
 mod http2;
 mod quota;
 mod segments;

@@ -67,7 +67,8 @@ async fn silent_clients(address: &str) -> Vec<Silent> {
 pub(super) fn held(address: &str) -> u64 {
     let text = crate::traces::coverage::fetch(address, "/metrics");
     let line = text.lines().find_map(|line| line.strip_prefix("glass_answer_bytes "));
-    line.expect("it is counted").parse().unwrap()
+    // A large number has an exponent, as Go writes it.
+    line.expect("it is counted").parse::<f64>().unwrap() as u64
 }
 
 /// Waits until a member has given back the memory of all answers.

@@ -1,11 +1,14 @@
-//! Listening: separate ports, socket files, probes, CORS, the queue of connections, and the service
-//! manager.
+//! Listening: separate ports, socket files, probes, metrics, the log, CORS, names of hosts, the queue
+//! of connections, and the service manager.
 //!
 //! Each test starts single members with its own flags in its own directory. If etcd 3.5.1 has the
 //! feature, it runs the same test; otherwise one line says that the test is left out.
 
 mod cors;
+mod hosts;
+mod log;
 mod manager;
+mod metrics;
 mod pages;
 mod probes;
 mod queue;
@@ -133,9 +136,19 @@ fn ask_file(path: &Path, request: &str) -> Option<Answer> {
 }
 
 /// Sends "GET /path" with these headers, each with its line end; `None` if no HTTP answer comes.
-fn exchange(mut stream: impl Read + Write, request: &str, headers: &str) -> Option<Answer> {
+fn exchange(stream: impl Read + Write, request: &str, headers: &str) -> Option<Answer> {
+    exchange_as(stream, request, "x", headers)
+}
+
+/// As [`exchange`], for a member that the client calls by this name.
+fn exchange_as(
+    mut stream: impl Read + Write,
+    request: &str,
+    host: &str,
+    headers: &str,
+) -> Option<Answer> {
     let end = "Connection: close\r\nContent-Length: 0\r\n\r\n";
-    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n{headers}{end}").ok()?;
+    write!(stream, "{request} HTTP/1.1\r\nHost: {host}\r\n{headers}{end}").ok()?;
     let mut answer = Vec::new();
     // A connection that the member closes may end with a reset.
     let _ = stream.read_to_end(&mut answer);

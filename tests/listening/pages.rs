@@ -1,4 +1,5 @@
-//! A page in a browser must not be able to change anything with requests that need no CORS.
+//! A page in a browser must not reach gRPC with requests that need no CORS. It can reach the JSON
+//! gateway, as in etcd, unless that is turned off.
 
 use std::{
     io::{Read as _, Write as _},

@@ -8,23 +8,28 @@ use super::{File, expect_nothing, file, read, rust, without_comment};
 const MAY_USE: &[(&str, &[&str])] = &[
     (
         "member",
-        &["api", "server", "raft", "storage", "pb", "export", "story", "trace", "clock", "config"],
+        &[
+            "api", "server", "raft", "storage", "pb", "export", "story", "trace", "clock",
+            "config", "metrics",
+        ],
     ),
-    ("api", &["server", "pb", "trace", "clock", "config"]),
-    ("server", &["raft", "storage", "pb", "trace", "clock", "config"]),
-    ("raft", &["storage", "pb", "trace", "clock"]),
-    ("storage", &["pb", "trace", "clock"]),
+    ("api", &["server", "pb", "trace", "clock", "config", "metrics"]),
+    ("server", &["raft", "storage", "pb", "trace", "clock", "config", "metrics"]),
+    ("raft", &["storage", "pb", "trace", "clock", "metrics"]),
+    ("storage", &["pb", "trace", "clock", "metrics"]),
     ("export", &["story", "trace"]),
     ("story", &["trace"]),
     ("trace", &[]),
     ("pb", &[]),
     ("clock", &[]),
     ("config", &[]),
+    ("metrics", &[]),
 ];
 
 /// Rooms of the library that the binary may use: `tui` starts members, and talks to them as a
 /// client.
-const TUI_MAY_USE: &[&str] = &["member", "export", "story", "trace", "pb", "config", "clock"];
+const TUI_MAY_USE: &[&str] =
+    &["member", "export", "story", "trace", "pb", "config", "clock", "metrics"];
 
 fn imports(file: &File) -> Vec<String> {
     // A test of the binary may start the service that the binary talks to.

@@ -65,7 +65,7 @@ impl Listener {
     }
 
     /// The recording so far.
-    pub(super) fn recording(&self) -> Recording {
+    pub(crate) fn recording(&self) -> Recording {
         self.heard.lock().unwrap().intake.recording.clone()
     }
 

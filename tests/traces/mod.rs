@@ -102,6 +102,11 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
+    (
+        Stage::GatewayDecode,
+        "only for a call over HTTP; the test of the gateway beside etcd's does that",
+    ),
+    (Stage::GatewayEncode, "as above"),
     (Stage::RaftLink, "only when `glass up` is asked to cut a link; the test of links does that"),
 ];
 

@@ -6,6 +6,7 @@
 
 mod auto_compaction;
 mod checkpoints;
+mod heal;
 mod members;
 mod no_leader;
 mod restore;

@@ -205,7 +205,8 @@ const STEPS: [&str; 8] = [
 
 /// Goal: wherever a follower is killed while it receives and installs a database, it has the old
 /// state or the new one at its next start, and catches up. Method: it dies at each step in turn;
-/// its file is looked at, and then it starts again, without failpoints.
+/// its file is looked at, and then it starts again, without failpoints. Once the file that it has
+/// received is spoiled meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_killed_at_any_step_of_an_install_has_the_old_state_or_the_new_one() {
     if Kind::subject() != Kind::Glass {
@@ -233,10 +234,16 @@ async fn a_follower_killed_at_any_step_of_an_install_has_the_old_state_or_the_ne
         let is_old = found <= old + 50;
         assert!(is_old || old + 250 <= found, "{step}: {old} before, and now {found}");
         cluster.set_env(victim, &OFTEN);
+        let is_spoiled = step == "snapshot-before-install";
+        if is_spoiled {
+            spoil_received(&cluster, victim);
+        }
         cluster.spawn(victim);
         cluster.wait_ready(victim).await;
         last = puts(&cluster, leader, "k", 1).await;
         same_hashes(&cluster, last).await;
+        let log = cluster.log(victim);
+        assert!(!is_spoiled || log.contains("a database that was received is removed: "), "{log}");
         let leftovers = cluster.members[victim].data_dir.join("member/snap");
         eventually(&format!("{step}: nothing is left over"), SOON, || async {
             let files = fs::read_dir(&leftovers).unwrap().map(|file| file.unwrap().file_name());
@@ -248,6 +255,18 @@ async fn a_follower_killed_at_any_step_of_an_install_has_the_old_state_or_the_ne
         })
         .await;
     }
+}
+
+/// Damages a database that was received and is not installed yet. The log has the record of its
+/// snapshot, so another member has to give the database.
+fn spoil_received(cluster: &Cluster, at: usize) {
+    let dir = cluster.members[at].data_dir.join("member/snap");
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    let mut received = files.filter(|path| path.to_string_lossy().ends_with(".snap.db"));
+    let path = received.next().expect("it is not installed yet");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096..].fill(0);
+    fs::write(path, bytes).unwrap();
 }
 
 /// The last entry that the database of a member that does not run has.

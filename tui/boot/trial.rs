@@ -50,6 +50,7 @@ impl Trial {
             data_dir: None,
             fresh: false,
             output: Output::Files,
+            late: Vec::new(),
         };
         let up = up::start(&options).map_err(io::Error::other)?;
         Ok(Trial { up, scratch, wanted })

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use glass_etcd::pb::{
     etcdserverpb::{
         CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
-        LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, MemberListResponse,
-        PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse, WatchResponse,
+        LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, Member, PutResponse,
+        RangeResponse, ResponseHeader, StatusResponse, TxnResponse, WatchResponse,
         response_op::Response,
     },
     mvccpb::{Event, KeyValue, event::EventType},
@@ -175,12 +175,20 @@ pub(super) fn unlock(answer: &UnlockResponse) -> Lines {
     lines([format!("unlocked, {}", revision(answer.header.as_ref()))])
 }
 
-pub(super) fn members(answer: &MemberListResponse) -> Lines {
-    let count = answer.members.len();
+/// An answer that has nothing to tell but that it is done.
+pub(super) fn done(what: &str) -> Lines {
+    lines([what.to_owned()])
+}
+
+/// The members, also after a change. One that has not started has no name yet.
+pub(super) fn members(members: &[Member]) -> Lines {
+    let count = members.len();
     let more = (ROWS_MAX < count).then(|| format!("and {} more", count - ROWS_MAX));
-    let members = answer.members.iter().take(ROWS_MAX).map(|member| {
+    let members = members.iter().take(ROWS_MAX).map(|member| {
+        let name = if member.name.is_empty() { "unstarted" } else { &member.name };
+        let learner = if member.is_learner { " learner" } else { "" };
         let urls = member.client_ur_ls.join(",");
-        words::cut(&format!("{:016x} {} {urls}", member.id, member.name), 2 * TEXT_MAX)
+        words::cut(&format!("{:016x} {name}{learner} {urls}", member.id), 2 * TEXT_MAX)
     });
     lines(members.chain(more))
 }

@@ -13,7 +13,7 @@ use std::{
 
 use glass_etcd::clock;
 
-use super::scenario::member_name;
+use super::scenario::{Scenario, member_name};
 use crate::{
     boot::scratch,
     up::{
@@ -32,6 +32,8 @@ pub(super) struct Cluster {
     _dir: Dir,
     /// The members' client URLs, in the order of their names.
     pub(super) endpoints: Vec<String>,
+    /// The URLs at which they hear each other, in the same order.
+    pub(super) peers: Vec<String>,
     /// The Procfile, by which the player and `glass run` find the members.
     pub(super) place: crate::Cluster,
 }
@@ -46,23 +48,29 @@ impl Drop for Dir {
 }
 
 impl Cluster {
-    /// Starts this many members, with these flags.
-    pub(super) fn start(members: usize, flags: &str) -> io::Result<Cluster> {
+    /// Starts the members of a scenario, except those that are to join.
+    pub(super) fn start(scenario: &Scenario) -> io::Result<Cluster> {
         let base = std::env::temp_dir();
         scratch::remove_left(&base, PREFIX);
         let unique = format!("{PREFIX}{}-{:x}", std::process::id(), clock::wall().as_nanos());
         let dir = Dir(base.join(unique));
         DirBuilder::new().mode(0o700).create(&dir.0)?;
-        let ports = scratch::free_ports(2 * members)?;
+        let ports = scratch::free_ports(2 * scenario.names().count())?;
         let ports: Vec<(u16, u16)> = ports.chunks(2).map(|pair| (pair[0], pair[1])).collect();
         let path = dir.0.join("Procfile");
-        fs::write(&path, procfile(&ports, flags))?;
-        let options =
-            Options { procfile: path.clone(), data_dir: None, fresh: false, output: Output::Files };
+        fs::write(&path, procfile(scenario, &ports))?;
+        let options = Options {
+            procfile: path.clone(),
+            data_dir: None,
+            fresh: false,
+            output: Output::Files,
+            late: scenario.names().skip(scenario.members).collect(),
+        };
         let up = up::start(&options).map_err(io::Error::other)?;
         let endpoints = ports.iter().map(|(client, _)| scratch::url(*client)).collect();
+        let peers = ports.iter().map(|(_, peer)| scratch::url(*peer)).collect();
         let place = crate::Cluster { procfile: path, data_dir: None };
-        Ok(Cluster { up, _dir: dir, endpoints, place })
+        Ok(Cluster { up, _dir: dir, endpoints, peers, place })
     }
 
     pub(super) fn members(&self) -> &[up::Member] {
@@ -81,21 +89,26 @@ impl Cluster {
     }
 }
 
-fn procfile(ports: &[(u16, u16)], flags: &str) -> String {
+/// A member that joins has itself in its list, and says that the cluster exists.
+fn procfile(scenario: &Scenario, ports: &[(u16, u16)]) -> String {
     let names = || (1..).map(member_name).zip(ports);
     let all: Vec<String> =
         names().map(|(name, (_, peer))| format!("{name}={}", scratch::url(*peer))).collect();
-    let all = all.join(",");
     let mut text = String::new();
-    for (name, (client, peer)) in names() {
+    for ((name, (client, peer)), at) in names().zip(0..) {
         let (client, peer) = (scratch::url(*client), scratch::url(*peer));
+        let (known, state) = match at < scenario.members {
+            true => (scenario.members, "new"),
+            false => (at + 1, "existing"),
+        };
+        let (known, flags) = (all[..known].join(","), &scenario.flags);
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "{name}: glass serve --name {name} --data-dir data/{name} --listen-client-urls {client} \
              --advertise-client-urls {client} --listen-peer-urls {peer} \
-             --initial-advertise-peer-urls {peer} --initial-cluster {all} \
-             --initial-cluster-token lesson {flags}"
+             --initial-advertise-peer-urls {peer} --initial-cluster {known} \
+             --initial-cluster-state {state} --initial-cluster-token lesson {flags}"
         );
     }
     text

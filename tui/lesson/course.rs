@@ -60,10 +60,14 @@ lessons!(
     "get-layers",
     "put-three-members",
     "elections",
+    "log-repair",
+    "snapshot",
+    "learner",
     "read-index",
     "stale-read",
     "unknown-outcome",
     "watch",
+    "compaction",
 );
 
 /// `lesson.toml` as it is written.

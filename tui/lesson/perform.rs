@@ -20,10 +20,10 @@ use std::{
 };
 
 use glass_etcd::{
-    clock,
+    clock, field,
     pb::glasspb::ObserveRequest,
-    story::{Recording, order::wall_ns},
-    trace::value::LEADER,
+    story::{MemberInfo, Recording, order::wall_ns},
+    trace::{Stage, value::LEADER},
 };
 
 use super::{
@@ -36,7 +36,7 @@ use crate::{
     client::Client,
     source::Live,
     state::{
-        console::{Answer, Errand},
+        console::{Answer, Errand, change::Aim, request::Request},
         watermarks::{Water, Watermarks},
     },
     up::{Signals, api::Action},
@@ -125,7 +125,7 @@ impl<'a> Performance<'a> {
     fn begin(scenario: &'a Scenario) -> std::io::Result<Performance<'a>> {
         // Before the members: a signal that ends them must be heard here too.
         let signals = Signals::new()?;
-        let cluster = Cluster::start(scenario.members, &scenario.flags)?;
+        let cluster = Cluster::start(scenario)?;
         let request = ObserveRequest {
             history: true,
             traces_per_second: TRACES_PER_SECOND,
@@ -165,7 +165,7 @@ impl<'a> Performance<'a> {
                 let endpoint = self.endpoint(&name)?;
                 self.sent.push(Sent { label: label.clone(), line: act.line, came: Came::Nothing });
                 let context = labels::context(label, number + 1);
-                let request = request.clone();
+                let request = self.with_member(request.clone())?;
                 self.client.run(Errand::Send { number, endpoint, request, context });
                 match is_awaited {
                     true => self.wait(&Until::Answer(label.clone())).await,
@@ -363,9 +363,37 @@ impl<'a> Performance<'a> {
     }
 
     fn endpoint(&self, name: &str) -> Result<String, String> {
-        let place = (1..=self.scenario.members).position(|number| member_name(number) == name);
+        let place = self.scenario.names().position(|known| known == name);
         let endpoint = place.and_then(|place| self.cluster.endpoints.get(place));
         endpoint.cloned().ok_or_else(|| format!("no member {name}"))
+    }
+
+    /// A request about a member, with its URL if it is to be added, and else with its id.
+    fn with_member(&self, request: Request) -> Result<Request, String> {
+        let Request::Change(change) = &request else { return Ok(request) };
+        let name = self.name(&self.scenario.who(&change.subject)?)?;
+        let subject = match change.aim {
+            Aim::Add { .. } => {
+                let place = self.scenario.names().position(|known| known == name);
+                place.and_then(|place| self.cluster.peers.get(place)).cloned()
+            }
+            _ => self.id_of(&name).map(|id| format!("{id:x}")),
+        };
+        let subject = subject.ok_or_else(|| format!("no record of {name} has arrived"))?;
+        Ok(request.named(|_| Some(subject.clone())))
+    }
+
+    /// The id of a member. One that was added and has not started has sent no records; that of the
+    /// others' change tells its id.
+    fn id_of(&self, name: &str) -> Option<u64> {
+        let recording = self.live.recording();
+        let known = |member: &&MemberInfo| member.name == name;
+        if let Some(member) = recording.members.iter().find(known) {
+            return Some(member.member_id);
+        }
+        let changes = recording.events.iter().rev().filter(|e| e.stage == Stage::MembersChange);
+        let mut subjects = changes.map(|event| field!(event, MembersChange, subject));
+        subjects.find(|id| recording.members.iter().all(|member| member.member_id != *id))
     }
 
     /// Waits for the last records, and checks that nothing is missing.

@@ -111,7 +111,7 @@ pub(super) fn practise(
         more => format!("{more} members start"),
     };
     writeln!(out, "# {}\n\n{members} in a directory of its own …", lesson.title)?;
-    let cluster = Cluster::start(scenario.members, &scenario.flags)?;
+    let cluster = Cluster::start(&scenario)?;
     let witness = Witness::start(&cluster.endpoints)?;
     if !witness.is_heard(scenario.members)? {
         return Err(io::Error::other("the members did not start in time"));

@@ -3,10 +3,12 @@
 //! ```text
 //!   members 3                       the first line: 1, 3 or 5 members, etcd-01 and so on; behind
 //!                                   the number there may be flags of `glass serve` for all of them
+//!   members 3+1                     the same, and a member more, etcd-04, that does not run yet
 //!   put: @follower put foo bar      a request, as it is typed in the player; `put` labels its story
 //!   read: @other get foo -s &       the same, without waiting for the answer
 //!   wait read                       for that answer; of a watcher, for the first one
-//!   expect read ok                  or a part of the error
+//!   expect read ok                  or a part of the error; or `error` for any
+//!   add: @leader member add etcd-04 --learner    a request about a member has its name, or its role
 //!   kill @leader                    also start, pause, resume
 //!   cut @leader @follower           the link between the two; heal
 //!   wait leader                     also `wait applied`, `wait commit`
@@ -96,6 +98,8 @@ pub(crate) struct Scenario {
     /// The name of the file, for errors.
     pub(crate) file: String,
     pub(crate) members: usize,
+    /// Members that may be added: they come after the others, and do not run at the beginning.
+    pub(crate) joiners: usize,
     /// Flags for all members.
     pub(crate) flags: String,
     pub(crate) acts: Vec<Act>,
@@ -125,18 +129,23 @@ impl Scenario {
         }
         let lines = (1..).zip(text.lines().map(str::trim));
         let mut lines = lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#'));
-        let first = "the first line says `members 1`, `members 3` or `members 5`";
+        let first = "the first line says `members 1`, `members 3`, `members 5` or `members 3+1`";
         let members = lines.next().and_then(|(_, text)| text.strip_prefix("members "));
         let members = members.map(|text| text.trim().split_once(' ').unwrap_or((text.trim(), "")));
-        let members = members.and_then(|(number, flags)| Some((number.parse().ok()?, flags)));
-        let is_some = |(number, flags): &(usize, &str)| {
-            matches!(number, 1 | 3 | 5) && (flags.is_empty() || flags.starts_with("--"))
+        let numbers = |text: &str| {
+            let (members, joiners) = text.split_once('+').unwrap_or((text, "0"));
+            Some((members.parse::<usize>().ok()?, joiners.parse::<usize>().ok()?))
         };
-        let Some((members, flags)) = members.filter(is_some) else {
+        let members = members.and_then(|(text, flags)| Some((numbers(text)?, flags)));
+        let is_some = |((members, joiners), flags): &((usize, usize), &str)| {
+            matches!((members, joiners), (1 | 3 | 5, 0 | 1))
+                && (flags.is_empty() || flags.starts_with("--"))
+        };
+        let Some(((members, joiners), flags)) = members.filter(is_some) else {
             return Err(wrong(1, first.to_owned()));
         };
         let (file, flags) = (file.to_owned(), flags.to_owned());
-        let mut scenario = Scenario { file, members, flags, acts: Vec::new() };
+        let mut scenario = Scenario { file, members, joiners, flags, acts: Vec::new() };
         for (line, text) in lines {
             let deed = scenario.deed(text).map_err(|why| wrong(line, why))?;
             scenario.acts.push(Act { line, deed });
@@ -150,6 +159,11 @@ impl Scenario {
             Deed::Send { label, .. } => Some(&**label),
             _ => None,
         })
+    }
+
+    /// The names of all members, those that do not run yet included.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        (1..=self.members + self.joiners).map(member_name)
     }
 
     /// Whether a line says how the request of this label ends.
@@ -172,6 +186,8 @@ impl Scenario {
             ["wait", label] => Ok(Deed::Wait(Until::Answer(self.known(label)?))),
             ["sleep", time] => Ok(Deed::Wait(Until::Slept(duration(time)?))),
             ["expect", label, "ok"] => Ok(Deed::Expect(self.known(label)?, None)),
+            // Each error has the empty text in it.
+            ["expect", label, "error"] => Ok(Deed::Expect(self.known(label)?, Some(String::new()))),
             ["expect", label, _, ..] => {
                 let mut parts = text.splitn(3, char::is_whitespace);
                 let part = parts.nth(2).map(|part| part.trim().to_owned());
@@ -200,16 +216,20 @@ impl Scenario {
             return Err("a request names its member first: @leader put a 1".to_owned());
         };
         let (to, request) = (self.who(&format!("@{who}"))?, request::parse(line)?);
+        if let Request::Change(change) = &request {
+            self.who(&change.subject)?;
+        }
         Ok(Deed::Send { label: label.to_owned(), to, request, is_awaited })
     }
 
-    fn who(&self, text: &str) -> Result<Who, String> {
+    /// Who is meant by a role or a name.
+    pub(crate) fn who(&self, text: &str) -> Result<Who, String> {
         let who = match text.strip_prefix('@').unwrap_or(text) {
             "leader" => return Ok(Who::Leader),
             "follower" => Who::Follower,
             "other" => Who::Other,
             name => {
-                let is_known = (1..=self.members).any(|number| name == member_name(number));
+                let is_known = self.names().any(|known| name == known);
                 let unknown = || format!("no member {name}: @leader, @follower, @other, etcd-01");
                 return is_known.then(|| Who::Named(name.to_owned())).ok_or_else(unknown);
             }
@@ -278,6 +298,17 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_does_not_run_yet_can_be_added_and_started() {
+        let text = "members 3+1\nadd: @leader member add etcd-04 --learner\nstart etcd-04\n\
+                    moved: @leader move-leader @follower\n";
+        let scenario = parsed(text).unwrap();
+        assert_eq!((3, 1, 3), (scenario.members, scenario.joiners, scenario.acts.len()));
+        assert_eq!(Some("etcd-04".to_owned()), scenario.names().last());
+        let unknown = parsed("members 3\nadd: @leader member add etcd-04\n").unwrap_err();
+        assert!(unknown.contains("no member etcd-04"), "{unknown}");
+    }
+
+    #[test]
     fn a_mistake_names_the_file_and_the_line() {
         let said = |line: &str| parsed(&format!("members 1\n{line}\n")).unwrap_err();
         assert_eq!("a.scenario:2: \"dance\" is no act", said("dance"));
@@ -290,6 +321,7 @@ mod tests {
         assert!(said("kill @etcd-02").contains("no member etcd-02"));
         assert!(said("sleep 11s").contains("is no time"));
         assert_eq!("--a 1 --b", parsed("members 5 --a 1 --b").unwrap().flags);
+        assert!(parsed("members 3+2").unwrap_err().starts_with("a.scenario:1: the first line"));
         assert!(parsed("members 3 4").unwrap_err().starts_with("a.scenario:1: the first line"));
         assert!(parsed("members 2").unwrap_err().starts_with("a.scenario:1: the first line"));
         let twice = "a: @leader put x 1\na: @leader put x 2";

@@ -258,9 +258,11 @@ pub(super) fn talk(
             }
             typed => match came(&asked, typed) {
                 Ok(came) => {
-                    graded(out, &asked, came)?;
+                    // Noted first, also if nobody reads the rest.
+                    let said = graded(out, &asked, came);
                     drop(asked);
                     session.note(came)?;
+                    said?;
                     true
                 }
                 Err(form) => {
@@ -340,5 +342,33 @@ mod tests {
         let mut list = Vec::new();
         super::list(&mut list, &notes).unwrap();
         assert!(String::from_utf8(list).unwrap().contains("done, 2 of 5 right"));
+    }
+
+    /// Takes what it gets until it has read an answer.
+    struct Impatient(Vec<u8>);
+
+    impl Write for Impatient {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if String::from_utf8_lossy(&self.0).contains("The answer is:") {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.0.extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_answer_is_kept_when_the_reader_closes_early() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut session = Session::open(dir.path(), "put-one-member").unwrap();
+        let mut out = Paper::new(Impatient(Vec::new()), WIDTH_MAX);
+        let ended = talk(&mut session, &mut &b"choose\n2\n"[..], &mut out).unwrap_err();
+        assert_eq!(io::ErrorKind::BrokenPipe, ended.kind());
+        let notes = Notes::read(dir.path()).unwrap();
+        assert_eq!([Came::Told], notes.of("put-one-member").unwrap().answers[..]);
     }
 }

@@ -25,6 +25,7 @@ use glass_etcd::{
     trace::context::Context,
 };
 
+pub(crate) mod change;
 pub(crate) mod complete;
 pub(crate) mod request;
 
@@ -222,10 +223,12 @@ impl Console {
         };
     }
 
-    /// Sends the line to this member, or says why that cannot be done.
+    /// Sends the line to this member, or says why that cannot be done. `ids` has the members by
+    /// their names.
     pub(crate) fn send(
         &mut self,
         (member, endpoint): (String, String),
+        ids: &[(String, u64)],
         now_ns: u64,
     ) -> Result<(), String> {
         let Some(traces) = self.traces else { return Err(NOBODY.to_owned()) };
@@ -234,7 +237,11 @@ impl Console {
         }
         let typed = self.typed.as_ref().map(Line::text).unwrap_or_default();
         let line = request::member_of(&typed).1.trim_end().to_owned();
-        let mut request = request::parse(&line)?;
+        let id_of = |name: &str| {
+            let known = ids.iter().find(|(known, _)| known == name);
+            known.map(|(_, id)| format!("{id:x}"))
+        };
+        let mut request = request::parse(&line)?.named(id_of);
         if let Request::Unlock(unlock) = &mut request
             && unlock.key.is_empty()
         {

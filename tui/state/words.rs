@@ -4,6 +4,8 @@
 //! replaces them in ASCII mode. Text from the network (names, keys) is escaped first, so that a
 //! client cannot send escape sequences to the reader's terminal.
 
+mod upkeep;
+
 use std::net::SocketAddr;
 
 use glass_etcd::{
@@ -388,6 +390,8 @@ fn detail(event: &Event, lanes: &[Lane]) -> Option<String> {
         Stage::AnswerRoom => format!("{} MiB unread", field!(event, AnswerRoom, in_flight) >> 20),
         Stage::ReadQueue => format!("{} ahead", field!(event, ReadQueue, ahead)),
         Stage::AnswerPiece => format!("{} rows again", field!(event, AnswerPiece, rows)),
+        Stage::GatewayDecode => format!("{} B of JSON", field!(event, GatewayDecode, json)),
+        Stage::GatewayEncode => format!("{} B of JSON", field!(event, GatewayEncode, json)),
         Stage::Lost => format!("{} records", field!(event, Lost, records)),
         Stage::TxnCompare => match fields!(event, TxnCompare: target, holds) {
             [target, 0] => format!("{} no", pick(TARGETS, target, "unknown")),
@@ -494,7 +498,7 @@ fn lock_detail(event: &Event) -> Option<String> {
             }
             leader => arrow(leader),
         },
-        _ => return None,
+        _ => return upkeep::detail(event),
     })
 }
 

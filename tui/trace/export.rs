@@ -149,10 +149,19 @@ fn write_html(
     let Written { stories, of, bytes } = written;
     writeln!(
         io::stderr(),
-        "glass trace: exported {stories} of {of} stories, {} kB",
+        "glass trace: exported {}, {} kB",
+        exported(stories, of),
         bytes.div_ceil(1_000)
     )?;
     Ok(())
+}
+
+/// How many stories of how many are in the page.
+fn exported(stories: usize, of: usize) -> String {
+    match of {
+        1 => format!("{stories} of 1 story"),
+        _ => format!("{stories} of {of} stories"),
+    }
 }
 
 /// The story that the user names by an id, a trace or an address.
@@ -254,4 +263,14 @@ async fn listen(args: &ExportArgs) -> Result<Recording, Error> {
     }
     warn_of_silence(&live)?;
     Ok(live.into_recording())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exported;
+
+    #[test]
+    fn one_story_is_not_called_stories() {
+        assert_eq!(["1 of 1 story", "1 of 2 stories"], [exported(1, 1), exported(1, 2)]);
+    }
 }

@@ -142,12 +142,13 @@ fn rows(
         }
         let key = request.key.as_ref().map(|key| format!(" {}", key.display())).unwrap_or_default();
         let trace = request.trace.map(|trace| format!("  trace {trace:032x}")).unwrap_or_default();
+        let http = if request.is_over_http { "  over HTTP" } else { "" };
         let flow = request.flow.map(|flow| format!("  {}", words::flow(flow))).unwrap_or_default();
         let outcome = request.outcome(&silences);
         let took = took(&request, outcome, recording, order).map(words::millis);
         writeln!(
             out,
-            "{:016x}  {:<15}  {}  {:>12}  {:<12}  {}{key}{flow}{trace}",
+            "{:016x}  {:<15}  {}  {:>12}  {:<12}  {}{key}{http}{flow}{trace}",
             request.id,
             words::time_of_day(began),
             text::padded(&server(&request, recording), 10),

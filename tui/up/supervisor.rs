@@ -150,11 +150,11 @@ impl Supervisor {
         }
     }
 
-    /// Starts all processes, and runs until none is left.
-    pub(crate) async fn run(mut self) -> std::io::Result<Outcome> {
+    /// Starts the processes that begin `at_once`, and runs until none is left.
+    pub(crate) async fn run(mut self, at_once: Vec<bool>) -> std::io::Result<Outcome> {
         let mut signals = Signals::new()?;
         let end = self.end.clone();
-        for at in 0..self.slots.len() {
+        for (at, _) in at_once.into_iter().enumerate().filter(|(_, begins)| *begins) {
             self.start(at);
         }
         loop {

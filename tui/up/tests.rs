@@ -39,7 +39,13 @@ impl Cluster {
             .map(|(name, script)| format!("{name}: {}", script.replace("NAME", name)))
             .collect();
         fs::write(&procfile, lines.join("\n")).unwrap();
-        let options = Options { procfile, data_dir: None, fresh: false, output: Output::Files };
+        let options = Options {
+            procfile,
+            data_dir: None,
+            fresh: false,
+            output: Output::Files,
+            late: Vec::new(),
+        };
         Cluster { dir, options }
     }
 

@@ -5,6 +5,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, stream::unfold};
+use prost::Message as _;
 use tonic::{Request, Response, Status, async_trait};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -12,7 +13,10 @@ use tonic_health::pb::{
 };
 
 use crate::{
-    api::interceptor::{Method, begin},
+    api::{
+        calls,
+        interceptor::{Method, begin},
+    },
     server::Server,
     trace::Reason,
 };
@@ -57,7 +61,10 @@ impl Health for HealthService {
         // The call ends with the stream, which ends when the client disconnects.
         let answers = unfold((Some(answer(status)), call), |(first, call)| async move {
             match first {
-                Some(first) => Some((Ok(first), (None, call))),
+                Some(first) => {
+                    calls::sent(Method::HealthWatch, first.encoded_len());
+                    Some((Ok(first), (None, call)))
+                }
                 None => std::future::pending().await,
             }
         });

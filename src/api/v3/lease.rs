@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use crate::{
     api::{
         answers::{self, client},
+        calls,
         flow::Flow,
         header,
         interceptor::{Call, Method, begin, check, refuse_stream},
@@ -71,6 +72,7 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        calls::client(request.metadata(), true);
         let origin = Origin::of(request.metadata());
         check(&self.server, request.metadata(), false)
             .map_err(|error| refuse_stream(&self.server, Method::LeaseKeepAlive, origin, error))?;

@@ -26,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use self::session::Session;
 use crate::{
     api::{
+        calls,
         flow::Flow,
         interceptor::{self, Method, refuse_stream},
         leader::LeaderCheck,
@@ -55,6 +56,7 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        calls::client(request.metadata(), true);
         let origin = Origin::of(request.metadata());
         interceptor::check(&self.server, request.metadata(), false)
             .map_err(|error| refuse_stream(&self.server, Method::Watch, origin, error))?;

@@ -16,11 +16,12 @@ use tonic::{
 use super::{Complaint, Portion};
 use crate::{
     clock,
+    metrics::recorded,
     pb::otlp::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_client::TraceServiceClient,
     },
-    trace::{counts, id, raw_clock},
+    trace::{id, raw_clock},
 };
 
 /// How long a collector has to answer (OTLP's default).
@@ -112,7 +113,7 @@ pub(super) async fn run(target: Target, mut portions: Receiver<Portion>) {
     let mut complaint = Complaint::default();
     while let Some(portion) = portions.recv().await {
         let (dropped, why) = lost(way.send(&portion).await, portion.spans);
-        counts::DROPPED.add(dropped);
+        recorded::SPANS_DROPPED.add(dropped);
         complaint.add(dropped, &why);
     }
 }
@@ -200,7 +201,7 @@ impl Way {
     }
 
     fn went_well(&mut self, taken: u64) {
-        counts::EXPORTED.add(taken);
+        recorded::SPANS_EXPORTED.add(taken);
         if std::mem::take(&mut self.is_failing) {
             tracing::info!(target = %self.target, "the collector accepts spans again");
         }
@@ -209,7 +210,7 @@ impl Way {
 
     /// Logs the first of a series of failures. Returns how long to wait.
     fn went_wrong(&mut self, why: &str, asked: Option<Duration>) -> Duration {
-        counts::FAILED.add(1);
+        recorded::SPAN_EXPORTS_FAILED.add(1);
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::warn!(target = %self.target, %why, "the collector cannot be reached, or refuses spans");
         }

@@ -20,8 +20,9 @@ use std::collections::HashSet;
 
 use crate::{
     export::otlp::{Exporter, Resource, Scope, is_told},
+    metrics::recorded,
     story::{Event, intake::Intake, order::Order},
-    trace::{Batch, Family, Hello, Kind, Stage, counts, record::BYTES},
+    trace::{Batch, Family, Hello, Kind, Stage, record::BYTES},
 };
 
 /// How old a step is before it is exported, in nanoseconds: unless the disk is slow, the steps that
@@ -78,7 +79,7 @@ impl Window {
         if EVENTS_MAX < self.intake.recording.events.len() {
             lost += self.shed();
         }
-        counts::DROPPED.add(lost);
+        recorded::SPANS_DROPPED.add(lost);
         lost
     }
 

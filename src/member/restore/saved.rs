@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, file};
-use crate::storage::disk;
+use crate::storage::{digest_hex, disk};
 
 /// The bytes of the hash behind a saved database.
 const HASH: usize = 32;
@@ -84,11 +84,7 @@ impl Saved {
         if expected == found[..] {
             return Ok(());
         }
-        let [expected, found] = [&expected[..], &found[..]].map(hex);
+        let [expected, found] = [&expected[..], &found[..]].map(digest_hex);
         Err(Error::OtherHash { path: self.path.clone(), expected, found })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -89,15 +89,19 @@ impl Active {
         !self.removed.swap(true, Ordering::Relaxed)
     }
 
-    /// This member has begun, or ended, to read a stream of the peer's.
-    pub(super) fn set_read(&self, peer: u64, channel: Channel, is_up: bool) {
+    /// This member has begun, or ended, to read a stream of the peer's. Returns whether the peer
+    /// counts as active now, if that has changed.
+    pub(super) fn set_read(&self, peer: u64, channel: Channel, is_up: bool) -> Option<bool> {
         let mut peers = self.lock();
         let streams = peers.entry(peer).or_default();
+        let was_active = streams.read != 0;
         streams.read = with_bit(streams.read, channel, is_up);
         match streams.read {
             0 => streams.heard_since = None,
             _ => streams.heard_since = streams.heard_since.or_else(|| Some(clock::now())),
         }
+        let is_active = streams.read != 0;
+        (was_active != is_active).then_some(is_active)
     }
 
     /// The peer has begun, or ended, to read a stream of this member's.

@@ -17,7 +17,7 @@ use std::{
 use raft::eraftpb::{Message, MessageType};
 
 use super::glass;
-use crate::{clock, mark, trace};
+use crate::{clock, mark, metrics::recorded, trace};
 
 /// The least time between two records of a kind.
 const EVERY: Duration = Duration::from_millis(100);
@@ -101,6 +101,7 @@ pub(super) fn cut(message: &Message, is_received: bool) {
 }
 
 fn note_message(message: &Message, kind: Kind) {
+    recorded::PEER_MESSAGES_DROPPED.increment();
     let (id, entries) = (glass::id(message), glass::entries(message));
     if trace::kept(id) || glass::brings_kept(message) {
         return tell(id, kind, message.term, Told::one(entries));
@@ -110,6 +111,7 @@ fn note_message(message: &Message, kind: Kind) {
 
 /// Notes that a message of this type and term, from this peer, is not taken.
 pub(super) fn untaken(peer: u64, kind: MessageType, term: u64) {
+    recorded::PEER_MESSAGES_DROPPED.increment();
     note((peer, kind, true, false), term, [0; 2]);
 }
 

@@ -3,12 +3,18 @@
 //! Everything here runs on the peer thread and never waits, so nothing is locked. The tasks of a
 //! connection need no more than this; [`hub`](super::hub) decides where messages go.
 
-use std::{cell::RefCell, collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use raft::eraftpb::{Message, MessageType};
 
 use super::{
     active::Active,
+    channel::Channel,
     drops, glass,
     identity::Identity,
     links::Links,
@@ -16,7 +22,7 @@ use super::{
     snapshots::{Database, Snapshots},
 };
 use crate::{
-    clock,
+    clock, metrics,
     raft::inbox::{Inbox, Input, Refused},
     trace,
 };
@@ -43,7 +49,8 @@ pub(super) struct Local {
     pub(super) links: Arc<Links>,
     pub(super) snapshots: Snapshots,
     inbox: Inbox,
-    peers: RefCell<HashSet<u64>>,
+    /// The peers, with what is counted for each.
+    peers: RefCell<HashMap<u64, Arc<metrics::Peer>>>,
     removed: RefCell<HashSet<u64>>,
     complaints: LogLimit,
 }
@@ -65,15 +72,35 @@ impl Local {
 
     /// Notes that this member talks to a peer.
     pub(super) fn note_peer(&self, id: u64) {
-        self.peers.borrow_mut().insert(id);
+        let counts = metrics::peer(self.identity.member_id, id);
+        self.peers.borrow_mut().insert(id, counts);
     }
 
     /// Forgets a peer that was removed from the cluster, and refuses it from now on.
     pub(super) fn remove(&self, id: u64) {
-        self.peers.borrow_mut().remove(&id);
+        if let Some(counts) = self.peers.borrow_mut().remove(&id) {
+            counts.active.set(0);
+        }
         self.removed.borrow_mut().insert(id);
         self.active.forget(id);
         self.links.forget(id);
+    }
+
+    /// Counts something of a peer; nothing of a member that is none.
+    pub(super) fn count(&self, id: u64, count: impl FnOnce(&metrics::Peer)) {
+        if let Some(counts) = self.peers.borrow().get(&id) {
+            count(counts);
+        }
+    }
+
+    /// This member has begun, or ended, to read a stream of the peer's.
+    pub(super) fn set_read(&self, peer: u64, channel: Channel, is_up: bool) {
+        if let Some(is_active) = self.active.set_read(peer, channel, is_up) {
+            self.count(peer, |counts| {
+                counts.active.set(i64::from(is_active));
+                counts.disconnected.add(u64::from(!is_active));
+            });
+        }
     }
 
     /// Whether the member with this id was removed.
@@ -83,6 +110,9 @@ impl Local {
 
     /// Reports to raft that these messages were not sent.
     pub(super) fn lost(&self, messages: &[Message]) {
+        for message in messages {
+            self.count(message.to, |counts| counts.sent_failures.increment());
+        }
         report_lost(messages, |input| match input {
             // raft pauses a peer until its snapshot is reported as sent or failed, so the report
             // must not be lost. The raft thread never waits for this one, so it is safe to wait for
@@ -111,7 +141,10 @@ impl Local {
         }
         let (peer, kind, term) = (message.from, message.get_msg_type(), message.term);
         let taken = self.inbox.offer(Input::Step { message, since: trace::handed_over() });
-        taken.inspect_err(|_| drops::untaken(peer, kind, term))
+        taken.inspect_err(|_| {
+            self.count(peer, |counts| counts.received_failures.increment());
+            drops::untaken(peer, kind, term);
+        })
     }
 
     /// Hands raft the message of a snapshot whose database is on the disk.
@@ -176,7 +209,7 @@ impl Local {
     /// The peer under whose name a repeated line is left out of the log. Senders that are no peers
     /// can make up an id for each request, so all of them share one.
     fn counted_as(&self, id: u64) -> u64 {
-        if self.peers.borrow().contains(&id) { id } else { 0 }
+        if self.peers.borrow().contains_key(&id) { id } else { 0 }
     }
 }
 

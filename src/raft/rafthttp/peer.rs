@@ -11,7 +11,7 @@ use super::{
     glass::Outbound,
     local::Local,
     pipeline::Pipeline,
-    snapshot_sender,
+    probing, snapshot_sender,
     stream::{Outgoing, Reader},
 };
 
@@ -33,6 +33,7 @@ pub(super) struct Link {
     local: Rc<Local>,
     /// Snapshots that are being sent.
     snapshots: RefCell<JoinSet<()>>,
+    /// The readers of both streams, and the probe.
     _readers: JoinSet<()>,
 }
 
@@ -45,6 +46,7 @@ impl Link {
             let reader = Reader::new(local.clone(), peer.id, channel, urls.clone());
             readers.spawn_local(reader.run());
         }
+        readers.spawn_local(probing::probe(local.clone(), peer.id, urls.clone()));
         Link {
             msgapp: Outgoing::new(peer.id, Channel::MsgApp),
             message: Outgoing::new(peer.id, Channel::Message),

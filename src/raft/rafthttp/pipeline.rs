@@ -16,6 +16,7 @@ use http::{
     header::{CONTENT_TYPE, HOST},
 };
 use http_body_util::Full;
+use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
@@ -191,6 +192,8 @@ impl Worker {
         if answer.status() != StatusCode::NO_CONTENT {
             return Err(dial::refused(answer, &target, self.local.identity.cluster_id).await);
         }
+        let bytes = u64::from(outbound.message.compute_size());
+        self.local.count(self.peer, |counts| counts.sent_bytes.add(bytes));
         self.connection = Some((target, sender));
         Ok(())
     }

@@ -1,9 +1,81 @@
 //! `/raft/probing`: "are you there, and what time is it?"
 //!
-//! etcd members ask each other every few seconds and log peers that are slow or whose clock is
-//! off. Answering is all that is done here. (xiang90/probing: NewHandler)
+//! etcd members ask each other every few seconds, and log peers that are slow or whose clock is
+//! off. Here they ask too, but only to count how long the answers take
+//! (`etcd_network_peer_round_trip_time_seconds`): the streams notice a peer that is gone, and a
+//! slow one is seen in the traces. A probe has a connection of its own, so it waits behind no
+//! message.
+//! (xiang90/probing: NewHandler, Prober)
+//!
+//! etcd counts a smoothed time every half minute; here each answer counts.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header::HOST};
+use http_body_util::{BodyExt as _, Full};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    dial::{self, Failed, Sender, Target, Urls},
+    local::Local,
+};
+use crate::clock;
+
+/// The path that is asked.
+pub(super) const PATH: &str = "/raft/probing";
+/// The time between two probes (etcd: proberInterval).
+const INTERVAL: Duration = Duration::from_secs(4);
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Asks one peer, for ever, and counts how long it takes to answer.
+pub(super) async fn probe(local: Rc<Local>, peer: u64, urls: Rc<Urls>) {
+    let mut connection: Option<(Target, Sender)> = None;
+    loop {
+        if !local.links.is_cut(peer) {
+            // A failure needs no line: the peer's streams fail as well, and say why.
+            let asked = timeout(ANSWER_TIMEOUT, ask(&local, connection.take(), &urls)).await;
+            if let Ok(Ok((open, took))) = asked {
+                connection = Some(open);
+                local.count(peer, |counts| counts.round_trip.observe_duration(took));
+            }
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+/// One question, on the open connection if there is one. The time does not include dialling.
+async fn ask(
+    local: &Local,
+    connection: Option<(Target, Sender)>,
+    urls: &Urls,
+) -> Result<((Target, Sender), Duration), Failed> {
+    let (target, mut sender) = match connection {
+        Some((target, sender)) if !sender.is_closed() => (target, sender),
+        _ => {
+            let target = urls.pick()?;
+            let connected = timeout(local.dial_timeout, dial::connect(&target)).await;
+            (target, connected.unwrap_or(Err(Failed::Timeout))?)
+        }
+    };
+    sender.ready().await?;
+    let mut request = Request::new(Full::<Bytes>::default());
+    *request.uri_mut() = http::Uri::from_static(PATH);
+    let host = HeaderValue::from_str(&target.authority).expect("an authority is ASCII");
+    request.headers_mut().insert(HOST, host);
+    let began = clock::now();
+    let answer = sender.send_request(request).await?;
+    let took = began.elapsed();
+    let status = answer.status();
+    // Read to its end, so that the connection can be used again.
+    answer.into_body().collect().await?;
+    match status {
+        StatusCode::OK => Ok(((target, sender), took)),
+        // No etcd member answers otherwise; the next probe dials again.
+        _ => Err(Failed::Timeout),
+    }
+}
 
 /// The answer's body, for a wall clock that shows `wall` since 1970.
 pub(super) fn answer(wall: Duration) -> String {

@@ -36,11 +36,13 @@ use tower_service::Service;
 use super::{
     bodies::{Held, Unread},
     channel::Channel,
+    database,
     dial::Socket,
     glass,
     hub::{Hub, Stranger},
     identity, probing,
     snapshot_receiver::{self, Refused},
+    snapshot_sender::DatabaseBody,
     stream::StreamBody,
     wire::{self, FRAME_LEN_MAX},
 };
@@ -63,6 +65,8 @@ pub(super) enum Payload {
     Whole(Full<Bytes>),
     /// Raft's messages, for as long as the peer listens.
     Stream(Box<StreamBody>),
+    /// The member's database.
+    Database(Box<DatabaseBody>),
     /// The answer of one of the member's own handlers.
     Extra(axum::body::Body),
 }
@@ -163,7 +167,12 @@ async fn answer(
             None => stamp(&hub, snapshot(&hub, request).await),
             Some(refusal) => refusal,
         }
-    } else if path == "/raft/probing" {
+    } else if path == database::PATH {
+        match refusal(&hub, &request, &Method::GET) {
+            None => stamp(&hub, given(&hub, &request).await),
+            Some(refusal) => refusal,
+        }
+    } else if path == probing::PATH {
         Answer::whole(StatusCode::OK, probing::answer(clock::wall()))
             .with(CONTENT_TYPE, "application/json")
     } else {
@@ -257,6 +266,8 @@ async fn posted(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
             return refuse(StatusCode::BAD_REQUEST, "error unmarshalling raft message");
         }
     };
+    let bytes = body.bytes.len() as u64;
+    hub.local.count(message.from, |counts| counts.received_bytes.add(bytes));
     if hub.local.is_removed(message.from) {
         return refuse(StatusCode::FORBIDDEN, "cannot process message from removed member");
     }
@@ -270,6 +281,14 @@ async fn posted(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
 async fn snapshot(hub: &Rc<Hub>, request: Request<Incoming>) -> Answer {
     match snapshot_receiver::receive(hub, request).await {
         Ok(()) => Answer::empty(StatusCode::NO_CONTENT),
+        Err(Refused(status, text)) => refuse(status, &text),
+    }
+}
+
+/// Answers `GET /glass/database`, once the headers are checked.
+async fn given(hub: &Rc<Hub>, request: &Request<Incoming>) -> Answer {
+    match database::give(hub, request.headers()).await {
+        Ok(body) => Answer(Response::new(Payload::Database(Box::new(body)))),
         Err(Refused(status, text)) => refuse(status, &text),
     }
 }
@@ -298,6 +317,7 @@ impl Body for Payload {
         match self.get_mut() {
             Payload::Whole(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Payload::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Payload::Database(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Payload::Extra(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
@@ -306,6 +326,7 @@ impl Body for Payload {
         match self {
             Payload::Whole(body) => body.is_end_stream(),
             Payload::Stream(_) => false,
+            Payload::Database(body) => body.is_end_stream(),
             Payload::Extra(body) => body.is_end_stream(),
         }
     }
@@ -314,6 +335,7 @@ impl Body for Payload {
         match self {
             Payload::Whole(body) => body.size_hint(),
             Payload::Stream(_) => SizeHint::default(),
+            Payload::Database(body) => body.size_hint(),
             Payload::Extra(body) => body.size_hint(),
         }
     }

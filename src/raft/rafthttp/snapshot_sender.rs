@@ -18,7 +18,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use raft::eraftpb::{ConfState, Message, SnapshotMetadata};
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, mpsc},
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -27,28 +27,32 @@ use super::{
     dial::{self, Failed, Urls},
     glass::{self, Outbound},
     local::Local,
-    snapshots::{CHUNK_BYTES, CHUNKS_WAITING, Description, hex},
+    snapshots::{CHUNK_BYTES, CHUNKS_WAITING, Description},
     wire,
 };
 use crate::{
+    clock,
     raft::bootstrap,
     set, stage,
     storage::{
         backend::{self, Backend, FileCopy},
-        with_causes,
+        digest_hex, with_causes,
     },
     trace,
 };
 
-/// How long the answer may take, once the peer has the whole database and must sync it.
+/// How long the answer may take, once the peer has the whole database, must sync it, and looks at
+/// all of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of a database for which the answer may take a second longer.
+const BYTES_PER_SECOND: u64 = 32 << 20;
 /// How long raft hears nothing of a failure. It would ask for the next snapshot at once, and each
 /// costs a copy of the database.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a snapshot was not sent.
 #[derive(Debug, thiserror::Error)]
-enum Unsent {
+pub(super) enum Unsent {
     /// This transport has no database.
     #[error("this member has no database to send")]
     NoDatabase,
@@ -73,10 +77,10 @@ enum Unsent {
 }
 
 /// A copy of the database, and what is said about it.
-struct Prepared {
-    copy: Arc<FileCopy>,
-    conf_state: ConfState,
-    description: Description,
+pub(super) struct Prepared {
+    pub(super) copy: Arc<FileCopy>,
+    pub(super) conf_state: ConfState,
+    pub(super) description: Description,
 }
 
 /// Sends the snapshot that raft asks for with this message, and reports to raft what has come of
@@ -84,7 +88,10 @@ struct Prepared {
 pub(super) async fn send(local: Rc<Local>, urls: Rc<Urls>, outbound: Outbound) {
     let peer = outbound.message.to;
     let mut span = stage!(SnapshotSend, 0, peer = peer);
+    let began = clock::now();
+    local.count(peer, |counts| counts.snapshots_sent.in_flight.add(1));
     let sent = try_send(&local, &urls, &outbound.message, &mut span).await;
+    local.count(peer, |counts| counts.snapshots_sent.ended(sent.is_ok(), began.elapsed()));
     if sent.is_err() {
         span.flag(trace::FLAG_ERROR);
     }
@@ -113,10 +120,7 @@ async fn try_send(
         return Err(Unsent::OtherKind);
     }
     let Ok(_permit) = local.snapshots.sending.try_acquire() else { return Err(Unsent::Busy) };
-    let backend = database.backend.clone();
-    let prepared = spawn_blocking(move || prepare(&backend)).await;
-    let prepared = prepared.map_err(|error| Unsent::Copy(error.to_string()))?;
-    let Prepared { copy, conf_state, description } = prepared.map_err(Unsent::Copy)?;
+    let Prepared { copy, conf_state, description } = prepared(&database.backend).await?;
     let backend::Committed { index, term, revision } = copy.committed;
     let bytes = copy.len();
     set!(span, SnapshotSend, index = index, term = term, bytes = bytes, revision = revision);
@@ -128,7 +132,13 @@ async fn try_send(
     post(local, urls, &message, copy).await
 }
 
-/// Copies the database, and hashes the copy.
+/// Copies the database on a blocking thread, and hashes the copy.
+pub(super) async fn prepared(backend: &Arc<Backend>) -> Result<Prepared, Unsent> {
+    let backend = backend.clone();
+    let prepared = spawn_blocking(move || prepare(&backend)).await;
+    prepared.map_err(|error| Unsent::Copy(error.to_string()))?.map_err(Unsent::Copy)
+}
+
 fn prepare(backend: &Backend) -> Result<Prepared, String> {
     let copy = backend.copy().map_err(|error| with_causes(&error))?;
     let conf_state = copy.conf_state.as_ref().and_then(|it| bootstrap::parse_conf_state(it).ok());
@@ -142,7 +152,7 @@ fn prepare(backend: &Backend) -> Result<Prepared, String> {
         hash.update(&buffer[..count]);
         offset += count as u64;
     }
-    let description = Description { bytes: copy.len(), sha256: hex(&hash.finalize()) };
+    let description = Description { bytes: copy.len(), sha256: digest_hex(&hash.finalize()) };
     Ok(Prepared { copy: Arc::new(copy), conf_state, description })
 }
 
@@ -164,12 +174,9 @@ async fn post(
     if !wire::put_sized(message, &mut head) {
         return Err(Unsent::Copy("its message is too long".to_owned()));
     }
-    let left = head.len() as u64 + copy.len();
-    let (chunks, receiver) = mpsc::channel(CHUNKS_WAITING);
-    spawn_blocking(move || read(&copy, &chunks));
-    let ended = Rc::new(Notify::new());
-    let link = (local.clone(), message.to);
-    let body = Sent { head: Some(head.freeze()), chunks: receiver, left, link, ended };
+    let patience = ANSWER_TIMEOUT + Duration::from_secs(copy.len() / BYTES_PER_SECOND);
+    let total = head.len() as u64 + copy.len();
+    let body = DatabaseBody::new(head.freeze(), copy, (local.clone(), message.to));
     let ended = body.ended.clone();
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
@@ -182,7 +189,7 @@ async fn post(
     sender.ready().await.map_err(Failed::from)?;
     let answer = tokio::select! {
         answer = sender.send_request(request) => answer.map_err(Failed::from),
-        () = async { ended.notified().await; sleep(ANSWER_TIMEOUT).await } => Err(Failed::Timeout),
+        () = async { ended.notified().await; sleep(patience).await } => Err(Failed::Timeout),
     };
     let answer = match answer {
         Ok(answer) => answer,
@@ -190,7 +197,10 @@ async fn post(
         Err(failed) => return Err(failed.into()),
     };
     match answer.status() {
-        StatusCode::NO_CONTENT => Ok(()),
+        StatusCode::NO_CONTENT => {
+            local.count(message.to, |counts| counts.sent_bytes.add(total));
+            Ok(())
+        }
         _ => Err(dial::refused(answer, &target, local.identity.cluster_id).await.into()),
     }
 }
@@ -212,8 +222,9 @@ fn read(copy: &FileCopy, chunks: &mpsc::Sender<io::Result<Bytes>>) {
     }
 }
 
-/// The body of the request: the message, then the database.
-pub(super) struct Sent {
+/// A body with a message and then the database: of the request that carries a snapshot, or of the
+/// answer to a member that has asked.
+pub(super) struct DatabaseBody {
     head: Option<Bytes>,
     chunks: mpsc::Receiver<io::Result<Bytes>>,
     left: u64,
@@ -221,9 +232,38 @@ pub(super) struct Sent {
     link: (Rc<Local>, u64),
     /// Notified when the connection has taken the last byte.
     ended: Rc<Notify>,
+    /// What is held for as long as an answer is read: the permit to send, and the step of the
+    /// trace.
+    held: Option<(OwnedSemaphorePermit, trace::Span)>,
 }
 
-impl Body for Sent {
+impl DatabaseBody {
+    pub(super) fn new(head: Bytes, copy: Arc<FileCopy>, link: (Rc<Local>, u64)) -> DatabaseBody {
+        let left = head.len() as u64 + copy.len();
+        let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
+        spawn_blocking(move || read(&copy, &sender));
+        let (head, ended) = (Some(head), Rc::new(Notify::new()));
+        DatabaseBody { head, chunks, left, link, ended, held: None }
+    }
+
+    /// The same body, which holds a permit, and whose end is the step's.
+    pub(super) fn held(mut self, permit: OwnedSemaphorePermit, span: trace::Span) -> DatabaseBody {
+        self.held = Some((permit, span));
+        self
+    }
+}
+
+impl Drop for DatabaseBody {
+    fn drop(&mut self) {
+        if let Some((_, span)) = &mut self.held
+            && self.left != 0
+        {
+            span.flag(trace::FLAG_ERROR);
+        }
+    }
+}
+
+impl Body for DatabaseBody {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -12,13 +12,15 @@
 //! database is, and which hash it has.
 //!
 //! Between a member of etcd and one of these nothing is sent: etcd's database is bbolt's and ours
-//! is redb's, so neither could open the other's. Who speaks glass marks its request with a header,
-//! and a request without it is refused before its body is read.
+//! is redb's, so neither could open the other's. The sender marks its request with a header that
+//! etcd does not know, and a request without it is refused before its body is read.
 //!
 //! Invariants
 //! * The raft thread never waits for a snapshot, and the peer thread never for a disk: files are
 //!   copied, hashed, written and synced on blocking threads.
-//! * raft gets the message only when database and `.snap` file are whole, hashed and on the disk.
+//! * raft gets the message only when database and `.snap` file are whole, hashed and on the disk,
+//!   and all rows of the database fit their checksums. A database that is refused is removed; the
+//!   member keeps what it has, and its leader sends another, a second later at the earliest.
 //! * [`SENT_MAX`] snapshots are sent at a time, and one is received. raft tries again later.
 
 use std::{
@@ -54,7 +56,7 @@ pub(super) struct Snapshots {
     /// None for a transport that is not a member's.
     pub(super) database: Option<Database>,
     /// Permits to send.
-    pub(super) sending: Semaphore,
+    pub(super) sending: Arc<Semaphore>,
     /// The permit to receive.
     pub(super) receiving: Semaphore,
     /// How many were received, for the names of unfinished files.
@@ -65,7 +67,7 @@ impl Snapshots {
     pub(super) fn new(database: Option<Database>) -> Snapshots {
         Snapshots {
             database,
-            sending: Semaphore::new(SENT_MAX),
+            sending: Arc::new(Semaphore::new(SENT_MAX)),
             receiving: Semaphore::new(1),
             received: AtomicU64::new(0),
         }
@@ -89,9 +91,4 @@ impl Description {
     pub(super) fn parse(data: &[u8]) -> Option<Description> {
         serde_json::from_slice(data).ok()
     }
-}
-
-/// A digest as hex.
-pub(super) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -219,6 +219,8 @@ impl Body for StreamBody {
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
+        let bytes = this.buffer.len() as u64;
+        this.local.count(this.outgoing.peer, |counts| counts.sent_bytes.add(bytes));
         Poll::Ready(Some(Ok(BodyFrame::data(this.buffer.split().freeze()))))
     }
 }
@@ -291,10 +293,10 @@ impl Reader {
 
     async fn follow(&self, body: Incoming, frames: Frames) {
         let (peer, channel) = (self.peer, self.channel.name());
-        self.local.active.set_read(peer, self.channel, true);
+        self.local.set_read(peer, self.channel, true);
         self.local.announce(peer, &format!("{channel} stream opened"));
         let Err(lost) = self.read(body, frames).await;
-        self.local.active.set_read(peer, self.channel, false);
+        self.local.set_read(peer, self.channel, false);
         self.local.complain(peer, &format!("{channel} stream lost"), &lost.to_string());
     }
 
@@ -345,6 +347,7 @@ impl Reader {
         loop {
             let piece = timeout(READ_TIMEOUT, body.frame()).await.map_err(|_| Lost::Silent)?;
             let Ok(data) = piece.ok_or(Lost::Closed)??.into_data() else { continue };
+            self.local.count(self.peer, |counts| counts.received_bytes.add(data.len() as u64));
             input.extend_from_slice(&data);
             while let Some(frame) = decoder.decode(&mut input)? {
                 match frame {

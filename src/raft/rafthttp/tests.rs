@@ -424,12 +424,18 @@ fn an_unknown_dialler_is_remembered_and_can_be_answered() {
     assert_eq!(sent, message(MessageType::MsgAppendResponse, 0xa, 0xb, 4));
 }
 
-/// Accepts connections until one brings a whole request; returns its head, its body and itself.
+/// Accepts connections until one brings a whole request, which is no probe; returns its head, its
+/// body and itself.
 fn take_request(listener: &TcpListener) -> (String, Vec<u8>, BufReader<TcpStream>) {
-    let (stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut stream = BufReader::new(stream);
-    let head = read_head(&mut stream);
+    let (head, mut stream) = loop {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = BufReader::new(stream);
+        let head = read_head(&mut stream);
+        if !head.starts_with("get /raft/probing") {
+            break (head, stream);
+        }
+    };
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
     stream.read_exact(&mut body).unwrap();

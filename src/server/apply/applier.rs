@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::key_space::KvRequest;
 use crate::{
+    metrics::recorded,
     pb::etcdserverpb::AlarmType,
     raft::{Status, inbox::Inbox, node::Committed, rafthttp},
     server::{
@@ -23,12 +24,13 @@ use crate::{
         members::Members,
         mvcc::{Batch, ReplyTo, Store},
         outcome::{Outcome, Outcomes, Response},
+        slow::{SlowRequests, error_text},
         snapshots::Wishes,
         wait::Wait,
     },
     stage,
     storage::{backend::Backend, fatal, snap},
-    trace,
+    trace::{self, raw_clock},
 };
 
 mod membership;
@@ -56,6 +58,8 @@ pub(crate) struct Applier {
     peers: rafthttp::Sender,
     outcomes: UnboundedSender<Outcomes>,
     snapshots: Wishes,
+    /// Logs requests that take long.
+    slow: Arc<SlowRequests>,
     /// Where received databases are.
     snap_dir: PathBuf,
     /// Entries up to this index were committed before the member started.
@@ -94,6 +98,7 @@ impl Applier {
             wait: Arc::clone(&server.proposer.wait),
             status: Arc::clone(&server.status),
             inbox: server.proposer.inbox.clone(),
+            slow: Arc::clone(&server.slow),
             peers,
             outcomes,
             snapshots,
@@ -116,17 +121,23 @@ impl Applier {
     }
 
     /// Puts a received database in the place of everything that this thread changes. Its log record
-    /// is on the disk. A file that cannot be used ends the member.
+    /// is on the disk, so there is no way back to the old state: a file that has become damaged
+    /// since it was received is removed, and ends the member. At its next start it gets another.
     fn install(&self, snapshot: &SnapshotMetadata) {
         let (index, before) = (snapshot.index, self.status.applied());
         if index <= before {
             return;
         }
+        let _in_progress = recorded::INSTALLS_IN_PROGRESS.during();
         let mut span = stage!(SnapshotInstall, 0, applied_old = before, applied_new = index);
         fail::fail_point!("snapshot-before-install");
         let path = snap::received_path(&self.snap_dir, index);
         let installed = self.store.install(&path, index, self.min_ttl);
-        let installed = installed.unwrap_or_else(|error| fatal(&error));
+        let installed = installed.unwrap_or_else(|error| {
+            // What cannot be removed is looked at again at the next start.
+            let _ = std::fs::remove_file(&path);
+            fatal(&error)
+        });
         self.alarms.reload(&self.backend).unwrap_or_else(|error| fatal(&error));
         // Auth must be off in it, as at a start.
         AuthStore::open(&self.backend).map(drop).unwrap_or_else(|error| fatal(&error));
@@ -177,6 +188,7 @@ impl Applier {
     fn apply_batch(&self, entries: &[Entry], since: u64) {
         let [first, last] = [entries.first(), entries.last()].map(|it| it.map_or(0, |it| it.index));
         let _span = stage!(ApplyBatch, 0, first = first, last = last);
+        recorded::APPLY_BATCH_ENTRIES.observe(entries.len() as u64);
         let mut outcomes = Vec::new();
         let mut batch = self.store.batch();
         for entry in entries {
@@ -210,8 +222,14 @@ impl Applier {
     ) {
         let (id, command) = decode(entry).unwrap_or_else(|error| fatal(&error));
         let mut span = self.open(entry, id, since);
-        let result = self.dispatch(id, command, batch);
+        let began = raw_clock::now();
+        let result = self.dispatch(id, &command, batch);
+        let took = raw_clock::to_ns(raw_clock::now() - began);
+        if let Some(operation) = command.operation() {
+            recorded::applied(operation, result.is_ok(), took);
+        }
         batch.set_applied(entry.index, entry.term);
+        self.slow.applied(id, took, || (command.describe(), error_text(result.as_ref().err())));
         if let Err(error) = &result {
             span.fail(error.reason());
         }
@@ -246,38 +264,38 @@ impl Applier {
     fn dispatch(
         &self,
         id: u64,
-        command: Command,
+        command: &Command,
         batch: &mut Batch<'_>,
     ) -> Result<Response, Error> {
         match command {
             Command::Nothing => Ok(Response::Empty),
-            Command::Range(range) => self.kv(id, KvRequest::Range(&range), 0, batch),
-            Command::Put(put) => self.kv(id, KvRequest::Put(&put), put_cost(&put), batch),
-            Command::DeleteRange(delete) => self.kv(id, KvRequest::DeleteRange(&delete), 0, batch),
-            Command::Txn(txn) => self.kv(id, KvRequest::Txn(&txn), txn_cost(&txn), batch),
-            Command::Compact(compact) => self.kv(id, KvRequest::Compact(&compact), 0, batch),
+            Command::Range(range) => self.kv(id, KvRequest::Range(range), 0, batch),
+            Command::Put(put) => self.kv(id, KvRequest::Put(put), put_cost(put), batch),
+            Command::DeleteRange(delete) => self.kv(id, KvRequest::DeleteRange(delete), 0, batch),
+            Command::Txn(txn) => self.kv(id, KvRequest::Txn(txn), txn_cost(txn), batch),
+            Command::Compact(compact) => self.kv(id, KvRequest::Compact(compact), 0, batch),
             Command::LeaseGrant(grant) => {
                 let room = self.admit(id, GRANT_COST)?;
-                let granted = batch.lease_grant(id, &grant, self.min_ttl)?;
+                let granted = batch.lease_grant(id, grant, self.min_ttl)?;
                 self.answer(room, Response::LeaseGrant(granted))
             }
             Command::LeaseRevoke(revoke) => {
                 self.admit(id, 0)?;
-                batch.lease_revoke(id, &revoke).map(Response::LeaseRevoke)
+                batch.lease_revoke(id, revoke).map(Response::LeaseRevoke)
             }
             Command::LeaseCheckpoint(checkpoint) => {
-                batch.lease_checkpoint(id, &checkpoint, self.persist_checkpoints);
+                batch.lease_checkpoint(id, checkpoint, self.persist_checkpoints);
                 Ok(Response::Empty)
             }
             Command::Alarm(alarm) => {
-                Ok(Response::Alarm(self.alarms.apply(id, &alarm, batch.backend())))
+                Ok(Response::Alarm(self.alarms.apply(id, alarm, batch.backend())))
             }
             Command::SetVersion(version) => {
-                self.members.set_version(&version, batch.backend());
+                self.members.set_version(version, batch.backend());
                 Ok(Response::Empty)
             }
             Command::SetAttributes(member, attributes) => {
-                self.members.set_attributes(member, attributes, batch.backend());
+                self.members.set_attributes(*member, attributes.clone(), batch.backend());
                 Ok(Response::Empty)
             }
         }
@@ -380,6 +398,7 @@ mod tests {
             snap_dir: dir.to_owned(),
             status: Arc::new(Status::new(0)),
             inbox: to_raft,
+            slow: Arc::new(SlowRequests::new(std::time::Duration::MAX)),
             peers: transport.sender(),
             outcomes: tokio::sync::mpsc::unbounded_channel().0,
             replayed: 0,

@@ -9,14 +9,12 @@ use std::{thread, time::Duration};
 
 use raft::eraftpb::EntryType;
 
-use super::{
-    super::{command::Command, internal::Internal, propose::Proposer},
-    corrupt,
-};
+use super::corrupt;
 use crate::{
     clock,
     pb::etcdserverpb::{AlarmType, RequestHeader},
     raft::inbox::Input,
+    server::{command::Command, internal::Internal, propose::Proposer},
     stage, trace,
 };
 

@@ -14,6 +14,7 @@ use tokio::{
 use super::requests::LeaseServer;
 use crate::{
     clock, mark,
+    metrics::recorded,
     pb::etcdserverpb::LeaseRevokeRequest,
     raft::Leadership,
     server::{Error, command::Command, internal::Internal, lessor::Due},
@@ -77,6 +78,7 @@ impl LeaseServer {
     async fn revoke_expired(&self, due: Due, term: u64) {
         let id = self.proposer.ids.of_member(false);
         let overdue = due.overdue.as_nanos();
+        recorded::LEASES_EXPIRED.increment();
         mark!(LeaseExpire, 0, lease = due.lease.cast_unsigned(), request = id, overdue = overdue);
         let revoked = self.propose_revocation(id, due.lease, term);
         match Internal::LeaseExpire.request(id, revoked).await {

@@ -19,6 +19,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     clock,
+    metrics::recorded,
     raft::Status,
     server::{
         Error,
@@ -187,7 +188,10 @@ impl Primary {
         loop {
             self.catch_up(id).await?;
             match self.lessor().renew(lease, clock::now()) {
-                Renewal::Renewed(ttl) => return Ok(ttl),
+                Renewal::Renewed(ttl) => {
+                    recorded::LEASES_RENEWED.increment();
+                    return Ok(ttl);
+                }
                 Renewal::NotFound => return Err(Refusal::NotFound),
                 Renewal::NotPrimary => return Err(Refusal::NotPrimary),
                 Renewal::Checkpointed => self.clear(lease).await?,

@@ -13,6 +13,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use raft::eraftpb::{Entry, EntryType};
 use serde::{Deserialize, Serialize};
 
 use super::{Member, Refusal};
@@ -84,6 +85,16 @@ impl Change {
         let change =
             raftpb::ConfChange { id: Some(id), r#type: Some(kind as i32), node_id, context };
         change.encode_to_vec().into()
+    }
+
+    /// The change that an entry of the log carries, with the id of its request. `None` if it
+    /// carries none, or one that every member refuses.
+    pub(crate) fn in_entry(entry: &Entry) -> Option<(u64, Self)> {
+        if entry.get_entry_type() != EntryType::EntryConfChange {
+            return None;
+        }
+        let change = raftpb::ConfChange::decode(&*entry.data).ok()?;
+        Some((change.id(), Self::of(&change).ok()?))
     }
 
     /// The change in an entry. Another program may have proposed anything, so a change that carries

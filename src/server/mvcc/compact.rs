@@ -23,6 +23,7 @@ use bytes::Bytes;
 use super::{Batch, OpenError, POISONED, Revision, Store, tree_index::Portion};
 use crate::{
     clock,
+    metrics::recorded,
     server::Error,
     storage::backend::{Backend, Bucket, WriteGuard},
     trace::Moment,
@@ -167,10 +168,15 @@ impl Store {
             }
             Phase::Rows(from) => {
                 fail::fail_point!("compact-before-batch");
+                let began = clock::now();
                 let next = self.delete_rows(&running, &from, limit);
+                recorded::ROW_COMPACTION_PAUSES.observe_duration(began.elapsed());
                 fail::fail_point!("compact-after-batch");
                 let Some(next) = next else {
                     let (took, revision) = (running.since.elapsed(), running.revision);
+                    recorded::COMPACTIONS.observe_duration(took);
+                    let now = i64::try_from(clock::wall().as_secs()).unwrap_or(i64::MAX);
+                    recorded::LAST_COMPACTION.set(now);
                     tracing::info!(
                         "compact-revision" = revision,
                         ?took,
@@ -190,10 +196,12 @@ impl Store {
         let Running { revision, keep, .. } = running;
         let mut span = crate::stage!(CompactIndex, 0, revision = *revision);
         let mut index = self.index.write().expect(POISONED);
+        let began = clock::now();
         let before = index.tree.len();
         let (last, visited) = index.tree.compact_some(*revision, portion, keep);
         let keys = index.tree.len();
         drop(index);
+        recorded::INDEX_COMPACTION_PAUSES.observe_duration(began.elapsed());
         crate::set!(span, CompactIndex, visited = visited, keys_old = before, keys_new = keys);
         last
     }
@@ -214,6 +222,7 @@ impl Store {
             guard.delete(Bucket::Key, key);
             deleted += 1;
         }
+        recorded::ROWS_COMPACTED.add(deleted as u64);
         crate::set!(span, CompactBatch, rows = rows.len(), deleted = deleted);
         if rows.len() == limit
             && let Some((last, _)) = rows.last()

@@ -32,6 +32,8 @@ use bytes::Bytes;
 
 use super::{Index, Revision, Store, tree_index::Portion};
 use crate::{
+    clock,
+    metrics::recorded,
     server::{Error, error::note},
     storage::backend::{Bucket, Cut},
 };
@@ -66,7 +68,9 @@ impl Store {
     /// the whole bucket.
     pub(crate) fn hash_kv(&self, id: u64, revision: i64) -> Result<HashKv, Error> {
         let mut span = crate::stage!(MvccHash, id, asked = revision.max(0));
+        let began = clock::now();
         let (hashed, rows) = note(&mut span, self.hash_rows(revision))?;
+        recorded::HASHES_BY_REVISION.observe_duration(began.elapsed());
         let HashKv { hash_revision, compacted, .. } = hashed;
         let (at, compacted) = (hash_revision, compacted.max(0));
         crate::set!(span, MvccHash, revision = at, compacted = compacted, rows = rows);

@@ -6,7 +6,10 @@
 //! the new one. Synced watchers become unsynced at the revision that they have, and read what they
 //! have missed from the new file; so nothing is skipped, and nothing comes twice.
 
-use std::{path::Path, sync::atomic::Ordering};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
 
 use super::{Contents, Index, OpenError, POISONED, Store, compact, note_revision, restore};
 use crate::storage::backend::{self, Bucket, Received};
@@ -18,11 +21,18 @@ pub(crate) enum InstallError {
     #[error(transparent)]
     Backend(#[from] backend::Error),
     /// Its rows do not make a key space.
-    #[error("the received database cannot be used")]
-    Open(#[from] OpenError),
+    #[error("cannot use {}", path.display())]
+    Open {
+        /// The received database.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: OpenError,
+    },
     /// It ends with another entry than its snapshot.
-    #[error("the received database ends with entry {found}, and its snapshot with {wanted}")]
+    #[error("{} ends with entry {found}, and its snapshot with {wanted}", path.display())]
     OtherIndex {
+        /// The received database.
+        path: PathBuf,
         /// The database's consistent index.
         found: u64,
         /// The snapshot's index.
@@ -60,20 +70,23 @@ impl Store {
         let mut received = self.backend.open_received(path)?;
         let (found, _) = received.consistent_index();
         if found != index {
-            return Err(InstallError::OtherIndex { found, wanted: index });
+            return Err(InstallError::OtherIndex { path: path.to_owned(), found, wanted: index });
         }
-        let finished = mark_of(&received, compact::FINISHED)?;
-        let scheduled = mark_of(&received, compact::SCHEDULED)?;
-        let rows = received.cut(Bucket::Key);
-        let contents = restore(&mut self.backend.rows(&rows))?;
-        drop(rows);
+        let bad = |source| InstallError::Open { path: path.to_owned(), source };
+        let finished = mark_of(&received, compact::FINISHED)?.map_err(bad)?;
+        let scheduled = mark_of(&received, compact::SCHEDULED)?.map_err(bad)?;
+        let contents = received.read(Bucket::Key, restore)?.map_err(bad)?;
         let Contents { tree, newest, stored, attached } = contents;
-        let leases = received.cut(Bucket::Lease);
-        let rows = self.backend.rows(&leases).map(|(_, row)| row);
-        let leases = self.lessor.prepare(rows, attached, min_ttl).map_err(OpenError::Lease)?;
+        let leases = received.read(Bucket::Lease, |rows| {
+            self.lessor.prepare(rows.map(|(_, row)| row), attached, min_ttl)
+        });
+        let leases = leases?.map_err(|error| bad(OpenError::Lease(error)))?;
         let compacted = finished.max(scheduled);
         let revision = newest.max(compacted).max(1);
         received.opened_at(revision, stored);
+        // Readers wait for the exchange alone, and not for a commit or a defragmentation.
+        self.backend.before_install();
+        fail::fail_point!("install-before-locks");
         // A step of the old compaction ends first, and none begins before all is exchanged.
         let mut worker = self.worker.lock().expect(POISONED);
         let mut guard = self.index.write().expect(POISONED);
@@ -93,7 +106,10 @@ impl Store {
     }
 }
 
-fn mark_of(received: &Received, name: &'static str) -> Result<i64, InstallError> {
+fn mark_of(
+    received: &Received,
+    name: &'static str,
+) -> Result<Result<i64, OpenError>, backend::Error> {
     let value = received.get(Bucket::Meta, name.as_bytes())?;
-    Ok(compact::read_mark(name, value.as_ref())?)
+    Ok(compact::read_mark(name, value.as_ref()))
 }

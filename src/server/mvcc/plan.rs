@@ -32,6 +32,7 @@ use super::{
     tree_index::{Asker, KeyRange, TreeIndex},
 };
 use crate::{
+    metrics::recorded,
     pb::etcdserverpb::{
         RangeRequest, RangeResponse, ResponseHeader,
         range_request::{SortOrder, SortTarget},
@@ -282,6 +283,7 @@ impl Plan {
     /// Checks that the range may be read, and returns a plan without rows.
     pub(super) fn begin(reader: Reader<'_>, request: &RangeRequest) -> Result<Plan, Error> {
         let Reader { index, current, .. } = reader;
+        recorded::RANGES.increment();
         check::check_sort(request)?;
         if request.revision > current {
             return Err(Error::FutureRevision);

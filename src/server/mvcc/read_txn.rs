@@ -27,6 +27,7 @@ use super::{
     tree_index::{Asker, KeyRange, Portion},
 };
 use crate::{
+    metrics::recorded,
     pb::etcdserverpb::{
         Compare, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
         range_request::SortOrder, request_op::Request,
@@ -218,6 +219,9 @@ impl Store {
             steps.push(ReplyStep::Op(reply));
         }
         steps.push(ReplyStep::Leave);
+        if 1 < ops.len() {
+            recorded::TXNS.increment();
+        }
         Ok(TxnReply { revision: at, steps })
     }
 

@@ -64,7 +64,11 @@ use self::{
     watcher::{Group, Watcher},
 };
 use super::{POISONED, Store};
-use crate::{pb::mvccpb::Event, trace};
+use crate::{
+    metrics::{InProgress, recorded},
+    pb::mvccpb::Event,
+    trace,
+};
 
 pub(crate) use self::{
     notice::{Events, News, Notice, Path, revision as revision_of},
@@ -301,6 +305,8 @@ pub(crate) struct WatchStream {
     /// The number of the newest watcher that started at a past revision; 0 for none. It must not
     /// receive a progress notice of the whole stream that was queued before it was created.
     newest_behind: u64,
+    /// The stream counts as long as it is there.
+    _counted: InProgress<'static>,
 }
 
 impl Store {
@@ -309,7 +315,11 @@ impl Store {
         let (queue, notices) = queue::queue(queue_len, &self.watchers.queued);
         let store = Arc::clone(self);
         let watchers = HashMap::new();
-        (WatchStream { store, queue, watchers, next_id: 0, newest_behind: 0 }, notices)
+        let counted = recorded::WATCH_STREAMS.during();
+        let (next_id, newest_behind) = (0, 0);
+        let stream =
+            WatchStream { store, queue, watchers, next_id, newest_behind, _counted: counted };
+        (stream, notices)
     }
 }
 

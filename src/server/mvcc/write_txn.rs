@@ -4,6 +4,8 @@
 //! taken at the first write, so a transaction that changes nothing takes none. When the transaction
 //! ends, and before readers can see its writes, its events go to the watchers.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use prost::Message;
 
@@ -14,6 +16,7 @@ use super::{
     tree_index::{Asker, KeyRange},
 };
 use crate::{
+    metrics::recorded,
     pb::{
         etcdserverpb::{RangeRequest, TxnRequest},
         mvccpb::{Event, KeyValue, event::EventType},
@@ -33,6 +36,8 @@ pub(crate) struct WriteTxn<'b, 'a> {
     begin: i64,
     /// The number of writes so far.
     changes: i64,
+    /// Ranges, puts and deletes so far, each one whatever it finds.
+    operations: Cell<u64>,
     reply_to: ReplyTo,
     /// For the watchers; `None` if there are no synced watchers.
     events: Option<Vec<Event>>,
@@ -51,7 +56,8 @@ impl<'a> Batch<'a> {
         self.backend.set_request(id);
         let span = crate::stage!(MvccWrite, id, revision_old = begin);
         let events = self.store.watchers.is_watched().then(Vec::new);
-        WriteTxn { batch: self, id, begin, changes: 0, reply_to, events, span }
+        let operations = Cell::new(0);
+        WriteTxn { batch: self, id, begin, changes: 0, operations, reply_to, events, span }
     }
 }
 
@@ -90,6 +96,9 @@ impl WriteTxn<'_, '_> {
     /// Puts a key, attaches it to its lease (0: none), and returns the main revision. The caller
     /// has checked that the lease exists.
     pub(crate) fn put(&mut self, key: &[u8], value: Bytes, lease: i64) -> i64 {
+        recorded::PUTS.increment();
+        recorded::PUT_BYTES.add(i64::try_from(key.len() + value.len()).unwrap_or(0));
+        self.note_operation();
         let revision = self.next_revision();
         let effect = self.batch.index.tree.put(self.id, key, revision);
         // Encoding copies key and value. The request's bytes are slices of a larger network buffer,
@@ -112,6 +121,8 @@ impl WriteTxn<'_, '_> {
 
     /// Deletes the keys of a range. Returns their number, and the newest main revision.
     pub(crate) fn delete_range(&mut self, range: KeyRange<'_>) -> (i64, i64) {
+        recorded::DELETES.increment();
+        self.note_operation();
         let mut keys = Vec::new();
         let at = self.revision();
         self.batch.index.tree.visit(range, at, |key, _| keys.push(key.clone()));
@@ -131,6 +142,10 @@ impl WriteTxn<'_, '_> {
         let encoded = Bytes::from(row.encode_to_vec());
         self.batch.backend.put(Bucket::Key, &revision.tombstone_key(), encoded);
         self.note_event(EventType::Delete, KeyValue { mod_revision: revision.main, ..row });
+    }
+
+    fn note_operation(&self) {
+        self.operations.set(self.operations.get() + 1);
     }
 
     fn note_event(&mut self, kind: EventType, kv: KeyValue) {
@@ -162,6 +177,7 @@ impl WriteTxn<'_, '_> {
 
     /// Plans to read a range, with the writes of the transaction so far.
     pub(crate) fn plan(&self, request: &RangeRequest) -> Result<Plan, Error> {
+        self.note_operation();
         let mut plan = Plan::new(self.reader(), request)?;
         // It is read after the transaction, on another thread.
         plan.settle();
@@ -170,6 +186,7 @@ impl WriteTxn<'_, '_> {
 
     /// Reads a key, with the writes of the transaction so far.
     pub(crate) fn get(&self, key: &Bytes) -> Option<KeyValue> {
+        self.note_operation();
         let mut span = crate::stage!(MvccRange, self.id);
         let request = RangeRequest { key: key.clone(), ..RangeRequest::default() };
         let reader = self.reader();
@@ -188,6 +205,9 @@ impl WriteTxn<'_, '_> {
 impl Drop for WriteTxn<'_, '_> {
     fn drop(&mut self) {
         self.batch.index.revision = self.revision();
+        if 1 < self.operations.get() {
+            recorded::TXNS.increment();
+        }
         crate::set!(
             self.span,
             MvccWrite,

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     clock,
-    trace::{self, histogram, raw_clock},
+    metrics::recorded,
+    trace::{self, raw_clock},
 };
 
 /// The requests to the commit thread, and its progress.
@@ -36,6 +37,9 @@ pub(super) struct Control {
     pub(super) full: bool,
     /// Callers that wait for a defragmentation.
     pub(super) defragment: Vec<SyncSender<Result<Defragmented, Refused>>>,
+    /// A received database is about to come. Until then no defragmentation begins, and no commit
+    /// that nobody has asked for: readers would wait for it.
+    pub(super) installs: bool,
     /// A received database that is to take the place of the file.
     pub(super) install: Option<Install>,
     /// The thread must commit once more and then end.
@@ -105,11 +109,16 @@ impl Shared {
         let mut control = self.control();
         loop {
             let left = deadline.saturating_duration_since(clock::now());
-            let is_asked = control.asked > control.finished
-                || !control.defragment.is_empty()
-                || control.install.is_some();
+            let is_asked = control.asked > control.finished || control.install.is_some();
             let wanted = control.stopping || control.full || is_asked;
-            if wanted || left.is_zero() {
+            if wanted {
+                return (control.asked, control.stopping);
+            }
+            if control.installs {
+                control = self.wake.wait(control).expect(POISONED);
+                continue;
+            }
+            if left.is_zero() || !control.defragment.is_empty() {
                 return (control.asked, control.stopping);
             }
             control = self.wake.wait_timeout(control, left).expect(POISONED).0;
@@ -144,7 +153,7 @@ impl Shared {
             index_new = frozen.applied.index,
             revision_new = frozen.applied.revision
         );
-        histogram::BACKEND_COMMIT.observe(raw_clock::to_ns(raw_clock::now() - began));
+        recorded::BACKEND_COMMIT.observe(raw_clock::to_ns(raw_clock::now() - began));
         drop(span);
         fail::fail_point!("backend-before-drop-frozen");
         self.exchange(&frozen, written);
@@ -207,7 +216,9 @@ impl Shared {
         }
         fail::fail_point!("backend-after-writes");
         fail::fail_point!("backend-before-commit");
+        let began = raw_clock::now();
         transaction.commit()?;
+        recorded::BACKEND_COMMIT_WRITE.observe(raw_clock::to_ns(raw_clock::now() - began));
         fail::fail_point!("backend-after-commit");
         self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(Written { sizes: database.sizes(stored), file: database.read()? })

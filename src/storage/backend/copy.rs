@@ -33,7 +33,7 @@ use super::{
     file::{DatabaseFile, FileRead, copy_name, note_format},
     tail::TAILS,
 };
-use crate::storage::disk::File;
+use crate::{clock, metrics::recorded, storage::disk::File};
 
 /// How many copies this process has made.
 static COPIES: AtomicU64 = AtomicU64::new(0);
@@ -120,6 +120,7 @@ impl Backend {
     /// Commits the buffers, and copies the file as of that commit. Blocks for as long as the copy
     /// takes, and holds no lock meanwhile. The copy's room on the disk is that of the rows.
     pub fn copy(&self) -> Result<FileCopy, Error> {
+        let began = clock::now();
         self.commit_now();
         let buffers = self.shared.read();
         let (file, committed) = (Arc::clone(&buffers.file), buffers.committed);
@@ -132,6 +133,7 @@ impl Backend {
         // An open file without a name takes room until it is closed, and no longer.
         let _ = fs::remove_file(&path);
         let (file, len, copied) = copy.inspect_err(|error| self.shared.end_if_damaged(error))?;
+        recorded::BACKEND_SNAPSHOTS.observe_duration(began.elapsed());
         Ok(FileCopy { file, len, committed, conf_state, copied })
     }
 }

@@ -27,7 +27,14 @@ use super::{
     Backend, Error, POISONED, Shared,
     file::{DatabaseFile, FileRead, remove_unfinished, take_after, unfinished},
 };
-use crate::storage::{disk, with_causes};
+use crate::{
+    clock,
+    metrics::recorded,
+    storage::{
+        disk::{self, folder_of},
+        with_causes,
+    },
+};
 
 /// The bytes that a copy of the file leaves free on the disk.
 const ROOM_LEFT: u64 = 16 << 20;
@@ -72,11 +79,17 @@ impl Shared {
     /// Defragments the file, if anybody has asked, and returns the one that it has replaced. Called
     /// by the commit thread, after a commit.
     pub(super) fn defragment_if_asked(&self) -> Option<Arc<DatabaseFile>> {
-        let waiting = std::mem::take(&mut self.control().defragment);
-        if waiting.is_empty() {
+        let mut control = self.control();
+        if control.installs || control.defragment.is_empty() {
             return None;
         }
-        let (done, old) = match self.defragment() {
+        let waiting = std::mem::take(&mut control.defragment);
+        drop(control);
+        let (began, in_progress) = (clock::now(), recorded::DEFRAGS_IN_PROGRESS.during());
+        let defragmented = self.defragment();
+        recorded::DEFRAGS.observe_duration(began.elapsed());
+        drop(in_progress);
+        let (done, old) = match defragmented {
             Ok((done, old)) => (Ok(done), Some(old)),
             Err(refused) => (Err(refused), None),
         };
@@ -167,10 +180,6 @@ pub(super) fn check_room(path: &Path, in_use: u64) -> Result<(), Error> {
         true => Ok(()),
         false => Err(Error::NoRoom { path: path.to_owned(), needed, free }),
     }
-}
-
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("."))
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {

@@ -21,7 +21,10 @@ use super::{
     size::Sizes,
     tail::{self, Rows, TAILS},
 };
-use crate::storage::{disk, redb_file::RedbFile};
+use crate::storage::{
+    disk::{folder_of, sync_dir},
+    redb_file::RedbFile,
+};
 
 /// The row of the meta bucket with the index of the last entry in the file.
 pub(super) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
@@ -162,7 +165,7 @@ fn has_format(transaction: &ReadTransaction) -> Result<bool, redb::Error> {
 /// Opens the file; only its first opener makes it.
 fn open_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source };
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(failed)?;
     let opened = if path.try_exists().map_err(failed)? {
         open_file(path, RedbFile::open(path, fsync).map_err(failed)?)?
@@ -188,7 +191,7 @@ fn make_database(path: &Path, fsync: bool) -> Result<(Database, RedbFile), Error
     }
     let made = open_file(path, file)?;
     fs::rename(&unfinished, path).map_err(failed)?;
-    disk::sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+    sync_dir(folder_of(path)).map_err(failed)?;
     Ok(made)
 }
 
@@ -251,7 +254,7 @@ pub(super) fn copy_name(number: u64) -> String {
 /// the database: without it, these files may be the work of the process that has it.
 pub(super) fn remove_leftovers(path: &Path) -> Result<(), Error> {
     remove_unfinished(&unfinished(path))?;
-    remove_copies(path.parent().unwrap_or(Path::new(".")))
+    remove_copies(folder_of(path))
 }
 
 /// Removes the copies that a member which was killed has left in the folder of its database.

@@ -10,6 +10,10 @@
 //! in place, as it does after a defragmentation. What waits in the buffers is dropped: the received
 //! file has it, because it is ahead.
 //!
+//! A received file has reasons of its own to be bad, and they are not those of the member's file.
+//! So its errors name it, no alarm is raised for it, and a panic of redb over it is an error.
+//! [`offline::look`](super::offline::look) has seen all its pages and rows before raft heard of it.
+//!
 //! Invariants
 //! * Under the name of the database there is a whole file at each moment. A member that is killed
 //!   before the rename is synced finds the received file, or the database, at its next start.
@@ -25,13 +29,17 @@ use std::{
 };
 
 use bytes::Bytes;
+use redb::StorageError;
 
 use super::{
-    Applied, Backend, Bucket, Cut, Error, POISONED, Shared,
-    defrag::folder_of,
+    Applied, Backend, Bucket, Error, POISONED, Shared,
     file::{DatabaseFile, FileRead, take_after},
 };
-use crate::storage::{disk, redb_file::RedbFile};
+use crate::storage::{
+    disk::{folder_of, sync_dir},
+    redb_file::RedbFile,
+    redb_panic::caught,
+};
 
 /// A received database that is open and not in use yet.
 #[derive(Debug)]
@@ -58,9 +66,30 @@ impl Received {
         (self.applied.index, self.applied.term)
     }
 
-    /// All rows of a bucket, for [`Backend::rows`].
-    pub fn cut(&self, bucket: Bucket) -> Cut {
-        Cut::of_file(bucket, Arc::clone(&self.file))
+    /// Shows the rows of a bucket to `see`, in the order of their keys, and returns what it makes
+    /// of them.
+    ///
+    /// # Errors
+    /// A row cannot be read, or does not fit its checksum. `see` has got those before it.
+    pub fn read<T>(
+        &self,
+        bucket: Bucket,
+        see: impl FnOnce(&mut dyn Iterator<Item = (Bytes, Bytes)>) -> T,
+    ) -> Result<T, Error> {
+        let read = caught(|| {
+            let (rows, mut bad) = (self.file.range(bucket, &[], None)?, None);
+            let mut rows = rows.map_while(|row| {
+                let (key, entry) = row.map_err(|error| bad = Some(error)).ok()?;
+                // The file has no deletions.
+                Some((key, entry.value().cloned().unwrap_or_default()))
+            });
+            let seen = see(&mut rows);
+            drop(rows);
+            bad.map_or(Ok(seen), Err)
+        });
+        let read: Result<T, StorageError> =
+            read.map_err(|why| Error::Damaged { path: self.path.clone(), why })?;
+        read.map_err(|source| Error::of_redb(&self.path, source.into()))
     }
 
     /// The value under `key`.
@@ -87,12 +116,24 @@ impl Backend {
         let failed = |source| Error::Open { path: path.to_owned(), source };
         // Opening would make a file that is not there.
         fs::metadata(path).map_err(failed)?;
-        let file = RedbFile::open(path, self.shared.options.fsync).map_err(failed)?;
-        let database = Arc::new(DatabaseFile::over(file, path)?);
-        let file = database.read().map_err(|source| database.refused(source))?;
-        let (applied, conf_state) = file.state(path)?;
-        let (path, file) = (path.to_owned(), Arc::new(file));
-        Ok(Received { path, database, file, applied, conf_state, stored: 0 })
+        let opened = caught(|| {
+            let file = RedbFile::open(path, self.shared.options.fsync).map_err(failed)?;
+            let database = Arc::new(DatabaseFile::over(file, path)?);
+            let file = database.read().map_err(|source| database.refused(source))?;
+            let (applied, conf_state) = file.state(path)?;
+            let (path, file) = (path.to_owned(), Arc::new(file));
+            Ok(Received { path, database, file, applied, conf_state, stored: 0 })
+        });
+        opened.unwrap_or_else(|why| Err(Error::Damaged { path: path.to_owned(), why }))
+    }
+
+    /// Lets what the commit thread has begun come to its end, so that [`Backend::install`] waits
+    /// for nothing but the exchange. From now on the thread begins no commit that nobody needs, and
+    /// no defragmentation. To be called before the locks are taken that keep readers out; `install`
+    /// must follow.
+    pub fn before_install(&self) {
+        self.shared.control().installs = true;
+        self.commit_now();
     }
 
     /// Puts a received database in the place of the file, and drops what the buffers have. Returns
@@ -100,6 +141,7 @@ impl Backend {
     pub fn install(&self, received: Received) {
         let (done, installed) = sync_channel(1);
         let mut control = self.shared.control();
+        control.installs = false;
         if control.stopped {
             return;
         }
@@ -130,7 +172,7 @@ impl Shared {
             self.fatal(&failed(source));
         }
         fail::fail_point!("install-after-rename");
-        if let Err(source) = disk::sync_dir(folder_of(&self.path)) {
+        if let Err(source) = sync_dir(folder_of(&self.path)) {
             self.fatal(&failed(source));
         }
         fail::fail_point!("install-after-sync");

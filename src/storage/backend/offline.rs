@@ -29,7 +29,7 @@ use redb::{Durability, ReadableTable};
 
 use super::{
     Bucket, Defragmented, Error,
-    defrag::{check_room, copy_beside, folder_of, rename},
+    defrag::{check_room, copy_beside, rename},
     file::{
         CONSISTENT_INDEX, DatabaseFile, FileRead, TERM, real_path, remove_leftovers,
         remove_unfinished, unfinished,
@@ -37,7 +37,11 @@ use super::{
     hash::walk,
     tail::Rows,
 };
-use crate::storage::{disk, redb_file::RedbFile, redb_panic::caught};
+use crate::storage::{
+    disk::{folder_of, sync_dir},
+    redb_file::RedbFile,
+    redb_panic::caught,
+};
 
 pub use super::hash::{Contents, main_revision};
 
@@ -74,6 +78,12 @@ impl Checked {
     /// The value under a key.
     pub fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Error> {
         self.rows.get(bucket, key).map_err(|source| self.refused(source))
+    }
+
+    /// The raft index and term of the last entry that it has.
+    pub fn consistent_index(&self) -> Result<(u64, u64), Error> {
+        let (applied, _) = self.rows.state(&self.name)?;
+        Ok((applied.index, applied.term))
     }
 
     /// The last key of a bucket.
@@ -151,7 +161,7 @@ pub fn defragment(path: &Path) -> Result<Defragmented, Error> {
         let rows = old.read().map_err(|source| old.refused(source))?;
         let copied = copy_beside(&rows, path, true).and_then(|copy| {
             rename(&unfinished(path), path).map_err(failed)?;
-            disk::sync_dir(folder_of(path)).map_err(failed)?;
+            sync_dir(folder_of(path)).map_err(failed)?;
             Ok(copy.sizes(0))
         });
         let after = copied.inspect_err(|_| drop(remove_unfinished(&unfinished(path))))?;

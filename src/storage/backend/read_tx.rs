@@ -14,7 +14,7 @@ use super::{
     buffer::{Entry, Frozen, Row, merge},
     file::FileRead,
 };
-use crate::trace::Span;
+use crate::{metrics::recorded, trace::Span};
 
 /// The result of a search of the buffers, and the state of the file that has the rest.
 ///
@@ -135,11 +135,6 @@ impl Buffers {
 }
 
 impl Cut {
-    /// The whole bucket in a file that has no buffers before it.
-    pub(super) fn of_file(bucket: Bucket, file: Arc<FileRead>) -> Cut {
-        Cut { bucket, from: Bytes::new(), to: None, active: Vec::new(), frozen: None, file }
-    }
-
     /// The first `limit` rows in the order of their keys; all rows if it is 0.
     pub(super) fn first(&self, shared: &Shared, limit: usize) -> Vec<(Bytes, Bytes)> {
         self.rows(shared).take(if limit == 0 { usize::MAX } else { limit }).collect()
@@ -184,6 +179,7 @@ impl Shared {
         mut row: impl FnMut(Option<Bytes>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         fail::fail_point!("backend-resolve");
+        let _in_progress = recorded::READS_IN_PROGRESS.during();
         view.settle(keys);
         let mut span: Option<Span> = None;
         let mut in_file = 0_usize;

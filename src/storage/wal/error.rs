@@ -30,6 +30,18 @@ pub enum Error {
         /// What is wrong with the frame.
         reason: Reason,
     },
+    /// The newest segments are gone, and with them entries that the member has acknowledged.
+    #[error(
+        "segment {sequence:016x} of the log is gone, and what it had was acknowledged: {}. Put it \
+         back, or remove this member from the cluster, delete its data directory, and add it again",
+        dir.display()
+    )]
+    TailGone {
+        /// The directory of the log.
+        dir: PathBuf,
+        /// The number of the newest segment.
+        sequence: u64,
+    },
     /// There are no segments.
     #[error("no log: {}", .0.display())]
     Missing(PathBuf),

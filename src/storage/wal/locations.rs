@@ -22,6 +22,7 @@
 
 use std::{
     fs,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
@@ -43,6 +44,8 @@ use crate::storage::disk::{File, sync_dir};
 const BATCH: u64 = 512;
 /// The bytes of a file that are read at a time.
 const READ_BYTES: u64 = 128 * 1024;
+/// The bytes of entries that a scan has in memory at a time.
+const SCAN_BYTES: u64 = 1 << 20;
 /// The most older segments that stay open.
 const HANDLES: usize = 4;
 
@@ -191,6 +194,27 @@ impl Locations {
     /// that reads entries may call it.
     pub fn compact(&self, index: u64) {
         self.update(|list| list.compact(index));
+    }
+
+    /// Shows the entries from `first` to `last` to `see`, until it breaks.
+    ///
+    /// # Errors
+    /// An entry cannot be read, or is not in the log.
+    pub fn scan(
+        &self,
+        first: u64,
+        last: u64,
+        mut see: impl FnMut(&Entry) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let mut next = first;
+        while next <= last {
+            let entries = self.entries(next, last + 1, SCAN_BYTES)?;
+            if entries.iter().try_for_each(&mut see).is_break() {
+                break;
+            }
+            next += entries.len().max(1) as u64;
+        }
+        Ok(())
     }
 
     /// Removes the oldest segments, as long as there are more than `max`, none of their entries is

@@ -67,6 +67,7 @@ pub fn open_at(
 ) -> Result<(Wal, Arc<Locations>, Recovered), Error> {
     let locked = segment::lock(dir)?;
     let names = segment::list(dir)?;
+    segment::check_newest(dir, *names.last().expect("a list of segments is not empty"))?;
     segment::remove_leftovers(dir)?;
     segment::check_writable(dir)?;
     let begin = names.iter().rposition(|name| name.index <= index).unwrap_or(0);

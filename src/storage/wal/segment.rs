@@ -7,6 +7,10 @@
 //! segment yet. That last sync uses the handle that holds the directory's lock, so that a process
 //! without a free descriptor can still end a segment.
 //!
+//! A log that has lost its last segment looks whole, because the one before ends as it should. So
+//! the file `newest` has the number of the newest segment. It is only a witness: it is not synced,
+//! and if it is missing, old or torn, it says nothing.
+//!
 //! **Invariant.** A directory without any `*.wal` file is no log. So an interrupted first start
 //! leaves either no log or one with a complete first segment. etcd builds the whole log in
 //! `wal.tmp` and renames that; here the directory itself is never renamed, because it may be a
@@ -29,6 +33,8 @@ use crate::storage::disk::{File, free_bytes, sync_dir};
 
 /// The file with which [`check_writable`] tries the directory.
 const PROBE: &str = "probe.tmp";
+/// The file with the number of the newest segment.
+const NEWEST: &str = "newest";
 
 /// A segment's name: its sequence number and its first index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +96,27 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Name>, Error> {
         }
     }
     Ok(names)
+}
+
+/// Notes that this is the newest segment. What cannot be noted is not missed.
+pub(super) fn note_newest(dir: &Path, name: Name) {
+    let path = dir.join(NEWEST);
+    // A line that is not whole says nothing.
+    let noted = fs::write(&path, format!("{:016x}\n", name.sequence));
+    if let Err(error) = noted {
+        tracing::warn!(path = %path.display(), %error, "the newest segment was not noted");
+    }
+}
+
+/// Whether the last of these is the newest segment that there ever was, as far as is known.
+pub(super) fn check_newest(dir: &Path, last: Name) -> Result<(), Error> {
+    let noted = fs::read_to_string(dir.join(NEWEST)).unwrap_or_default();
+    let noted = noted.strip_suffix('\n').filter(|number| number.len() == 16);
+    let noted = noted.and_then(|number| u64::from_str_radix(number, 16).ok());
+    match noted.filter(|noted| last.sequence < *noted) {
+        Some(sequence) => Err(Error::TailGone { dir: dir.to_owned(), sequence }),
+        None => Ok(()),
+    }
 }
 
 fn names(dir: &Path) -> io::Result<Vec<Name>> {

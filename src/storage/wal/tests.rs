@@ -455,6 +455,29 @@ fn a_lossy_disk_loses_exactly_the_unsynced_writes() {
     });
 }
 
+/// Goal: a log whose newest segment is gone is not taken for a shorter one. Method: it is removed;
+/// then what names it is torn, or old, which says nothing.
+#[test]
+fn a_log_without_its_newest_segment_is_refused() {
+    let log = Log::new();
+    let (mut wal, _) = create(&log.dir, &METADATA, &options(8192)).unwrap();
+    for index in 1..=30 {
+        wal.save(&entries(index, index + 1, 1, 700), Some(&state(1, 2, index)), true).unwrap();
+    }
+    drop(wal);
+    let segments = log.segments();
+    assert!(2 < segments.len());
+    assert_eq!(log.read(8192).unwrap().0.last_index, 30);
+    fs::remove_file(segments.last().unwrap()).unwrap();
+    let refused = log.read(8192).unwrap_err();
+    assert!(matches!(refused, Error::TailGone { .. }), "{refused}");
+    assert!(refused.to_string().contains("is gone"), "{refused}");
+    for noted in ["", "00000000000000", "0000000000000001\n"] {
+        fs::write(log.dir.join("newest"), noted).unwrap();
+        assert!(log.read(8192).unwrap().0.last_index < 30, "{noted:?}");
+    }
+}
+
 #[test]
 fn an_fsync_that_fails_ends_the_process_with_file_and_offset() {
     let test = "storage::wal::tests::an_fsync_that_fails_ends_the_process_with_file_and_offset";

@@ -21,6 +21,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use raft::eraftpb::{Entry, HardState};
@@ -35,16 +36,19 @@ use super::{
     segment::{self, LockedDir, Name},
 };
 use crate::{
+    metrics::recorded,
     pb::walpb,
     set, stage,
     storage::{disk::File, fatal},
-    trace::{self, FLAG_ERROR, Span, histogram},
+    trace::{self, FLAG_ERROR, Span, raw_clock},
 };
 
 /// A group takes no further write once its buffer has this many bytes.
 const GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// A buffer that has grown beyond this many bytes is given back after use.
 const BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// A sync that takes longer is logged (etcd: warnSyncDuration).
+const SLOW_FSYNC: Duration = Duration::from_secs(1);
 
 /// How far entries are written and synced. Written by the `wal` thread, read by any.
 #[derive(Debug, Default)]
@@ -322,15 +326,24 @@ impl Wal {
         set!(span, WalWrite, written_old = written, written_new = self.last_index);
         set!(span, WalWrite, gathered = gathered);
         fail::fail_point!("wal-before-write");
-        self.tail
-            .write_at(&self.group.buffer, offset)
+        let began = raw_clock::now();
+        self.write_group(offset)
             .map_err(Error::io("writing", self.tail.path(), offset))
             .inspect_err(|_| span.flag(FLAG_ERROR))?;
+        recorded::WAL_WRITE.observe(raw_clock::to_ns(raw_clock::now() - began));
+        let bytes = self.group.buffer.len();
+        recorded::WAL_BYTES.add(i64::try_from(bytes).unwrap_or(0));
+        recorded::WAL_BATCH_BYTES.observe(bytes as u64);
         self.watermarks.written.store(self.last_index, Ordering::Release);
         trace::watermarks().written.store(self.last_index, Ordering::Relaxed);
         drop(span);
         self.publish_group();
         Ok(())
+    }
+
+    fn write_group(&self, offset: u64) -> std::io::Result<()> {
+        fail::fail_point!("wal-disk-full", |_| Err(nix::errno::Errno::ENOSPC.into()));
+        self.tail.write_at(&self.group.buffer, offset)
     }
 
     /// Lets readers see the written entries.
@@ -362,11 +375,15 @@ impl Wal {
             return Ok(());
         }
         let written = self.watermarks.written.load(Ordering::Relaxed);
-        let began = trace::raw_clock::now();
+        let began = raw_clock::now();
         let mut span = self.open_fsync_span(written).begun();
         fail::fail_point!("wal-before-fsync");
         self.fdatasync().inspect_err(|_| span.flag(FLAG_ERROR))?;
-        histogram::WAL_FSYNC.observe(trace::raw_clock::to_ns(trace::raw_clock::now() - began));
+        let took = Duration::from_nanos(raw_clock::to_ns(raw_clock::now() - began));
+        recorded::WAL_FSYNC.observe_duration(took);
+        if SLOW_FSYNC < took {
+            self.warn_of_fsync(took);
+        }
         self.locations.note_snapshot(self.unsynced.snapshot);
         self.unsynced = Unsynced::default();
         self.watermarks.synced.store(written, Ordering::Release);
@@ -389,6 +406,19 @@ impl Wal {
         );
         set!(span, WalFsync, synced_old = synced, synced_new = written);
         span
+    }
+
+    /// Logs a sync that took long, with etcd's text. It has held up every request whose entry it
+    /// covers; the traces of those say so.
+    fn warn_of_fsync(&self, took: Duration) {
+        let Unsynced { first, last, bytes, .. } = self.unsynced;
+        tracing::warn!(
+            ?took,
+            "expected-duration" = ?SLOW_FSYNC,
+            "first-index" = first, "last-index" = last, bytes,
+            show = "glass trace why-slow",
+            "slow fdatasync"
+        );
     }
 
     fn fdatasync(&self) -> Result<(), Error> {
@@ -425,6 +455,7 @@ impl Wal {
         };
         if fsync {
             self.dir.sync()?;
+            segment::note_newest(&self.dir.path, name);
         }
         self.ahead.succeeded();
         self.locations.add_segment(name, Arc::clone(&file));

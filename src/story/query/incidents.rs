@@ -275,21 +275,19 @@ impl Finder<'_> {
         self.told(format!("step-down of the leader of term {}", step_down.term), None)
     }
 
-    /// What the member found and did until it served clients: its own marks, its roles, and the
-    /// publication. Entries that it applied again are counted, not listed.
+    /// What the member found and did until it served clients: its own marks, its roles, the repair
+    /// of its log, and the publication. Entries that it applied again are counted, not listed.
     fn start(mut self, start: &Start) -> Story {
         let until = ready(self.stories, start).map_or(usize::MAX, |at| self.rank(at));
-        for at in own(self.stories, start) {
-            if until < self.rank(at) {
-                break;
-            }
+        let own = own(self.stories, start);
+        let own: Vec<usize> = own.take_while(|at| self.rank(*at) <= until).collect();
+        for at in own.iter().copied() {
             let event = self.event(at);
             let is_own = matches!(
                 event.stage,
                 Stage::MemberStart
                     | Stage::MemberReady
                     | Stage::RaftRole
-                    | Stage::LogTruncate
                     | Stage::ElectionTimeout
                     | Stage::ElectionCampaign
             );
@@ -299,6 +297,8 @@ impl Finder<'_> {
                 self.picked.insert(at, Relation::Own);
             }
         }
+        let member = self.stories.recording.members.get(usize::from(start.member));
+        self.repair(&own, member.map_or(0, |member| member.member_id));
         let name = self.stories.recording.members.get(usize::from(start.member));
         let name = name.map_or("unknown", |member| &member.name);
         self.told(format!("start {} of {name}", start.boot), None)

@@ -47,6 +47,8 @@ pub struct Summary {
     pub before_ns: u64,
     /// The trace that its caller named.
     pub trace: Option<u128>,
+    /// Whether it came over HTTP, through the JSON gateway.
+    pub is_over_http: bool,
     /// What has come through it so far, if it is a stream.
     pub flow: Option<Flow>,
     /// Why the member refused or ended it, in a word or two, if it is a watcher whose stream went
@@ -72,6 +74,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
     let mut list: Vec<Summary> = Vec::new();
     // When the first step before the rpc began, and how long the one after it took.
     let mut at_the_edge: HashMap<(u8, u64), [u64; 2]> = HashMap::new();
+    let mut over_http = HashSet::new();
     for (at, event) in recording.events.iter().enumerate() {
         if event.stage.is_at_edge() {
             let [first, after] =
@@ -80,6 +83,9 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
                 Stage::AnswerFlush => add(after, event.took_ns),
                 _ => *first = event.at_ns.min(*first),
             }
+        }
+        if event.stage == Stage::GatewayDecode {
+            over_http.insert((event.member, event.id));
         }
         if event.stage != Stage::Rpc || event.id == 0 {
             continue;
@@ -113,6 +119,7 @@ pub fn requests(recording: &Recording) -> Vec<Summary> {
     let callers = callers::contexts(recording);
     for summary in &mut list {
         summary.trace = callers.get(&summary.id).map(|caller| caller.trace);
+        summary.is_over_http = over_http.contains(&(summary.member, summary.id));
         let edge = at_the_edge.get(&(summary.member, summary.id));
         let [first, after] = edge.copied().unwrap_or([u64::MAX, 0]);
         let before = recording.events[summary.event].at_ns.saturating_sub(first);
@@ -274,6 +281,7 @@ impl Summary {
             took_ns: None,
             before_ns: 0,
             trace: None,
+            is_over_http: false,
             flow: None,
             refused: None,
         }

@@ -8,6 +8,7 @@ mod ended;
 mod hops;
 mod hours;
 mod leaders;
+mod repair;
 mod replaced;
 mod silence;
 mod slow;

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     mem,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,14 @@ use crate::{
         watermarks::{Configuration, Watermarks},
     },
 };
+
+/// All records that were lost, for [`lost_records`].
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many records were overwritten before they were read, since the process started.
+pub fn lost_records() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
 
 /// Passes from one keyframe, or sign of life, to the next: 100 ms.
 pub(super) const KEYFRAME_PASSES: u64 = 4;
@@ -306,6 +317,7 @@ impl State {
         }
         let Ok(record) = ring.get(number) else {
             self.lost += 1;
+            LOST.fetch_add(1, Ordering::Relaxed);
             return;
         };
         let record = self.finish(record, is_wanted);
@@ -433,6 +445,7 @@ impl State {
 
     fn note_lost(&mut self, thread: u8, records: u64, clock: u64, now_ns: u64) {
         self.lost += records;
+        LOST.fetch_add(records, Ordering::Relaxed);
         let head = Head { thread, ..self.own_head(Stage::Lost, Kind::Mark) };
         let fields = numbers!(Lost, from = self.horizons[1], to = clock, records = records);
         let record = Record::new(head, ring::next_clock(), now_ns, 0, &fields);

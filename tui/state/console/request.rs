@@ -14,7 +14,10 @@ use glass_etcd::pb::etcdserverpb::{
 };
 use glass_etcd::pb::v3lockpb::{LockRequest, UnlockRequest};
 
-use super::super::search;
+use super::{
+    super::search,
+    change::{Aim, Change},
+};
 
 /// A request, ready to be sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,10 +37,22 @@ pub(crate) enum Request {
     Unlock(UnlockRequest),
     Compact(CompactionRequest),
     Members,
+    Change(Change),
     Status,
+    Defragment,
 }
 
 impl Request {
+    /// The same, with the id or the URL of the member in place of its name, if that is known.
+    pub(crate) fn named(mut self, known: impl Fn(&str) -> Option<String>) -> Request {
+        if let Request::Change(change) = &mut self
+            && let Some(subject) = known(&change.subject)
+        {
+            change.subject = subject;
+        }
+        self
+    }
+
     /// How many requests the member sees in the trace: a stream has a story of its own, and its
     /// message another, which is the one that was asked for.
     pub(crate) fn stories(&self) -> usize {
@@ -121,6 +136,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         make: compact,
     },
     Command { name: "member list", form: "", flags: &[], make: no_arguments },
+    Command {
+        name: "member add",
+        form: "NAME --peer-urls URL [--learner]",
+        flags: &["--peer-urls URL", "--learner"],
+        make: add,
+    },
+    Command { name: "member promote", form: "MEMBER", flags: &[], make: change },
+    Command { name: "member remove", form: "MEMBER", flags: &[], make: change },
+    Command { name: "move-leader", form: "MEMBER", flags: &[], make: change },
+    Command { name: "defrag", form: "", flags: &[], make: no_arguments },
     Command { name: "status", form: "", flags: &[], make: no_arguments },
 ];
 
@@ -160,14 +185,16 @@ impl Arguments {
         self.flags.iter().any(|(name, _)| *name == flag)
     }
 
+    fn value(&self, flag: &str) -> Option<&String> {
+        self.flags.iter().find(|(name, _)| *name == flag).map(|(_, value)| value)
+    }
+
     fn number(&self, flag: &str) -> Result<i64, String> {
-        let value = self.flags.iter().find(|(name, _)| *name == flag).map(|(_, value)| value);
-        value.map_or(Ok(0), |value| number(value))
+        self.value(flag).map_or(Ok(0), |value| number(value))
     }
 
     fn lease(&self) -> Result<i64, String> {
-        let value = self.flags.iter().find(|(name, _)| *name == "--lease").map(|(_, value)| value);
-        value.map_or(Ok(0), |value| lease(value))
+        self.value("--lease").map_or(Ok(0), |value| lease(value))
     }
 
     fn key(&self, at: usize) -> Option<Bytes> {
@@ -444,8 +471,33 @@ fn no_arguments(command: &Command, words: &[Word]) -> Result<Request, String> {
     Ok(match command.name {
         "lease list" => Request::Leases,
         "member list" => Request::Members,
+        "defrag" => Request::Defragment,
         _ => Request::Status,
     })
+}
+
+/// A member that is to be added. Its name is what etcdctl prints; the cluster learns its URL.
+fn add(command: &Command, words: &[Word]) -> Result<Request, String> {
+    let arguments = arguments(command, words)?;
+    arguments.at_most(1, command)?;
+    let Some(name) = arguments.plain.first() else { return Err(command.needs("a name")) };
+    let subject = arguments.value("--peer-urls").unwrap_or(name).to_owned();
+    let aim = Aim::Add { is_learner: arguments.has("--learner") };
+    Ok(Request::Change(Change { aim, subject }))
+}
+
+fn change(command: &Command, words: &[Word]) -> Result<Request, String> {
+    let arguments = arguments(command, words)?;
+    arguments.at_most(1, command)?;
+    let Some(subject) = arguments.plain.first().cloned() else {
+        return Err(command.needs("the id or the name of a member"));
+    };
+    let aim = match command.name {
+        "member promote" => Aim::Promote,
+        "member remove" => Aim::Remove,
+        _ => Aim::Lead,
+    };
+    Ok(Request::Change(Change { aim, subject }))
 }
 
 /// A transaction: `if` comparisons `then` operations `else` operations.
@@ -606,6 +658,11 @@ mod tests {
             "unlock",
             "compact 3",
             "member list",
+            "member add etcd-04 --peer-urls http://127.0.0.1:9 --learner",
+            "member promote 7f",
+            "member remove 7f",
+            "move-leader 7f",
+            "defrag",
             "status",
         ];
         for (command, example) in COMMANDS.iter().zip(examples) {
@@ -613,6 +670,32 @@ mod tests {
             assert!(parse(example).is_ok(), "{:?}", parse(example));
         }
         assert_eq!(COMMANDS.len(), examples.len());
+    }
+
+    #[test]
+    fn a_member_is_named_by_its_id_or_its_name() {
+        let change = |line: &str| {
+            let known = |name: &str| (name == "etcd-02").then(|| "2f".to_owned());
+            let Ok(Request::Change(change)) = parse(line).map(|request| request.named(known))
+            else {
+                panic!("{line}")
+            };
+            change
+        };
+        for (line, aim) in [
+            ("member remove etcd-02", Aim::Remove),
+            ("member promote 2f", Aim::Promote),
+            ("move-leader etcd-02", Aim::Lead),
+        ] {
+            assert_eq!((aim, Ok(0x2f)), (change(line).aim, change(line).id()), "{line}");
+        }
+        let unknown = change("member remove etcd-03").id().unwrap_err();
+        assert_eq!("\"etcd-03\" is no id of a member: member list shows them", unknown);
+        let added = change("member add x --peer-urls=http://127.0.0.1:9");
+        assert_eq!(Aim::Add { is_learner: false }, added.aim);
+        assert_eq!("http://127.0.0.1:9", added.subject);
+        assert_eq!("etcd-04", change("member add etcd-04 --learner").subject);
+        assert!(refused("member remove").contains("the id or the name of a member"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ fn type_in(console: &mut Console, text: &str) {
 
 fn send(console: &mut Console, text: &str) -> Result<(), String> {
     type_in(console, text);
-    console.send(("etcd-01".to_owned(), "127.0.0.1:1".to_owned()), 1_000)
+    console.send(("etcd-01".to_owned(), "127.0.0.1:1".to_owned()), &[], 1_000)
 }
 
 /// The record by which a member says that request `id` is in trace 7 with this number.

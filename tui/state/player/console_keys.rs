@@ -58,7 +58,10 @@ impl State {
                 self.console.complete(&names, &keys);
             }
             Key::Send => {
-                let sent = self.addressee().and_then(|to| self.console.send(to, self.now_ns));
+                let of = |lane: &Lane| (lane.name.clone(), lane.member_id);
+                let ids: Vec<(String, u64)> = self.lanes.iter().map(of).collect();
+                let sent = self.addressee();
+                let sent = sent.and_then(|to| self.console.send(to, &ids, self.now_ns));
                 self.console.hint = sent.err();
             }
             Key::Cancel => _ = self.console.cancel(self.now_ns),

@@ -20,6 +20,7 @@ use crate::{
         status::status,
     },
     mark,
+    metrics::recorded,
     pb::etcdserverpb::{
         ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
         watch_request::RequestUnion,
@@ -171,7 +172,10 @@ impl Session {
                 Wake::Request(Err(end)) if end.code() == Code::Cancelled => {
                     (status(Error::WatchCanceled), Why::StreamReset, Error::WatchCanceled)
                 }
-                Wake::Request(Err(end)) => (end, Why::StreamEnded, Error::Canceled),
+                Wake::Request(Err(end)) => {
+                    recorded::WATCH_RECEIVE_FAILURES.increment();
+                    (end, Why::StreamEnded, Error::Canceled)
+                }
                 Wake::NoLeader => (status(Error::NoLeader), Why::NoLeader, Error::NoLeader),
                 // The session itself holds a sender, so the channel cannot be closed.
                 Wake::Notice(None) => (status(Error::Stopped), Why::MemberStops, Error::Stopped),

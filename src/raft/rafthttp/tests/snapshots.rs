@@ -10,12 +10,13 @@ use super::*;
 use crate::{
     raft::rafthttp::{
         Database,
-        snapshots::{Description, hex},
+        database::{self, Question},
+        snapshots::Description,
         wire,
     },
     storage::{
         backend::{self, Backend, Bucket},
-        snap,
+        digest_hex, snap,
     },
 };
 
@@ -36,6 +37,14 @@ impl Disk {
         write.set_applied(index, 2, 5);
         drop(write);
         Disk { dir, backend }
+    }
+
+    /// The bytes of a copy of it.
+    fn bytes(&self) -> Vec<u8> {
+        let copy = self.backend.copy().unwrap();
+        let mut bytes = vec![0; copy.len() as usize];
+        assert_eq!(copy.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        bytes
     }
 
     fn database(&self) -> Option<Database> {
@@ -100,6 +109,47 @@ fn the_database_of_a_leader_is_saved_before_raft_hears_of_it() {
     assert_eq!(disks[1].others(), names);
 }
 
+/// Goal: a member that has lost its database is given one, and nobody else is. Method: the
+/// questions of a peer, of a stranger, of another cluster's member, and of one that needs a later
+/// entry.
+#[test]
+fn a_member_that_asks_is_given_the_database_and_a_stranger_is_not() {
+    let disk = Disk::new(40);
+    let listener = listen(0);
+    let port = listener.local_addr().unwrap().port();
+    let config = Config { database: disk.database(), ..config(0xa, port, vec![peer(0xb, 1)]) };
+    let cluster = config.cluster_id;
+    let _member = Member::start(config, listener);
+    let dir = tempfile::tempdir().unwrap();
+    let ask = |member_id, cluster_id, least| {
+        let question = Question {
+            member_id,
+            cluster_id,
+            server_version: "3.5.33",
+            peer_urls: &["http://127.0.0.1:1".to_owned()],
+            dir: dir.path(),
+            fsync: true,
+            least,
+        };
+        database::ask(&format!("http://127.0.0.1:{port}"), &question)
+    };
+    for (member, cluster_id, least, text) in [
+        (0xc, cluster, 1, "error sender not found"),
+        (0xb, cluster + 1, 1, "cluster ID mismatch"),
+        (0xb, cluster, 41, "ends with entry 40"),
+    ] {
+        let refused = ask(member, cluster_id, least).unwrap_err().to_string();
+        assert!(refused.contains(text), "{refused:?} has no {text:?}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+    let given = ask(0xb, cluster, 40).unwrap();
+    assert_eq!((given.metadata.index, given.metadata.term), (40, 2));
+    assert_eq!(given.metadata.get_conf_state(), &ConfState::from((vec![10, 11], vec![])));
+    let database = Backend::open(&given.path, backend::Options::default()).unwrap();
+    assert_eq!(database.get(Bucket::Key, &[7; 17]).unwrap().0.len(), 300_000);
+    database.stop();
+}
+
 #[test]
 fn a_peer_that_does_not_speak_glass_is_sent_nothing() {
     let disk = Disk::new(40);
@@ -135,12 +185,17 @@ fn what_is_not_whole_is_refused_in_words_and_leaves_nothing() {
     let port = listener.local_addr().unwrap().port();
     let config = Config { database: disk.database(), ..config(0xa, port, vec![peer(0xb, 1)]) };
     let member = Member::start(config, listener);
-    let database = vec![9; 2000];
+    let database = Disk::new(30).bytes();
     let of = |bytes: &[u8]| Description {
         bytes: bytes.len() as u64,
-        sha256: hex(&Sha256::digest(bytes)),
+        sha256: digest_hex(&Sha256::digest(bytes)),
     };
     let right = of(&database);
+    // A bit has changed before the sender has hashed its database, or the snapshot is another's.
+    let mut changed = database.clone();
+    let value = changed.windows(64).position(|part| part == [3; 64]).unwrap();
+    changed[value + 20] ^= 1;
+    let older = Disk::new(29).bytes();
     let huge = Description { bytes: u64::MAX, ..right.clone() };
     let glass = [("X-Glass-Link", "1")];
     let from_c = [("X-Glass-Link", "1"), ("X-Server-From", "c")];
@@ -151,7 +206,10 @@ fn what_is_not_whole_is_refused_in_words_and_leaves_nothing() {
         (&glass[..], body(0xc, 0xb, &database, &right), 400, "another member's"),
         (&glass[..], body(0xa, 0xc, &database, &right), 400, "another member's"),
         (&glass[..], body(0xa, 0xb, &database[1..], &right), 500, "not what was announced"),
-        (&glass[..], body(0xa, 0xb, &[8; 2000], &right), 500, "not what was announced"),
+        (&glass[..], body(0xa, 0xb, &changed, &right), 500, "not what was announced"),
+        (&glass[..], body(0xa, 0xb, &changed, &of(&changed)), 500, "received-"),
+        (&glass[..], body(0xa, 0xb, &[8; 2000], &of(&[8; 2000])), 500, "received-"),
+        (&glass[..], body(0xa, 0xb, &older, &of(&older)), 500, "ends with entry 29"),
         (&glass[..], body(0xa, 0xb, &database, &of(&database[1..])), 400, "too long"),
         (&glass[..], body(0xa, 0xb, &database, &huge), 507, "no room"),
         (&glass[..], b"\0\0\0\0\0\0\0\x02xx".to_vec(), 400, "wrong raft message type"),

@@ -1,12 +1,20 @@
 //! A received database in the place of a key space.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Mutex, mpsc},
+    thread,
+};
 
 use super::{
     watchers::{Client, request},
     *,
 };
-use crate::{pb::etcdserverpb::LeaseGrantRequest, server::mvcc::install::Installed, storage::snap};
+use crate::{
+    pb::etcdserverpb::LeaseGrantRequest,
+    server::mvcc::install::Installed,
+    storage::{own_process, snap},
+};
 
 /// Copies the key space as a database that another one has received.
 fn send(from: &Space, to: &Space) -> PathBuf {
@@ -147,4 +155,62 @@ fn a_file_that_is_not_what_was_announced_changes_nothing() {
     assert!(!gone.exists(), "nothing was made in its place");
     assert_eq!(follower.keys(&all()), "abold");
     assert!(path.exists());
+}
+
+/// Goal: a row of a received database that does not fit its checksum changes nothing, ends nobody,
+/// and is named with its own file. Method: a bit of a long value is flipped on its way.
+#[test]
+fn a_bad_row_is_named_with_the_received_file_and_changes_nothing() {
+    let (mut leader, follower) = leader_and_follower();
+    leader.put("long", &"x".repeat(10_000));
+    let path = send(&leader, &follower);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(64).position(|part| part == [b'x'; 64]).unwrap();
+    bytes[at + 20] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let refused = follower.store.install(&path, leader.index, 1).unwrap_err();
+    let said = crate::storage::with_causes(&refused);
+    assert!(said.contains(".snap.db is damaged: table key, revision 9.0"), "{said}");
+    assert_eq!(follower.keys(&all()), "abold");
+}
+
+/// Goal: readers wait neither for a commit nor for a defragmentation that is under way when a
+/// database is installed. Method: a defragmentation hangs, and then the install's own step before
+/// the locks; the locks are free both times, and another defragmentation does not begin.
+#[test]
+fn an_install_waits_for_the_commit_thread_before_it_locks_out_readers() {
+    let test = "server::mvcc::tests::install::\
+                an_install_waits_for_the_commit_thread_before_it_locks_out_readers";
+    own_process::alone(test, || {
+        let (leader, follower) = leader_and_follower();
+        let path = send(&leader, &follower);
+        let (release, hangs) = mpsc::channel::<()>();
+        let (begun, has_begun) = mpsc::channel();
+        let hangs = Mutex::new(hangs);
+        let hang = move || {
+            begun.send(()).unwrap();
+            // Until the sender is dropped.
+            let _ = hangs.lock().unwrap().recv();
+        };
+        fail::cfg_callback("defrag-before-rename", hang).unwrap();
+        let (backend, store) = (follower.store.backend(), &follower.store);
+        thread::scope(|scope| {
+            scope.spawn(|| backend.defragment().unwrap());
+            has_begun.recv().unwrap();
+            let of_install = Arc::clone(store);
+            let at_locks = move || {
+                assert!(of_install.index.try_write().is_ok(), "readers would have to wait");
+            };
+            fail::cfg_callback("install-before-locks", at_locks).unwrap();
+            let install = scope.spawn(|| store.install(&path, leader.index, 1));
+            // It waits for the defragmentation, whose caller has what it asked for.
+            assert!(store.index.try_write().is_ok() && !install.is_finished());
+            drop(release);
+            install.join().unwrap().unwrap();
+        });
+        assert_eq!(follower.pairs(&all()), leader.pairs(&all()));
+        fail::remove("defrag-before-rename");
+        backend.defragment().unwrap();
+        assert_eq!(follower.pairs(&all()), leader.pairs(&all()));
+    });
 }

@@ -52,6 +52,14 @@ pub(crate) struct Notice {
 const EVENT_BYTES: usize = std::mem::size_of::<Event>();
 
 impl Notice {
+    /// The number of events.
+    pub(crate) fn events(&self) -> usize {
+        match &self.news {
+            News::Events(Events { events, .. }) => events.len(),
+            News::Compacted(_) | News::Progress(_) | News::StreamProgress(_) => 0,
+        }
+    }
+
     /// The memory of the events, in bytes; 0 for a notice without events.
     pub(crate) fn bytes(&self) -> usize {
         let News::Events(Events { events, .. }) = &self.news else { return 0 };

@@ -19,12 +19,13 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicI64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
 use super::notice::Notice;
+use crate::metrics::recorded;
 
 /// The most bytes of notices in a stream's queue, unless one notice alone is longer.
 pub(crate) const BYTES_MAX: usize = 4 << 20;
@@ -36,6 +37,8 @@ struct QueuedBytes {
     own: AtomicUsize,
     /// Bytes queued for all streams of the member.
     all: Arc<AtomicUsize>,
+    /// Events queued for this stream, without those of the last notice taken.
+    events: AtomicI64,
 }
 
 impl QueuedBytes {
@@ -48,11 +51,20 @@ impl QueuedBytes {
         self.own.fetch_sub(bytes, Ordering::Relaxed);
         self.all.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    /// Adds to the events in the queue; a negative number takes them away.
+    fn count_events(&self, events: i64) {
+        if events != 0 {
+            self.events.fetch_add(events, Ordering::Relaxed);
+            recorded::EVENTS_PENDING.add(events);
+        }
+    }
 }
 
 impl Drop for QueuedBytes {
     fn drop(&mut self) {
         self.all.fetch_sub(*self.own.get_mut(), Ordering::Relaxed);
+        recorded::EVENTS_PENDING.add(-*self.events.get_mut());
     }
 }
 
@@ -75,7 +87,11 @@ pub(crate) struct Notices {
 /// Creates a queue for up to `len` notices. `all` counts the bytes of all queues.
 pub(super) fn queue(len: usize, all: &Arc<AtomicUsize>) -> (Queue, Notices) {
     let (sender, receiver) = channel(len);
-    let queued = Arc::new(QueuedBytes { own: AtomicUsize::new(0), all: Arc::clone(all) });
+    let queued = Arc::new(QueuedBytes {
+        own: AtomicUsize::new(0),
+        all: Arc::clone(all),
+        events: AtomicI64::new(0),
+    });
     let notices = Notices { receiver, queued: Arc::clone(&queued), taken: 0 };
     (Queue { sender, queued }, notices)
 }
@@ -83,15 +99,20 @@ pub(super) fn queue(len: usize, all: &Arc<AtomicUsize>) -> (Queue, Notices) {
 impl Queue {
     /// Adds a notice, if there is room for it.
     pub(super) fn try_send(&self, notice: Notice) -> Result<(), TrySendError<Notice>> {
-        let bytes = notice.bytes();
+        let (bytes, events) = (notice.bytes(), i64::try_from(notice.events()).unwrap_or(0));
         if !self.has_room(bytes) {
             return Err(TrySendError::Full(notice));
         }
         // Counted before it is sent, because the stream may take it at once.
         self.queued.add(bytes);
+        self.queued.count_events(events);
         let sent = self.sender.try_send(notice);
-        if sent.is_err() {
-            self.queued.release(bytes);
+        match sent {
+            Ok(()) => recorded::EVENTS_SENT.add(events.unsigned_abs()),
+            Err(_) => {
+                self.queued.release(bytes);
+                self.queued.count_events(-events);
+            }
         }
         sent
     }
@@ -119,6 +140,8 @@ impl Notices {
 
     fn take(&mut self, notice: Option<&Notice>) {
         self.taken = notice.map_or(0, Notice::bytes);
+        let events = notice.map_or(0, Notice::events);
+        self.queued.count_events(-i64::try_from(events).unwrap_or(0));
     }
 
     fn release(&mut self) {
