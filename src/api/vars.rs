@@ -6,9 +6,9 @@
 
 use std::{env, sync::atomic::Ordering};
 
+use nix::sys::resource::{Resource, getrlimit};
 use serde_json::json;
 
-use super::process::descriptor_limit;
 use crate::{
     server::Server,
     trace::{value::LEADER, watermarks},
@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn page(server: &Server) -> String {
     let command: Vec<String> =
         env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    let limit = descriptor_limit().unwrap_or(0);
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     let lines = [
         format!("\"cmdline\": {}", json!(command)),
         format!("\"file_descriptor_limit\": {limit}"),
