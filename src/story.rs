@@ -16,7 +16,8 @@
 //! missing.
 //!
 //! In reading order: [`event`] (one record, decoded), [`intake`] (batches of live members),
-//! [`recording`] (the file), [`order`], [`uncaptured`], [`state`], [`links`], [`query`].
+//! [`recording`] (the file), [`order`], [`uncaptured`], [`state`], [`links`], [`Memberships`] (who
+//! votes), [`query`].
 //!
 //! Left out: drawing, which is the player's, and other programs' formats
 //! ([`export`](crate::export)).
@@ -24,6 +25,7 @@
 pub mod event;
 pub mod intake;
 pub mod links;
+mod memberships;
 pub mod order;
 pub mod query;
 pub mod recording;
@@ -33,3 +35,4 @@ pub mod state;
 pub mod uncaptured;
 
 pub use event::{BootInfo, Event, KeyText, MemberInfo, Recording, name_of};
+pub use memberships::Memberships;

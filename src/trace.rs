@@ -62,4 +62,4 @@ pub use span::{
     CANCELED, DEADLINE_EXCEEDED, Moment, Span, handed_over, mark, mark_because, past, waited_ns,
 };
 pub use stage::{Family, Field, Grain, METHODS, Stage, Unit};
-pub use watermarks::{Watermarks, watermarks};
+pub use watermarks::{Configuration, Watermarks, watermarks};

@@ -275,7 +275,7 @@ const KEYS: &[Binding] = &[
         .when(has_requests),
     row(&[Char('f')], "f", ("follow the newest, or stop", "follow"), LIST, Action::ToggleFollow)
         .when(has_requests),
-    row(&[Char('s')], "s", ("slowest first, or by time", "sort"), LIST, Action::Sort)
+    row(&[Char('s')], "s", ("slowest, RPC, member or time", "sort"), LIST, Action::Sort)
         .when(has_requests),
     row(&[Char('z')], "z", ("freeze, or let new ones in", "freeze"), LIST, Action::Freeze)
         .when(has_requests),

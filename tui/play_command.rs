@@ -25,7 +25,7 @@ use crate::{
         api::{Action, Command},
     },
     view::{
-        Look,
+        Look, Shelf,
         plain::{View as PlainView, write_view},
         theme::{ColorChoice, Palette, Terminal, ThemeChoice},
     },
@@ -82,7 +82,7 @@ impl LookArgs {
     pub(crate) fn look(self) -> Look {
         let palette = Palette::of((self.color, self.theme), &Terminal::of_environment());
         let is_ascii = self.ascii || is_ascii_locale(|name| std::env::var(name).ok());
-        Look { palette, is_ascii, has_mouse: self.mouse }
+        Look { palette, is_ascii, has_mouse: self.mouse, shelf: Shelf::OWN }
     }
 }
 

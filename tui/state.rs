@@ -35,6 +35,7 @@ pub(crate) mod words;
 
 pub(crate) mod lanes;
 pub(crate) mod links;
+pub(crate) mod voters;
 pub(crate) mod watermarks;
 
 pub(crate) mod join;

@@ -46,6 +46,7 @@ use crate::{
 pub(crate) use pen::Look;
 pub(crate) use pen::Targets;
 use pen::{Pen, Tone};
+pub(crate) use reading::Shelf;
 
 /// Width of the smallest usable window.
 const COLUMNS_MIN: u16 = 40;
@@ -148,7 +149,7 @@ fn search(state: &State) -> Option<(&'static str, &Line, String)> {
     let said = state.said().map(str::to_owned);
     match state.place() {
         Screen::Find => {
-            let advice = "key, m:member, l:lease, r:rpc, >10ms, is:error; Enter, Esc";
+            let advice = "key, m:member, l:lease, r:rpc, >10ms, is:error, !not; Enter, Esc";
             let mistake = state.find.mistake.clone().or(said);
             Some((" find /", state.find.typed.as_ref()?, mistake.unwrap_or(advice.to_owned())))
         }

@@ -53,6 +53,7 @@ use super::{
     reads::{self, ParkedReads},
     snapshot::{self, Arriving},
     sound::{self, Fault},
+    status,
     timing::Timing,
     writes::Persisted,
 };
@@ -140,6 +141,7 @@ impl Node {
     /// Runs until [`Input::Stop`], or until every sender of the inbox is gone.
     pub(crate) fn run(mut self) {
         trace::set_thread("raft");
+        status::configured(self.applied, &self.raw.raft.prs().conf().to_conf_state());
         self.publish(true);
         self.process_readies();
         while !self.stopping {

@@ -8,10 +8,16 @@ use std::{
     time::Instant,
 };
 
-use raft::StateRole;
+use raft::{StateRole, eraftpb::ConfState};
 use tokio::sync::watch;
 
 use crate::{metrics::recorded, trace};
+
+/// Notes for the trace that raft has this configuration, from the entry `index` on.
+pub(super) fn configured(index: u64, members: &ConfState) {
+    let (voters, learners) = (members.voters.clone(), members.learners.clone());
+    trace::watermarks().configured(trace::Configuration { index, voters, learners });
+}
 
 /// The leader and the term, as far as this member knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

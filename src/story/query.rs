@@ -150,6 +150,8 @@ pub struct Story {
     /// Members, by raft's id, that took part in it but sent no records: all their steps are
     /// unknown.
     pub unheard: Vec<u64>,
+    /// How many members' disks count for its entry; `None` if that is unknown, or if it has none.
+    pub voters: Option<usize>,
     /// Positions of events sent to watchers that caught up over its revision: they may have
     /// included it.
     pub maybe_told: Vec<usize>,
@@ -210,8 +212,9 @@ impl<'a> Finder<'a> {
         let unheard = finder.unheard(entry.is_some() && !is_lost);
         let (title, steps) = (finder.title(id), finder.steps());
         let brief = Vec::new();
+        let voters = entry.and_then(|(_, index)| stories.voters(index));
         let mut story =
-            Story { id, title, entry, is_lost, steps, missing, unheard, maybe_told, brief };
+            Story { id, title, entry, is_lost, steps, missing, unheard, voters, maybe_told, brief };
         stories.briefs.note(stories.recording, &mut story);
         Some(story)
     }

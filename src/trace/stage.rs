@@ -363,6 +363,11 @@ macro_rules! vocabulary {
     KeyframeProcess = "keyframe.process" Loop Raw
         ["memory" Bytes, "fsyncs" Count, "fsync_p99" Nanos, "alarms" Count, "no_space" Member, "corrupt" Member]
         "trace/collect/drain.rs", "none", "trace.md#what-a-trace-says-of-itself";
+    /// One of the members by raft's configuration, as this member has applied it; each has a record
+    /// of its own. The configuration holds from the entry `index` on, or from an earlier one. It is
+    /// recorded after each change, and for everyone who begins to listen.
+    RaftMembers = "raft.members" Loop Raw ["index" Index, "subject" Member, "learner" Flag, "number" Count, "members" Count]
+        "trace/collect/drain.rs", "raft/tracker ProgressTracker.Config", "trace.md#what-a-trace-says-of-itself";
     /// How long a stage usually takes on this member; an rpc, by its method. Half of the samples
     /// took at most p50, and 99 of 100 at most p99. The samples are the steps of loops and of
     /// requests kept by their ids, in the last minutes.

@@ -3,9 +3,52 @@
 //! The code that changes one of them stores it here; no decision depends on them. A process is one
 //! member, so there is one set.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use crate::numbers;
+
+/// How many configurations are remembered until the collector has recorded them. Each is an entry
+/// of its own, so more than a few in the tenth of a second between two looks are not to be expected;
+/// of more, the oldest are not recorded.
+const CONFIGURATIONS_MAX: usize = 64;
+
+/// Who votes and who only learns, by raft's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// The entry from which on it is known to hold.
+    pub index: u64,
+    /// Raft's ids of the members whose disks count for a majority.
+    pub voters: Vec<u64>,
+    /// Raft's ids of the others.
+    pub learners: Vec<u64>,
+}
+
+impl Configuration {
+    /// The fields of `raft.members` for each member.
+    pub fn fields(&self) -> Vec<[u64; 8]> {
+        let members = self.voters.len() + self.learners.len();
+        let voters = self.voters.iter().map(|id| (*id, false));
+        let all = voters.chain(self.learners.iter().map(|id| (*id, true)));
+        all.zip(1_u64..)
+            .map(|((id, learner), number)| {
+                numbers!(
+                    RaftMembers,
+                    index = self.index,
+                    subject = id,
+                    learner = learner,
+                    number = number,
+                    members = members as u64
+                )
+            })
+            .collect()
+    }
+}
 
 /// Numbers that describe the state of this process's member, for keyframes.
 #[derive(Debug, Default)]
@@ -42,6 +85,8 @@ pub struct Watermarks {
     pub no_space: AtomicU64,
     /// A member that has raised CORRUPT, 0 for none.
     pub corrupt: AtomicU64,
+    /// The newest configurations, the oldest first.
+    configurations: Mutex<VecDeque<Configuration>>,
 }
 
 static WATERMARKS: Watermarks = Watermarks::new();
@@ -71,7 +116,35 @@ impl Watermarks {
             alarms: AtomicU64::new(0),
             no_space: AtomicU64::new(0),
             corrupt: AtomicU64::new(0),
+            configurations: Mutex::new(VecDeque::new()),
         }
+    }
+
+    /// Notes a configuration that is new. One without members says nothing: a member that joins has
+    /// none yet.
+    pub fn configured(&self, configuration: Configuration) {
+        if configuration.voters.is_empty() && configuration.learners.is_empty() {
+            return;
+        }
+        let mut known = self.configurations();
+        if known.len() == CONFIGURATIONS_MAX {
+            known.pop_front();
+        }
+        known.push_back(configuration);
+    }
+
+    /// The configurations since the last call, the oldest first; the newest is repeated by every
+    /// call.
+    pub fn take_configurations(&self) -> Vec<Configuration> {
+        let mut known = self.configurations();
+        let all = known.iter().cloned().collect();
+        let older = known.len().saturating_sub(1);
+        known.drain(..older);
+        all
+    }
+
+    fn configurations(&self) -> MutexGuard<'_, VecDeque<Configuration>> {
+        self.configurations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The fields of `keyframe`, in their order.

@@ -10,6 +10,7 @@ const STAGES_ELSEWHERE: &[(&str, &str)] = &[
     ("Keyframe", "written by the collector, which fills whole records"),
     ("KeyframeBackend", "as Keyframe"),
     ("KeyframeProcess", "as Keyframe"),
+    ("RaftMembers", "as Keyframe"),
     ("Usual", "as Keyframe"),
     ("Key", "the extension record of a span, written with it"),
     ("Lost", "written by the reader of a ring that finds a gap"),

@@ -95,7 +95,14 @@ const LOOPS: &[Loop] = &[
     with(
         "trace/collect.rs",
         "the collector",
-        &[Stage::Keyframe, Stage::Usual, Stage::Lost, Stage::Brief, Stage::Shared],
+        &[
+            Stage::Keyframe,
+            Stage::RaftMembers,
+            Stage::Usual,
+            Stage::Lost,
+            Stage::Brief,
+            Stage::Shared,
+        ],
     ),
 ];
 

@@ -22,13 +22,14 @@ use crate::{
     },
     trace::{Wanted, Written},
     view::{
-        Look,
+        Look, Shelf,
         plain::{View, write_view},
         theme::Palette,
     },
 };
 
-const LOOK: Look = Look { palette: Palette::None, is_ascii: false, has_mouse: false };
+const LOOK: Look =
+    Look { palette: Palette::None, is_ascii: false, has_mouse: false, shelf: Shelf::OWN };
 const SCRIPT: &str = include_str!("../../book/stepper.js");
 
 fn all(from: &str) -> Wanted {

@@ -246,7 +246,7 @@ impl<'a> Scope<'a> {
             "member" => Value::Member(step.lane),
             "survives" => truth(lens::survives(&self.at(place), lanes).ok_or_else(unknown)?),
             "disks" => {
-                let disks = lens::synced(&self.at(place), lanes).ok_or_else(unknown)?;
+                let (disks, _) = lens::synced(&self.at(place), lanes).ok_or_else(unknown)?;
                 Value::Number(disks as i64)
             }
             "knowers" => {

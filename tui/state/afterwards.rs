@@ -37,6 +37,13 @@ pub(crate) fn sentence(members: &[MemberInfo], afterwards: Afterwards) -> String
                 "The write has no effect: {name} dropped its proposal, which never came to a leader."
             )
         }
+        Afterwards::Parked(member) => {
+            let name = members.get(usize::from(member)).map_or("a member", |member| &member.name);
+            format!(
+                "The write has no effect: {name} kept its proposal until the call timed out, and \
+                 never proposed it."
+            )
+        }
         Afterwards::Unknown => {
             "Whether the write took effect after the caller gave up is not known: nobody was seen \
              applying it."
@@ -89,5 +96,7 @@ mod tests {
         assert!(unknown.contains("is not known"), "{unknown}");
         let dropped = sentence(std::slice::from_ref(&member), Afterwards::NeverProposed(0));
         assert!(dropped.contains("no effect: etcd-02 dropped its proposal"), "{dropped}");
+        let parked = sentence(std::slice::from_ref(&member), Afterwards::Parked(0));
+        assert!(parked.contains("no effect: etcd-02 kept its proposal until"), "{parked}");
     }
 }

@@ -33,13 +33,22 @@ pub(crate) fn number(stage: Stage) -> &'static str {
 pub(crate) fn page(stage: Stage, width: usize) -> Page {
     let Some((file, (at, heading))) = found(stage) else { return of_table(stage, width) };
     let text = files::page(file).unwrap_or_default();
+    let number = number_of(file).unwrap_or_default();
+    page_of((file, number, text), (at, heading), width)
+}
+
+/// A page of the book, with its file, number and text, at the section of this line and heading.
+pub(crate) fn page_of(
+    (file, number, text): (&str, &str, &str),
+    (at, heading): (usize, &str),
+    width: usize,
+) -> Page {
     let before = markdown::lines(&filled(&first_lines(text, at)), width).len();
     let mut lines = markdown::lines(&filled(text), width);
     let is_heading = |line: &&mut Line| line.role == Role::Heading;
     lines.iter_mut().skip(before).take(1).filter(is_heading).for_each(|line| {
         line.role = Role::Marked;
     });
-    let number = number_of(file).unwrap_or_default();
     let own = heading.strip_prefix(number).unwrap_or(heading).trim();
     Page {
         title: format!("BOOK {number}: {own}"),

@@ -128,6 +128,10 @@ fn meaning(recording: &Recording, typed: &str) -> Result<(Wanted, Only), String>
             }
             Word::Member(name) => wanted.member.replace(place_of(recording, name)?).is_some(),
             Word::Lease(id) => wanted.lease.replace(*id).is_some(),
+            Word::Not(word) => {
+                only.leave_out(unwanted(recording, word)?);
+                false
+            }
             other => !only.take(other).unwrap_or(Ok(true))?,
         };
         if is_second {
@@ -136,6 +140,20 @@ fn meaning(recording: &Recording, typed: &str) -> Result<(Wanted, Only), String>
     }
     wanted.is_part = wanted.key.is_some();
     Ok((wanted, only))
+}
+
+/// The rows that a word leaves out. A row does not say which leases it touched.
+fn unwanted(recording: &Recording, word: &Word) -> Result<Only, String> {
+    let mut rows = Only::default();
+    match word {
+        Word::Text(text) | Word::Key(text) => return Ok(Only::of_key(key(recording, text)?)),
+        Word::Member(name) => return Ok(Only::of_member(place_of(recording, name)?)),
+        Word::Lease(_) | Word::Not(_) => {
+            return Err("after ! comes a key, k:, m:, r:, is:, > or <".to_owned());
+        }
+        other => _ = rows.take(other).unwrap_or(Ok(true))?,
+    }
+    Ok(rows)
 }
 
 /// The part of a key that is typed. Fails if the members leave out keys.
@@ -191,6 +209,9 @@ mod tests {
         let said = "No captured request has \"hangul\" in a key. Esc shows all.";
         assert_eq!((said.to_owned(), ""), (of("hangul").nothing(), of("hangul").doubt()));
         assert_eq!("No captured story matches /l:7f. Esc shows all.", of("l:7f").nothing());
+        let (without, only) = meaning(&recording, "!foo !r:put !is:error r:range").unwrap();
+        assert!(without.key.is_none() && !only.is_empty());
+        assert!(meaning(&recording, "!l:7f").unwrap_err().starts_with("after ! comes"));
         assert!(of(&"k".repeat(89)).doubt().contains("may be others"));
         let key = KeyText { bytes: Vec::new(), length: 11 };
         let event = Event { key: Some(key), ..Event::mark(0, Stage::Key, 1) };

@@ -6,13 +6,16 @@
 
 mod reach;
 
+use super::voters::Voters;
 use crate::up::api::{Action, Command};
 
 /// Who runs, and who leads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The members: their names, and whether each runs.
     pub(crate) members: Vec<(String, Runs)>,
+    /// Which of them vote.
+    pub(crate) voters: Voters,
     /// The leader, by position.
     pub(crate) leader: Option<usize>,
     /// The links that are cut, as pairs of positions, the lower one first.
@@ -31,18 +34,25 @@ pub(crate) enum Runs {
 impl Facts {
     /// How many members a majority has.
     pub(crate) fn quorum(&self) -> usize {
-        self.members.len() / 2 + 1
+        self.voters.needed()
     }
 
-    /// How many members run for certain.
+    /// How many voters run for certain.
     pub(crate) fn running(&self) -> usize {
-        self.members.iter().filter(|(_, runs)| *runs == Runs::Yes).count()
+        self.running_voters().count()
     }
 
-    /// How many running members the one that reaches most of them reaches, itself included.
+    fn running_voters(&self) -> impl Iterator<Item = usize> {
+        (0..self.members.len()).filter(|at| self.runs(*at) && self.voters.votes(*at))
+    }
+
+    fn runs(&self, at: usize) -> bool {
+        self.members[at].1 == Runs::Yes
+    }
+
+    /// How many running voters the one that reaches most of them reaches, itself included.
     pub(crate) fn together(&self) -> usize {
-        let running = (0..self.members.len()).filter(|at| self.members[*at].1 == Runs::Yes);
-        running.map(|at| reach::reached(self, at)).max().unwrap_or(0)
+        self.running_voters().map(|at| reach::reached(self, at)).max().unwrap_or(0)
     }
 
     /// Whether the link between two members is cut.
@@ -74,7 +84,9 @@ impl Facts {
 
     /// A sentence about members that are not counted, if there are any beside this one.
     fn uncounted(&self, but: Option<usize>) -> Option<String> {
-        let is_unknown = |at: &usize| Some(*at) != but && self.members[*at].1 == Runs::Unknown;
+        let is_unknown = |at: &usize| {
+            Some(*at) != but && self.voters.votes(*at) && self.members[*at].1 == Runs::Unknown
+        };
         let unknown: Vec<&str> =
             (0..self.members.len()).filter(is_unknown).map(|at| self.name(at)).collect();
         (!unknown.is_empty()).then(|| {
@@ -114,9 +126,7 @@ pub(crate) fn named(command: &Command) -> String {
 pub(crate) fn forecast(action: Action, member: usize, facts: &Facts) -> Vec<String> {
     let is_leader = facts.leader == Some(member);
     let mut said = vec![to_process(action, is_leader).to_owned()];
-    let total = facts.members.len();
-    let others: Vec<usize> = (0..total).filter(|at| *at != member).collect();
-    let left = others.iter().filter(|at| facts.members[**at].1 == Runs::Yes).count();
+    let left = facts.running_voters().filter(|at| *at != member).count();
     let leader = facts.leader.filter(|leader| *leader != member);
     let starts = matches!(action, Action::Start | Action::Resume);
     if !facts.cut.is_empty() {
@@ -124,6 +134,11 @@ pub(crate) fn forecast(action: Action, member: usize, facts: &Facts) -> Vec<Stri
         after.members[member].1 = if starts { Runs::Yes } else { Runs::No };
         said.extend(reach::outlook(&after));
         said.extend(facts.uncounted(Some(member)));
+        return said;
+    }
+    if let Some(word) = facts.voters.standing(member).word() {
+        let (running, total) = (facts.running(), facts.voters.count());
+        said.push(format!("It does not vote ({word}): still {running} of {total} voters run."));
         return said;
     }
     said.push(match action {
@@ -187,7 +202,7 @@ fn to_process(action: Action, is_leader: bool) -> &'static str {
 
 /// The cluster while the member does not take part.
 fn without_it(left: usize, is_leader: bool, leader: Option<usize>, facts: &Facts) -> String {
-    let total = facts.members.len();
+    let total = facts.voters.count();
     let remain = if left == 1 { "remains" } else { "remain" };
     if left == 0 {
         return format!("None of {total} {remain}: no request is answered.");
@@ -210,7 +225,7 @@ fn without_it(left: usize, is_leader: bool, leader: Option<usize>, facts: &Facts
 
 /// The cluster when the member takes part again.
 fn with_it(then: usize, facts: &Facts) -> String {
-    let total = facts.members.len();
+    let total = facts.voters.count();
     let run = if then == 1 { "runs" } else { "run" };
     if then < facts.quorum() {
         return format!("{then} of {total} {run} then, still no quorum.");
@@ -229,7 +244,8 @@ mod tests {
 
     fn facts(runs: &[Runs], leader: Option<usize>) -> Facts {
         let named = runs.iter().zip(1..).map(|(runs, number)| (format!("etcd-0{number}"), *runs));
-        Facts { members: named.collect(), leader, cut: Vec::new() }
+        let voters = Voters::all(runs.len());
+        Facts { members: named.collect(), voters, leader, cut: Vec::new() }
     }
 
     fn said(action: Action, member: usize, facts: &Facts) -> String {

@@ -146,7 +146,8 @@ impl Ages {
 }
 
 /// Events that stay as long as the stories of their time, whether or not these have them: the
-/// newest of this many bytes, and the first keyframe of each member in each second.
+/// newest of this many bytes, the first keyframe of each member in each second, and who the members
+/// were.
 fn worth_as_much_as_stories(recording: &Recording, bytes: usize) -> Vec<usize> {
     let mut left = bytes;
     let mut newest = recording.events.len();
@@ -162,7 +163,11 @@ fn worth_as_much_as_stories(recording: &Recording, bytes: usize) -> Vec<usize> {
             && seconds.insert((event.member, event.boot, event.stage, second))
     };
     let all = recording.events.iter().enumerate();
-    all.filter(|(at, event)| is_first(event) || newest <= *at).map(|(at, _)| at).collect()
+    // Without these nobody could say who votes.
+    let is_of_members = |event: &Event| event.stage == Stage::RaftMembers;
+    all.filter(|(at, event)| is_first(event) || is_of_members(event) || newest <= *at)
+        .map(|(at, _)| at)
+        .collect()
 }
 
 /// The chosen events, and all steps of the stories that have a chosen event.

@@ -18,6 +18,7 @@ use super::{
     lanes::Lane,
     steps::{Lens, Steps},
     story::{Moment, Step, Subject},
+    voters::Voters,
     watermarks::{self, Water},
     words,
 };
@@ -169,7 +170,8 @@ pub(crate) fn durable(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
     }
     let kept = kept(steps, log, lanes);
     let is_committed = !will_be && lanes.iter().any(|lane| steps.knows(log, lane) == Some(true));
-    let states = lanes.iter().zip(&kept).map(|(lane, kept)| {
+    let voters = steps.voters(lanes);
+    let states = lanes.iter().zip(&kept).enumerate().map(|(at, (lane, kept))| {
         let state = match kept {
             Kept::Unknown => "? unknown",
             Kept::No => "✘ not yet",
@@ -177,10 +179,12 @@ pub(crate) fn durable(steps: &Steps, lanes: &[Lane]) -> Vec<Line> {
             Kept::Synced => "✔ synced",
             Kept::InFile => "✔ in file",
         };
-        format!("{} {state}", lane.name)
+        let standing = voters.as_ref().and_then(|voters| voters.standing(at).word());
+        let standing = standing.map_or_else(String::new, |word| format!(" ({word})"));
+        format!("{} {state}{standing}", lane.name)
     });
     let states = [format!("entry {}:", log.entry.1)].into_iter().chain(states).collect();
-    let verdict = [verdict(&kept, is_committed)].into_iter();
+    let verdict = [verdict(&kept, voters.as_ref(), is_committed)].into_iter();
     vec![verdict.chain(will_be.then(|| LOST_LATER.to_owned())).collect(), states]
 }
 
@@ -216,38 +220,53 @@ pub(crate) fn survives(steps: &Steps, lanes: &[Lane]) -> Option<bool> {
     if before_entry(steps, log, lanes).is_some() {
         return None;
     }
-    let [safe, unknown] = counted(&kept(steps, log, lanes));
-    let needed = lanes.len() / 2 + 1;
+    let voters = steps.voters(lanes);
     let is_committed = lanes.iter().any(|lane| steps.knows(log, lane) == Some(true));
-    match () {
-        () if needed <= safe || is_committed => Some(true),
-        () if needed <= safe + unknown => None,
-        () => Some(false),
+    if is_committed {
+        return Some(true);
+    }
+    let voters = voters?;
+    let [safe, unknown] = counted(&kept(steps, log, lanes), &voters);
+    match voters.needed() {
+        needed if needed <= safe => Some(true),
+        needed if needed <= safe + unknown => None,
+        _ => Some(false),
     }
 }
 
-/// How many disks are known to have the story's entry at the cursor.
-pub(crate) fn synced(steps: &Steps, lanes: &[Lane]) -> Option<usize> {
+/// How many voters' disks are known to have the story's entry at the cursor, and how many voters
+/// there are.
+pub(crate) fn synced(steps: &Steps, lanes: &[Lane]) -> Option<(usize, usize)> {
     let log = steps.log.as_ref()?;
-    Some(counted(&kept(steps, log, lanes))[0])
+    let voters = steps.voters(lanes)?;
+    Some((counted(&kept(steps, log, lanes), &voters)[0], voters.count()))
 }
 
 fn kept(steps: &Steps, log: &Log, lanes: &[Lane]) -> Vec<Kept> {
     lanes.iter().map(|lane| steps.kept(log, lane)).collect()
 }
 
-/// How many disks have the entry, and of how many that is unknown.
-fn counted(kept: &[Kept]) -> [usize; 2] {
-    let safe = kept.iter().filter(|kept| kept.is_safe()).count();
-    [safe, kept.iter().filter(|kept| matches!(kept, Kept::Unknown)).count()]
+/// How many voters' disks have the entry, and of how many that is unknown.
+fn counted(kept: &[Kept], voters: &Voters) -> [usize; 2] {
+    let of_voters = || kept.iter().enumerate().filter(|(at, _)| voters.votes(*at));
+    let safe = of_voters().filter(|(_, kept)| kept.is_safe()).count();
+    let unknown = of_voters().filter(|(_, kept)| matches!(kept, Kept::Unknown)).count();
+    [safe, unknown + voters.others()]
 }
 
-/// Whether a majority of the disks has the entry. Once it is committed, one has, even if not all of
-/// its records were captured.
-pub(crate) fn verdict(kept: &[Kept], is_committed: bool) -> String {
-    let members = kept.len();
-    let needed = members / 2 + 1;
-    let [safe, unknown] = counted(kept);
+/// Whether a majority of the voters' disks has the entry. Once it is committed, one has, even if not
+/// all of its records were captured.
+pub(crate) fn verdict(kept: &[Kept], voters: Option<&Voters>, is_committed: bool) -> String {
+    let Some(voters) = voters else {
+        return match is_committed {
+            true => {
+                "power cut now: the write SURVIVES (committed, so a majority has it)".to_owned()
+            }
+            false => "power cut now: UNKNOWN (which members vote was not captured)".to_owned(),
+        };
+    };
+    let (members, needed) = (voters.count(), voters.needed());
+    let [safe, unknown] = counted(kept, voters);
     let of = format!("synced on {safe} of {members}, {needed} needed");
     if needed <= safe {
         format!("power cut now: the write SURVIVES ({of})")

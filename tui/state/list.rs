@@ -1,4 +1,5 @@
-//! The list of requests: newest at the bottom, or slowest first; one chosen, two marked at most.
+//! The list of requests: newest at the bottom, slowest first, or by RPC or member; one chosen, two
+//! marked at most.
 //!
 //! While the list follows, the newest row is always the chosen one. Moving up stops that, so that
 //! the row being read does not scroll away; returning to the bottom resumes it. A frozen list keeps
@@ -17,6 +18,22 @@ pub(crate) enum Sort {
     Began,
     /// By how long they took, longest first; those under way come last.
     Slowest,
+    /// By their RPC, and those of one RPC by time.
+    Rpc,
+    /// By the member that served them, and those of one member by time.
+    Member,
+}
+
+impl Sort {
+    /// The order that the key shows after this one.
+    fn next(self) -> Sort {
+        match self {
+            Sort::Began => Sort::Slowest,
+            Sort::Slowest => Sort::Rpc,
+            Sort::Rpc => Sort::Member,
+            Sort::Member => Sort::Began,
+        }
+    }
 }
 
 /// The most requests that can be marked: a comparison has two sides.
@@ -72,9 +89,12 @@ impl List {
             self.places = frozen.iter().filter_map(|subject| known.get(subject).copied()).collect();
         } else {
             self.places = (0..self.rows.len()).collect();
-            if self.sort == Sort::Slowest {
-                let took = |at: &usize| self.rows[*at].took_ns.map(std::cmp::Reverse);
-                self.places.sort_by_key(|at| (took(at).is_none(), took(at)));
+            let took = |at: &usize| self.rows[*at].took_ns.map(std::cmp::Reverse);
+            match self.sort {
+                Sort::Began => {}
+                Sort::Slowest => self.places.sort_by_key(|at| (took(at).is_none(), took(at))),
+                Sort::Rpc => self.places.sort_by_key(|at| self.rows[*at].method),
+                Sort::Member => self.places.sort_by_key(|at| self.rows[*at].member),
             }
         }
         if self.is_following {
@@ -139,15 +159,12 @@ impl List {
         self.sort == Sort::Began && self.frozen.is_none()
     }
 
-    /// The other order. It begins at its first row, or follows the newest one.
+    /// The next order. It begins at its first row, or follows the newest one.
     pub(crate) fn change_sort(&mut self) {
-        (self.sort, self.frozen) = match self.sort {
-            Sort::Began => (Sort::Slowest, None),
-            Sort::Slowest => (Sort::Began, None),
-        };
+        (self.sort, self.frozen) = (self.sort.next(), None);
         self.is_following = self.sort == Sort::Began;
         self.arrange();
-        if self.sort == Sort::Slowest {
+        if self.sort != Sort::Began {
             self.choose(0);
         }
     }
@@ -211,8 +228,22 @@ mod tests {
         list.change_sort();
         assert_eq!([3, 1, 2].map(Subject::Request), shown(&list)[..]);
         assert_eq!((0, false), (list.chosen(), list.is_following));
-        list.change_sort();
+        (0..3).for_each(|_| list.change_sort());
         assert_eq!([1, 2, 3].map(Subject::Request), shown(&list)[..]);
+    }
+
+    #[test]
+    fn requests_of_one_rpc_or_of_one_member_stand_together() {
+        let mut list = list();
+        let mut rows = list.rows.clone();
+        (rows[0].method, rows[1].method, rows[2].method) = ("KV/Range", "KV/Put", "KV/Range");
+        (rows[0].member, rows[1].member, rows[2].member) = (1, 1, 0);
+        list.replace(rows);
+        (0..2).for_each(|_| list.change_sort());
+        assert_eq!((Sort::Rpc, 0), (list.sort, list.chosen()));
+        assert_eq!([2, 1, 3].map(Subject::Request), shown(&list)[..]);
+        list.change_sort();
+        assert_eq!([3, 1, 2].map(Subject::Request), shown(&list)[..]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //!   r:put        its RPC has "put" in its name        >10ms   it took longer, or already runs longer
 //!   is:error     it failed                            <1ms    it took less
-//!   is:read …    it is of this kind
+//!   is:read …    it is of this kind             !…      it is not so
 //! ```
 
 use super::{
@@ -43,13 +43,35 @@ pub(crate) struct Only {
     most_ns: Option<u64>,
     /// The kinds, by position in [`KINDS`].
     kinds: Vec<usize>,
+    /// A part of its key, and its member by position: only of what is left out, because the list is
+    /// narrowed to a key or a member by the whole story ([`super::find`]).
+    key: Option<Vec<u8>>,
+    member: Option<u8>,
+    /// What it must not be, each with one word.
+    without: Vec<Only>,
 }
 
 impl Only {
     /// Whether no row is left out.
     pub(crate) fn is_empty(&self) -> bool {
-        let Only { rpc, least_ns, most_ns, kinds } = self;
-        rpc.is_none() && least_ns.is_none() && most_ns.is_none() && kinds.is_empty()
+        let Only { rpc, least_ns, most_ns, kinds, key, member, without } = self;
+        let has_none = rpc.is_none() && least_ns.is_none() && most_ns.is_none();
+        has_none && kinds.is_empty() && key.is_none() && member.is_none() && without.is_empty()
+    }
+
+    /// Rows with this in their key.
+    pub(crate) fn of_key(part: Vec<u8>) -> Only {
+        Only { key: Some(part), ..Only::default() }
+    }
+
+    /// Rows that this member served.
+    pub(crate) fn of_member(place: u8) -> Only {
+        Only { member: Some(place), ..Only::default() }
+    }
+
+    /// Leaves these rows out.
+    pub(crate) fn leave_out(&mut self, rows: Only) {
+        self.without.push(rows);
     }
 
     /// Takes a word of a search. `None` if it is about something else; otherwise whether it is the
@@ -67,7 +89,9 @@ impl Only {
                 }
                 true
             }
-            Word::Text(_) | Word::Key(_) | Word::Member(_) | Word::Lease(_) => return None,
+            Word::Text(_) | Word::Key(_) | Word::Member(_) | Word::Lease(_) | Word::Not(_) => {
+                return None;
+            }
         }))
     }
 
@@ -79,7 +103,15 @@ impl Only {
             && self.least_ns.is_none_or(is_slow)
             && self.most_ns.is_none_or(is_quick)
             && self.kinds.iter().all(|kind| KINDS[*kind].1(row))
+            && self.key.as_ref().is_none_or(|part| has_in_key(row, part))
+            && self.member.is_none_or(|place| row.member == place)
+            && !self.without.iter().any(|one| one.has(row))
     }
+}
+
+fn has_in_key(row: &RequestSummary, part: &[u8]) -> bool {
+    let key = row.key.as_ref().map_or(&[][..], |key| &key.bytes);
+    part.is_empty() || key.windows(part.len()).any(|window| window == part)
 }
 
 #[cfg(test)]
@@ -106,6 +138,25 @@ mod tests {
         assert!(has("is:lin r:range", &get) && !has("is:ser", &get), "{get:?}");
         let failed = RequestSummary { result: Some(14), ..put };
         assert!(has("is:error", &failed));
+    }
+
+    #[test]
+    fn what_is_left_out_is_every_row_that_has_one_of_the_words() {
+        let put = State::of_recording(scenes::put().recording).list.rows[0].clone();
+        let without = |one: Only| {
+            let mut only = Only::default();
+            only.leave_out(one);
+            assert!(!only.is_empty());
+            only
+        };
+        let key = put.key.clone().unwrap().bytes;
+        assert!(!without(Only::of_key(key[1..].to_vec())).has(&put));
+        assert!(without(Only::of_key(b"elsewhere".to_vec())).has(&put));
+        assert!(!without(Only::of_member(put.member)).has(&put));
+        assert!(without(Only::of_member(put.member + 1)).has(&put));
+        let mut both = without(Only::of_key(b"elsewhere".to_vec()));
+        both.leave_out(Only::of_member(put.member));
+        assert!(!both.has(&put));
     }
 
     #[test]

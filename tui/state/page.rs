@@ -59,10 +59,25 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// The first of `height` lines to show. The line of interest stands a third below the top.
-    pub(crate) fn first(&self, scrolled: isize, height: usize) -> usize {
-        let last = self.lines.len().saturating_sub(height);
-        let opened = self.at.saturating_sub(height / 3).min(last);
+    /// The first line to show in `height` rows, of which a line takes as many as `rows` says. The
+    /// line of interest stands a third below the top.
+    pub(crate) fn first(
+        &self,
+        scrolled: isize,
+        height: usize,
+        rows: impl Fn(&Line) -> usize,
+    ) -> usize {
+        // The first of the lines before `end` that fit into this many rows together.
+        let fitting = |end: usize, room: usize| {
+            let mut used = 0;
+            let fits = |line: &&Line| {
+                used += rows(line);
+                used <= room
+            };
+            end - self.lines[..end].iter().rev().take_while(fits).count()
+        };
+        let last = fitting(self.lines.len(), height);
+        let opened = fitting(self.at.min(self.lines.len()), height / 3).min(last);
         opened.saturating_add_signed(scrolled).min(last)
     }
 }
@@ -75,9 +90,11 @@ mod tests {
     fn a_page_opens_at_its_line_and_scrolls_to_its_ends_only() {
         let lines = vec![Line::new(Role::Plain, ""); 100];
         let page = Page { title: String::new(), address: String::new(), lines, at: 50 };
-        assert_eq!(40, page.first(0, 30));
-        assert_eq!(0, page.first(-1_000, 30));
-        assert_eq!(70, page.first(1_000, 30));
-        assert_eq!(0, page.first(5, 200));
+        let one = |_: &Line| 1;
+        assert_eq!(40, page.first(0, 30, one));
+        assert_eq!(0, page.first(-1_000, 30, one));
+        assert_eq!(70, page.first(1_000, 30, one));
+        assert_eq!(0, page.first(5, 200, one));
+        assert_eq!((45, 85), (page.first(0, 30, |_| 2), page.first(1_000, 30, |_| 2)));
     }
 }

@@ -356,7 +356,7 @@ fn last(steps: &Steps, stage: Stage) -> usize {
 /// If the power fails now: kept or lost?
 fn kept(steps: &Steps, lanes: &[Lane]) -> Option<Question> {
     let is_kept = lens::survives(steps, lanes)?;
-    let (safe, of) = (lens::synced(steps, lanes)?, lanes.len());
+    let (safe, of) = lens::synced(steps, lanes)?;
     let needed = of / 2 + 1;
     Some(Question {
         text: "The power of all members fails now. Is the write kept or lost?".to_owned(),

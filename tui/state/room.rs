@@ -20,6 +20,7 @@ use super::{
     alive::Heard,
     disk,
     forecast::{Facts, Runs},
+    voters::Voters,
     watermarks::{Water, Watermarks},
 };
 use crate::up::api::{Action, Command, Process, State as Doing};
@@ -199,6 +200,8 @@ pub(crate) struct Column {
 #[derive(Clone, Debug)]
 pub(crate) struct Board {
     pub(crate) columns: Vec<Column>,
+    /// Which of the columns' members vote; `None` if that is not known.
+    pub(crate) voters: Option<Voters>,
     /// The moment, in nanoseconds since 1970.
     pub(crate) at_ns: u64,
     /// Whether the moment is now, and not that of a step.
@@ -243,7 +246,7 @@ impl Board {
     /// majority has left behind in its term leads nobody, even if it does not know that yet.
     pub(crate) fn leader(&self) -> Option<usize> {
         let leads = |at: &usize| self.leads(*at) && self.columns[*at].heard == Heard::Fresh;
-        let majority = self.columns.len() / 2 + 1;
+        let majority = self.assumed().needed();
         let is_left = |at: &usize| majority <= self.later(*at);
         let leaders = (0..self.columns.len()).filter(|at| leads(at) && !is_left(at));
         leaders.max_by_key(|at| self.term(*at))
@@ -257,9 +260,16 @@ impl Board {
         self.columns[at].marks.get(Water::Term).unwrap_or(0)
     }
 
-    /// How many members are in a later term than this one.
+    /// How many voters are in a later term than this member.
     fn later(&self, than: usize) -> usize {
-        (0..self.columns.len()).filter(|at| self.term(than) < self.term(*at)).count()
+        let voters = self.assumed();
+        let is_later = |at: &usize| self.term(than) < self.term(*at);
+        (0..self.columns.len()).filter(|at| voters.votes(*at)).filter(is_later).count()
+    }
+
+    /// Who votes; everyone, where that is not known.
+    fn assumed(&self) -> Voters {
+        self.voters.clone().unwrap_or_else(|| Voters::all(self.columns.len()))
     }
 
     /// Who leads, also by the words of others.
@@ -304,7 +314,12 @@ impl Board {
             Heard::Never | Heard::Silent(_) => Runs::Unknown,
         };
         let members = self.columns.iter().map(|column| (column.name.clone(), runs(column)));
-        Facts { members: members.collect(), leader: self.leader(), cut: self.cut.clone() }
+        Facts {
+            members: members.collect(),
+            voters: self.assumed(),
+            leader: self.leader(),
+            cut: self.cut.clone(),
+        }
     }
 
     /// Whether a majority runs and its links allow it a leader, how many run, or reach each other,
@@ -312,11 +327,15 @@ impl Board {
     pub(crate) fn quorum(&self) -> (Quorum, usize, usize) {
         let facts = self.facts();
         let running = if facts.cut.is_empty() { facts.running() } else { facts.together() };
-        let total = facts.members.len();
-        let unknown = facts.members.iter().filter(|(_, runs)| *runs == Runs::Unknown).count();
-        let is_starting = |column: &&Column| matches!(column.heard, Heard::Starting(_));
-        let starting = self.columns.iter().filter(is_starting).count();
+        let total = facts.voters.count();
+        let votes = |at: &usize| facts.voters.votes(*at);
+        let all = || (0..self.columns.len()).filter(votes);
+        let unknown = all().filter(|at| facts.members[*at].1 == Runs::Unknown).count();
+        let unknown = unknown + facts.voters.others();
+        let is_starting = |at: &usize| matches!(self.columns[*at].heard, Heard::Starting(_));
+        let starting = all().filter(is_starting).count();
         let verdict = match facts.quorum() {
+            _ if self.voters.is_none() => Quorum::Unknown,
             quorum if quorum <= running => Quorum::Yes,
             quorum if quorum <= running + starting => Quorum::Soon,
             quorum if quorum <= running + unknown => Quorum::Unknown,

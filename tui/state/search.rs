@@ -7,6 +7,7 @@
 //!   m:name       its member                     >10ms    it took longer, or already runs longer
 //!   l:7f         its lease, in hex              <1ms     it took less
 //!                                               is:error it is of this kind
+//!   !r:put   a word after an exclamation mark must not hold
 //! ```
 //!
 //! All words must hold. The list leaves out rows without them ([`super::find`]); elsewhere the
@@ -30,6 +31,8 @@ pub(crate) enum Word {
     /// The least and the greatest duration, in nanoseconds.
     Least(u64),
     Most(u64),
+    /// It must not hold.
+    Not(Box<Word>),
 }
 
 impl Word {
@@ -44,6 +47,7 @@ impl Word {
             Word::Is(_) => "is:",
             Word::Least(_) => ">",
             Word::Most(_) => "<",
+            Word::Not(word) => return word.form(),
         })
     }
 }
@@ -75,6 +79,14 @@ const FORMS: [Form; 7] = [
 
 fn meaning(word: &str, is_quoted: Quoted) -> Result<Word, String> {
     let of_form = |(form, make): &Form| Some(make(word.strip_prefix(form)?));
+    if let (Quoted::No, Some(rest)) =
+        (is_quoted, word.strip_prefix('!').filter(|it| !it.is_empty()))
+    {
+        return match FORMS.iter().find_map(|(form, make)| Some(make(rest.strip_prefix(form)?))) {
+            Some(meant) => Ok(Word::Not(Box::new(meant?))),
+            None => Ok(Word::Not(Box::new(Word::Text(rest.to_owned())))),
+        };
+    }
     match is_quoted {
         Quoted::Text => Ok(Word::Text(word.to_owned())),
         Quoted::Key => Ok(Word::Key(word.to_owned())),
@@ -164,6 +176,17 @@ mod tests {
             words[5..8]
         );
         assert_eq!([Word::Least(10_000_000), Word::Most(1_000_000_000)], words[8..]);
+    }
+
+    #[test]
+    fn a_word_after_an_exclamation_mark_must_not_hold() {
+        let typed = "!r:Put !foo ! \"!a\" k:!b";
+        let words: Vec<Word> = words(typed).unwrap().into_iter().map(|(word, _)| word).collect();
+        let not = |word| Word::Not(Box::new(word));
+        let text = |text: &str| Word::Text(text.to_owned());
+        assert_eq!([not(Word::Rpc("put".to_owned())), not(text("foo"))], words[..2]);
+        assert_eq!([text("!"), text("!a"), Word::Key("!b".to_owned())], words[2..]);
+        assert!(super::words("!>ms").is_err());
     }
 
     #[test]

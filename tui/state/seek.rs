@@ -44,6 +44,7 @@ impl Told {
             },
             Word::Least(least) => self.took_ns.is_some_and(|took| *least <= took),
             Word::Most(most) => self.took_ns.is_some_and(|took| took <= *most),
+            Word::Not(word) => !self.has(word, kinds),
         }
     }
 }
@@ -73,6 +74,7 @@ impl Forms {
             });
         }
         match word {
+            Word::Not(word) => self.lack(word),
             Word::Is(begun) => search::kind(self.kinds, begun).err(),
             _ => None,
         }
@@ -221,6 +223,11 @@ mod tests {
         assert_eq!(Ok(2), seek.find((&rows, FORMS), 0, Forward));
         type_in(&mut seek, "k:foo is:put").unwrap();
         assert_eq!(Ok(0), seek.find((&rows, FORMS), 1, Forward), "keys have their case");
+        type_in(&mut seek, "!is:put").unwrap();
+        assert_eq!(Ok(2), seek.find((&rows, FORMS), 0, Forward));
+        assert!(type_in(&mut seek, "!m:etcd-01").unwrap_err().contains("no row here has m:"));
+        seek.give_up();
+        type_in(&mut seek, "k:foo is:put").unwrap();
         let refused = type_in(&mut seek, "m:etcd-01").unwrap_err();
         assert_eq!("no row here has m:; they have k: is:", refused);
         assert!(seek.typed().is_some(), "it can be corrected");

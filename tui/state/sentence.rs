@@ -16,6 +16,7 @@ use glass_etcd::{
 
 use super::{
     lanes::{Lane, name_of},
+    voters::Voters,
     watermarks::{Water, Watermarks},
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Around<'a> {
     pub(crate) before: &'a Watermarks,
     /// The index of the first entry of each term, which is empty, as far as captured.
     pub(crate) openings: &'a BTreeMap<u64, u64>,
+    /// Which of the lanes' members vote, as the member knows then; `None` if that is not known.
+    pub(crate) voters: Option<&'a Voters>,
 }
 
 /// The sentence for a step, or the stage's meaning if the record says no more than that.
@@ -180,13 +183,18 @@ fn disks(content: &Content, peer: u64, around: Around<'_>) -> Option<String> {
         return None;
     }
     let is_own = around.before.reaches(Water::Synced, index)?;
-    let has = |lane: &&Lane| {
+    let voters = around.voters?;
+    let has = |(at, lane): &(usize, &Lane)| {
+        if !voters.votes(*at) {
+            return false;
+        }
         let id = lane.member_id;
         id == peer
             || (id == around.own_id && is_own)
             || around.before.reaches(Water::Match(id), index) == Some(true)
     };
-    let (known, of) = (around.lanes.iter().filter(has).count(), around.lanes.len());
+    let known = around.lanes.iter().enumerate().filter(has).count();
+    let of = voters.count();
     let own = if is_own { "With the leader's own disk" } else { "Without the leader's own disk" };
     Some(format!("{own}, that is {known} of {of}, as far as {} knows.", around.own))
 }

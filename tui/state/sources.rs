@@ -12,7 +12,11 @@ use super::page::{Line, Page, Role};
 
 /// The page of a stage's source.
 pub(crate) fn page(stage: Stage) -> Page {
-    let text = stage.rust_source();
+    page_of(stage, stage.rust_source())
+}
+
+/// The page of a source of this text.
+pub(crate) fn page_of(stage: Stage, text: &str) -> Page {
     let places = places(text, stage);
     let is_marked = |at: usize| places.iter().any(|place| place.contains(&at));
     let lines = text.lines().enumerate().map(|(at, line)| Line {

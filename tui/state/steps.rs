@@ -9,11 +9,11 @@
 //! Cursors are kept by event, not by row: when live members add records, rows move and the cursor
 //! stays on its event.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use glass_etcd::{
     story::{
-        Recording,
+        Memberships, Recording,
         order::Order,
         query::{method_of, through::Through, usual::Usuals},
     },
@@ -30,6 +30,7 @@ use super::{
     page::{Reading, Text},
     sources,
     story::{self, Moment, Step, Subject, Telling, Told, Unknown},
+    voters::Voters,
     watermarks::{self, Clocks, States, Water, Watermarks},
 };
 
@@ -149,6 +150,8 @@ pub(crate) struct Steps {
     pub(crate) usuals: Rc<Usuals>,
     /// The watermarks of each member at each of its moments.
     states: Rc<States>,
+    /// Who the members are.
+    memberships: Rc<Memberships>,
     /// The times of all events.
     axis: Rc<Axis>,
     /// How the members' clocks differ, as it was known when the story was opened. More messages say
@@ -156,6 +159,15 @@ pub(crate) struct Steps {
     clocks: Clocks,
     speed: usize,
     due_ns: u64,
+    cuts: RefCell<Cuts>,
+}
+
+/// How far each member had come, by position, at one place of the time cursor. It is asked for many
+/// times at each step, and takes a look at every step of the story.
+#[derive(Clone, Debug, Default)]
+struct Cuts {
+    now: Option<usize>,
+    members: BTreeMap<u8, Option<watermarks::Moment>>,
 }
 
 impl Steps {
@@ -196,10 +208,12 @@ impl Steps {
             history: History::default(),
             usuals: Rc::clone(&telling.usuals),
             states: Rc::clone(&telling.states),
+            memberships: Rc::clone(&telling.memberships),
             axis: Rc::clone(&telling.axis),
             clocks: telling.order.clocks.clone(),
             speed: 2,
             due_ns: 0,
+            cuts: RefCell::default(),
         };
         steps.whole_ns = steps.whole();
         steps.read_history(&telling.writes);
@@ -229,6 +243,7 @@ impl Steps {
         let now = find(self.steps.get(self.now)).unwrap_or(self.now);
         let look = find(self.steps.get(self.look)).unwrap_or(now);
         (self.now, self.look, self.steps) = (now, look, steps);
+        self.cuts = RefCell::default();
         (self.unknown, self.is_lost, self.log) = (unknown, is_lost, log);
         (self.through, self.zero_ns) = (through, zero_ns);
         self.axis = Rc::clone(&telling.axis);
@@ -239,6 +254,7 @@ impl Steps {
             self.is_waiting = true;
         }
         self.states = Rc::clone(&telling.states);
+        self.memberships = Rc::clone(&telling.memberships);
         self.whole_ns = self.whole();
         self.read_history(&telling.writes);
         true
@@ -462,6 +478,14 @@ impl Steps {
     /// How far a member had come at the cursor, on its own clock; `None` if it sent no records
     /// until then. Its own steps of the story bound that, and the time of the cursor says the rest.
     pub(crate) fn cut(&self, place: u8) -> Option<watermarks::Moment> {
+        let mut cuts = self.cuts.borrow_mut();
+        if cuts.now != Some(self.now) {
+            *cuts = Cuts { now: Some(self.now), members: BTreeMap::new() };
+        }
+        *cuts.members.entry(place).or_insert_with(|| self.cut_anew(place))
+    }
+
+    fn cut_anew(&self, place: u8) -> Option<watermarks::Moment> {
         let is_here = |step: &&Step| step.is_captured && step.event.member == place;
         let (happened, to_come) = self.steps.split_at(self.steps.len().min(self.now + 1));
         let last =
@@ -544,6 +568,20 @@ impl Steps {
     /// The watermarks of a member at a moment of its own.
     pub(crate) fn marks_at(&self, place: u8, cut: watermarks::Moment) -> Watermarks {
         watermarks::at(&self.states, place, cut, self.axis.heard_ns(place, cut))
+    }
+
+    /// Which of the lanes' members vote at the cursor, by what the member that is furthest has
+    /// applied; `None` if that is not known.
+    pub(crate) fn voters(&self, lanes: &[Lane]) -> Option<Voters> {
+        let marks = lanes.iter().filter_map(|lane| self.watermarks(lane));
+        let applied = marks.filter_map(|marks| marks.least(Water::Applied)).max();
+        self.voters_at(applied, lanes)
+    }
+
+    /// Which of the lanes' members vote by the configuration of a member that has applied as much.
+    pub(crate) fn voters_at(&self, applied: Option<u64>, lanes: &[Lane]) -> Option<Voters> {
+        let ids: Vec<u64> = lanes.iter().map(|lane| lane.member_id).collect();
+        Voters::of(&self.memberships, applied, &ids)
     }
 
     /// The watermarks of the step's member just before the step.

@@ -95,6 +95,29 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A line of code or of a figure in rows of this width. What does not fit goes on below it, four
+/// columns further in, and is broken at a blank if there is one in the second half of the row.
+pub(crate) fn folded(line: &str, width: usize) -> Vec<String> {
+    let blanks = line.len() - line.trim_start().len();
+    let further = (blanks + 4).min(width / 2);
+    let mut rows: Vec<String> = Vec::new();
+    let mut rest = line;
+    loop {
+        let indent = if rows.is_empty() { 0 } else { further };
+        let room = width.saturating_sub(indent).max(2);
+        let mut row = beginning(rest, room);
+        if row.len() < rest.len() {
+            let blank = row.rfind(' ').filter(|at| row.len() / 2 < *at);
+            row = blank.map_or(row, |at| &row[..=at]);
+        }
+        rows.push(format!("{:indent$}{}", "", row.trim_end()));
+        rest = &rest[row.len()..];
+        if rest.is_empty() {
+            return rows;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +140,22 @@ mod tests {
         assert_eq!((beginning("abc", 3), ending("abc", 2)), ("abc", "bc"));
         assert_eq!(padded("漢字", 6), "漢字  ");
         assert_eq!(wrap("漢字 漢字", 8), ["漢字", "漢字"]);
+    }
+
+    #[test]
+    fn a_line_of_code_goes_on_below_itself_and_loses_nothing() {
+        assert_eq!(folded("  let a = b;", 12), ["  let a = b;"]);
+        assert_eq!(folded("  let a = call(b, c);", 18), ["  let a = call(b,", "      c);"]);
+        assert_eq!(folded("abcdefgh", 6), ["abcdef", "   gh"]);
+        assert_eq!(folded("", 6), [""]);
+        assert_eq!(folded("漢字漢字", 5), ["漢字", "  漢", "  字"]);
+        let joined = |rows: Vec<String>| rows.concat().replace(' ', "");
+        let line = "        let (completed_by, learned_from) = if is_leader { self.one() };";
+        for width in 0..80 {
+            let rows = folded(line, width);
+            assert!(rows.iter().all(|row| self::width(row) <= width.max(4)), "{rows:?}");
+            assert_eq!(joined(vec![line.to_owned()]), joined(rows));
+        }
     }
 
     #[test]

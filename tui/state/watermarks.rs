@@ -50,6 +50,14 @@ impl Watermarks {
         self.value(water).reaches(index)
     }
 
+    /// What the watermark is at least, if it only rises and anything is known of it.
+    pub(crate) fn least(&self, water: Water) -> Option<u64> {
+        match self.value(water) {
+            Value::Known(value) | Value::Within(value, _) => Some(value),
+            Value::Unknown => None,
+        }
+    }
+
     fn value(&self, water: Water) -> Value {
         let Some((known, value)) = self.values.get(&water) else { return Value::Unknown };
         let boot = self.newest.map_or(known.0, |newest| newest.0);

@@ -32,6 +32,7 @@ use super::{
     lanes::{Lane, name_of},
     story::{Moment, Step},
     text,
+    voters::Standing,
 };
 
 /// gRPC's codes in words, by number.
@@ -78,6 +79,16 @@ pub(crate) fn role(number: u64) -> &'static str {
 /// The word for the role that a member had before it went down or silent.
 pub(crate) fn former_role(number: u64) -> &'static str {
     pick(&["was follower", "was candidate", "was leader", "was candidate"], number, "unknown")
+}
+
+/// The word for what a member is: its role, unless it only learns or does not belong to the cluster.
+pub(crate) fn standing(standing: Option<Standing>, role: &'static str) -> &'static str {
+    let word = standing.and_then(Standing::word);
+    match (standing, word) {
+        (Some(Standing::Removed), Some(word)) if role != "LEADER" => word,
+        (_, Some(word)) if role == "follower" => word,
+        _ => role,
+    }
 }
 
 fn pick(names: &[&'static str], number: u64, otherwise: &'static str) -> &'static str {

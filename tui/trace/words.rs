@@ -106,8 +106,9 @@ pub(crate) fn waited_for(wait: Wait, place: u8, members: &[MemberInfo]) -> &str 
 
 /// Nanoseconds as `1.234 ms`.
 pub(crate) fn millis(ns: i128) -> String {
-    let sign = if ns < 0 { "-" } else { "" };
     let micros = ns.unsigned_abs() / 1000;
+    // Less than a microsecond is shown as none, and none has no sign.
+    let sign = if ns < 0 && micros != 0 { "-" } else { "" };
     format!("{sign}{}.{:03} ms", micros / 1000, micros % 1000)
 }
 
@@ -163,6 +164,12 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_time_that_is_shown_as_none_has_no_sign() {
+        let said = [0, 999, -999, -1_000, -1_500_000].map(millis);
+        assert_eq!(said, ["0.000 ms", "0.000 ms", "0.000 ms", "-0.001 ms", "-1.500 ms"]);
+    }
 
     #[test]
     fn a_failure_says_its_code_and_its_reason_as_far_as_they_are_recorded() {

@@ -207,13 +207,14 @@ impl Table<'_> {
     pub(super) fn role(&self, member: usize) -> &'static str {
         let column = &self.board.columns[member];
         let role = column.marks.get(Water::Role);
+        let standing = self.board.voters.as_ref().map(|voters| voters.standing(member));
         match column.heard {
             Heard::Never | Heard::Starting(_) => "",
             Heard::Fresh if role == Some(LEADER) && self.board.leader() != Some(member) => {
                 "leads an old term"
             }
-            Heard::Fresh => role.map_or("unknown", words::role),
-            _ => role.map_or("unknown", words::former_role),
+            Heard::Fresh => words::standing(standing, role.map_or("unknown", words::role)),
+            _ => words::standing(standing, role.map_or("unknown", words::former_role)),
         }
     }
 

@@ -93,6 +93,8 @@ fn condition(state: &State) -> String {
     let follow = match (state.list.is_frozen(), state.list.sort, state.list.is_following) {
         (true, ..) => "   FROZEN",
         (_, Sort::Slowest, _) => "   slowest first",
+        (_, Sort::Rpc, _) => "   by RPC",
+        (_, Sort::Member, _) => "   by member",
         (.., true) => "   following",
         _ => "",
     };
@@ -154,9 +156,9 @@ fn member_line(head: &Head, (longest, width): (usize, usize)) -> (String, Tone) 
 pub(crate) fn role(head: &Head) -> &'static str {
     let role = head.marks.get(Water::Role);
     match head.heard {
-        Heard::Fresh => role.map_or("unknown", words::role),
+        Heard::Fresh => words::standing(head.standing, role.map_or("unknown", words::role)),
         Heard::Down(_) | Heard::Paused(_) | Heard::Silent(_) => {
-            role.map_or("unknown", words::former_role)
+            words::standing(head.standing, role.map_or("unknown", words::former_role))
         }
         Heard::Never | Heard::Starting(_) => "unknown",
     }

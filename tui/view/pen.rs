@@ -6,7 +6,10 @@ use ratatui::{
     style::{Modifier, Style},
 };
 
-use super::theme::{Hue, Palette};
+use super::{
+    reading::Shelf,
+    theme::{Hue, Palette},
+};
 pub(crate) use crate::state::text::wrap;
 use crate::state::{
     Action,
@@ -14,8 +17,9 @@ use crate::state::{
     text::{visible, width as columns},
 };
 
-/// Options of the terminal: colour, and the characters that it can show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Options of the terminal: colour, and the characters that it can show. And the texts that are read
+/// beside a step.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
     /// The colours that are used.
     pub(crate) palette: Palette,
@@ -23,6 +27,8 @@ pub(crate) struct Look {
     pub(crate) is_ascii: bool,
     /// Whether the mouse is taken.
     pub(crate) has_mouse: bool,
+    /// Where the source and the book come from.
+    pub(crate) shelf: Shelf,
 }
 
 impl Look {
@@ -176,6 +182,11 @@ impl<'a> Pen<'a> {
         end.saturating_sub(area.x)
     }
 
+    /// Where the texts beside a step come from.
+    pub(crate) fn shelf(&self) -> Shelf {
+        self.look.shelf
+    }
+
     /// A line down the left edge of the region.
     pub(crate) fn border(&mut self, area: Rect) {
         for line in 0..area.height {
@@ -243,7 +254,8 @@ mod tests {
 
     #[test]
     fn a_text_over_another_has_its_own_style_only() {
-        let look = Look { palette: Palette::Light, is_ascii: false, has_mouse: false };
+        let look =
+            Look { palette: Palette::Light, is_ascii: false, has_mouse: false, shelf: Shelf::OWN };
         let area = Rect::new(0, 0, 4, 1);
         let (mut once, mut twice) = (Buffer::empty(area), Buffer::empty(area));
         Pen::new(&mut once, look).text(area, 0, "NOW!", Tone::Strong);
@@ -282,7 +294,8 @@ mod tests {
 
     #[test]
     fn ascii_leaves_nothing_beyond_ascii() {
-        let look = Look { palette: Palette::None, is_ascii: true, has_mouse: false };
+        let look =
+            Look { palette: Palette::None, is_ascii: true, has_mouse: false, shelf: Shelf::OWN };
         assert_eq!(look.words("41→42 ✔ é"), "41->42 [ok] ?");
         let look = Look { is_ascii: false, ..look };
         assert_eq!(look.words("etcd\u{202e}→"), "etcd\\u{202e}→");

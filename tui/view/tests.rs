@@ -26,6 +26,7 @@ mod felt;
 mod fuzz;
 mod lesson;
 mod manners;
+mod members;
 mod newcomer;
 mod panes;
 mod picture;
@@ -34,12 +35,14 @@ mod quiz;
 mod reads;
 mod screens;
 mod sentences;
+mod shelf;
+
 mod walk;
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (100, 30), (140, 40)];
 pub(super) const UNICODE: Look =
-    Look { palette: Palette::Sixteen, is_ascii: false, has_mouse: false };
-pub(super) const ASCII: Look = Look { palette: Palette::None, is_ascii: true, has_mouse: false };
+    Look { palette: Palette::Sixteen, is_ascii: false, has_mouse: false, shelf: shelf::EXAMPLE };
+pub(super) const ASCII: Look = Look { palette: Palette::None, is_ascii: true, ..UNICODE };
 
 fn screen(state: &State, (width, height): (u16, u16), look: Look) -> TestBackend {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();

@@ -11,6 +11,7 @@ use crate::{
         sentence::{Around, sentence},
         steps::Steps,
         story::{Moment, OtherEnd, Step},
+        watermarks::Water,
         words,
     },
     trace::through,
@@ -107,7 +108,10 @@ pub(crate) fn meaning(step: &Step, state: &State, steps: &Steps) -> String {
         let before = steps.before(step);
         let (own, own_id) = (&*lane.name, lane.member_id);
         let openings = &steps.openings;
-        let around = Around { lanes: &state.lanes, own, own_id, before: &before, openings };
+        let voters = steps.voters_at(before.least(Water::Applied), &state.lanes);
+        let voters = voters.as_ref();
+        let lanes = &state.lanes;
+        let around = Around { lanes, own, own_id, before: &before, openings, voters };
         let said = sentence(&step.event, around);
         let more = [step.ahead.clone(), lived_through(step, state, steps)];
         let said = [Some(said)].into_iter().chain(more).flatten();

@@ -28,7 +28,7 @@ use super::Node;
 use crate::{
     clock, mark,
     pb::raftpb,
-    raft::{inbox::Matched, leader, proposals},
+    raft::{inbox::Matched, leader, proposals, status},
 };
 
 /// The most forwarded changes that wait for an earlier one, and the most bytes of each. Others meet
@@ -123,6 +123,7 @@ impl Node {
 
     fn carry_out(&mut self, Accepted { index, change, answer }: Accepted) {
         let conf_state = self.new_configuration(index, &change);
+        status::configured(index, &conf_state);
         self.raw.mut_store().set_conf_state(conf_state.clone());
         self.deferred.conf_applied(index);
         // Apply waits for the answer, unless the member is shutting down.

@@ -10,7 +10,7 @@ use raft::{
 };
 
 use super::{Committed, Node, snapshot};
-use crate::{mark, trace};
+use crate::{mark, raft::status, trace};
 
 impl Node {
     /// Carries out a configuration change, unless a later snapshot has brought its outcome.
@@ -53,6 +53,7 @@ impl Node {
             last_new = snapshot.index,
             term = snapshot.term
         );
+        status::configured(snapshot.index, snapshot.get_conf_state());
         self.raw.mut_store().apply_snapshot(snapshot);
         self.proposals.entries_skipped();
         self.arriving.begin(self.outputs.writes.last_ready(), snapshot.clone());

@@ -39,6 +39,9 @@ pub enum Afterwards {
     Replaced,
     /// A member dropped its proposal, by position: it never came to a leader.
     NeverProposed(u8),
+    /// The member that was asked, by position, kept its proposal until the call timed out, because
+    /// there was no leader to take it.
+    Parked(u8),
     /// It was handed to raft, and no more of it was captured.
     Unknown,
 }
@@ -84,8 +87,7 @@ impl Afterwards {
         if story.is_lost {
             return Some(Afterwards::Replaced);
         }
-        let dropped = never_proposed((recording, order), story, rpc);
-        Some(dropped.map_or(Afterwards::Unknown, Afterwards::NeverProposed))
+        Some(never_proposed((recording, order), story, rpc).unwrap_or(Afterwards::Unknown))
     }
 }
 
@@ -97,30 +99,36 @@ const GRACE_NS: i128 = 1_000_000_000;
 const TIMEOUTS: [Reason; 3] =
     [Reason::Timeout, Reason::TimeoutDueToLeaderFail, Reason::TimeoutDueToConnectionLost];
 
-/// The member that dropped the only proposal of this request, by position: the one that served it,
-/// instead of sending it, or the one that was to take it.
+/// Whether this is a step of a message with proposals.
+fn is_prop(event: &Event) -> bool {
+    match event.stage {
+        Stage::RaftSend | Stage::RaftReceive | Stage::RaftDrop => {
+            field!(event, RaftSend | RaftReceive | RaftDrop, type) == message::PROP
+        }
+        _ => false,
+    }
+}
+
+/// Says so if no proposal of this request came to a leader: a member dropped it, the one that served
+/// it or the one that was to take it; or the one that served it parked it, and sent no proposal
+/// until the call had timed out.
 ///
 /// `None` if a proposal may have got through: one was sent and not dropped, more were handed over
-/// than are known to be dropped, the write became an entry, or records were lost. And `None` if the
+/// than are known to be dropped or parked, the write became an entry, or records were lost. And
+/// `None` if the
 /// member may yet propose it again: the call ended before the member's own timeout, or the records
 /// end soon after it.
 fn never_proposed(
     (recording, order): (&Recording, &Order),
     story: &Story,
     rpc: usize,
-) -> Option<u8> {
+) -> Option<Afterwards> {
     let call = &recording.events[rpc];
     let own = || {
         let own = story.steps.iter().map(|step| &recording.events[step.event]);
         own.filter(|event| event.id == story.id && event.kind != Kind::Begin)
     };
     let count = |is_meant: &dyn Fn(&Event) -> bool| own().filter(|event| is_meant(event)).count();
-    let is_prop = |event: &Event| match event.stage {
-        Stage::RaftSend | Stage::RaftReceive | Stage::RaftDrop => {
-            field!(event, RaftSend | RaftReceive | RaftDrop, type) == message::PROP
-        }
-        _ => false,
-    };
     let is_drop = |event: &Event| event.stage == Stage::RaftDrop && is_prop(event);
     let is_taken_back = |event: &Event| field!(event, RaftDrop, received) != 0;
     let handed = count(&|event| {
@@ -131,14 +139,32 @@ fn never_proposed(
     let came = count(&|event| event.stage == Stage::RaftReceive && is_prop(event));
     let [unsent, untaken] =
         [false, true].map(|is| count(&|event| is_drop(event) && is_taken_back(event) == is));
-    let is_dropped = handed != 0 && handed <= unsent + untaken && sent <= untaken && came == 0;
+    let until = order.times[rpc] + GRACE_NS;
+    let of_member = || {
+        let all = recording.events.iter().zip(&order.times);
+        all.filter(|(event, _)| event.member == call.member)
+    };
+    let park = own().find(|event| {
+        event.stage == Stage::RaftPark && (event.member, event.boot) == (call.member, call.boot)
+    });
+    // A message with the proposals of several requests bears no id.
+    let sends = |park: &Event| {
+        let is_later = |event: &Event| event.boot == park.boot && park.clock <= event.clock;
+        of_member().any(|(event, time)| {
+            event.stage == Stage::RaftSend && is_prop(event) && is_later(event) && *time < until
+        })
+    };
+    let parked = usize::from(park.is_some_and(|park| !sends(park)));
+    let stopped = unsent + untaken + parked;
+    let is_stopped = handed != 0 && handed <= stopped && sent <= untaken && came == 0;
     let place = usize::from(call.member);
     let is_whole = recording.dropped.get(place).is_none_or(|lost| *lost == 0);
-    let is_forgotten = call.reason.is_some_and(|reason| TIMEOUTS.contains(&reason)) && {
-        let later = recording.events.iter().zip(&order.times);
-        let mut later = later.filter(|(event, _)| event.member == call.member);
-        later.any(|(_, time)| order.times[rpc] + GRACE_NS <= *time)
-    };
-    let is_known = is_dropped && is_whole && is_forgotten && story.entry.is_none();
-    own().find(|event| is_known && is_drop(event)).map(|event| event.member)
+    let is_forgotten = call.reason.is_some_and(|reason| TIMEOUTS.contains(&reason))
+        && of_member().any(|(_, time)| until <= *time);
+    if !(is_stopped && is_whole && is_forgotten && story.entry.is_none()) {
+        return None;
+    }
+    let dropped = own().find(|event| is_drop(event)).map(|event| event.member);
+    let dropped = dropped.map(Afterwards::NeverProposed);
+    dropped.or((0 < parked).then_some(Afterwards::Parked(call.member)))
 }

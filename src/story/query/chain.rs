@@ -18,7 +18,11 @@
 
 use std::collections::HashSet;
 
-use crate::story::{KeyText, Recording, order::Order};
+use crate::{
+    field,
+    story::{Event, KeyText, Recording, order::Order},
+    trace::{Kind, Stage},
+};
 
 mod tables;
 
@@ -131,6 +135,12 @@ pub struct Link {
     pub began: Option<i128>,
     /// What follows from it.
     pub then: Vec<Link>,
+}
+
+/// The request that ended a wait for a lock or an election, as this step says.
+pub fn woken_by(event: &Event) -> Option<u64> {
+    let is_end = event.stage == Stage::LockWait && event.kind != Kind::Begin;
+    is_end.then(|| field!(event, LockWait, by)).filter(|by| *by != 0)
 }
 
 /// The chains to which the target belongs, each from its first cause on.

@@ -190,14 +190,13 @@ impl Graph {
         let steps = Steps::new(recording, order, story);
         let is_kept = story.entry.is_some() && !story.is_lost;
         let round = steps.round();
-        let voters = recording.members.len() + story.unheard.len();
         Graph {
             rpc: steps.list.iter().copied().find(|at| {
                 let event = steps.event(*at);
                 (event.stage, event.kind, event.id) == (Stage::Rpc, Kind::Span, story.id)
             }),
             fsyncs: steps.fsyncs(),
-            quorum: if is_kept { steps.quorum(voters) } else { Quorum::default() },
+            quorum: if is_kept { steps.quorum(story.voters) } else { Quorum::default() },
             round,
             fellows: round
                 .filter(|round| round.id != 0)
@@ -332,7 +331,7 @@ impl<'a> Steps<'a> {
         known.or_else(own).map(|at| self.event(at).member)
     }
 
-    fn quorum(&self, voters: usize) -> Quorum {
+    fn quorum(&self, voters: Option<usize>) -> Quorum {
         let Some(leader) = self.leader() else { return Quorum::default() };
         let commit = self.first(Stage::RaftCommit, leader);
         let by = commit.map(|at| field!(self.event(at), RaftCommit, completed_by));
@@ -361,7 +360,8 @@ impl<'a> Steps<'a> {
         // The disk may have finished before the raft thread learned of it. If the ack had counted,
         // the quorum would have been complete without the last of the others.
         let counted = acks.iter().filter(|ack| ack.verdict <= Verdict::Completed).count();
-        let is_over = voters / 2 + 1 < counted && by != Some(self.member_id(leader));
+        let is_over = voters.is_some_and(|voters| voters / 2 + 1 < counted)
+            && by != Some(self.member_id(leader));
         for own in acks.iter_mut().filter(|ack| is_over && ack.is_own) {
             own.verdict = Verdict::Late;
         }

@@ -306,6 +306,7 @@ impl Finder<'_> {
 
     fn told(self, title: String, entry: Option<(u64, u64)>) -> Story {
         let steps = self.steps();
+        let voters = entry.and_then(|(_, index)| self.stories.voters(index));
         Story {
             id: 0,
             title,
@@ -314,6 +315,7 @@ impl Finder<'_> {
             steps,
             missing: Vec::new(),
             unheard: self.stories.strangers.clone(),
+            voters,
             maybe_told: Vec::new(),
             brief: Vec::new(),
         }

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     change, field, fields,
     story::{
-        Event, Recording,
+        Event, Memberships, Recording,
         order::Order,
         state::{Watermark, changes},
     },
@@ -85,6 +85,8 @@ pub struct Stories<'a> {
     lasts: HashMap<u8, (usize, usize)>,
     /// When members left out quick steps.
     pub(super) briefs: Briefs,
+    /// Who the members are.
+    memberships: Memberships,
     /// Members, by raft's id, that others communicate with, but that sent no records.
     pub(super) strangers: Vec<u64>,
     /// What happened to the cluster; read when first asked for.
@@ -168,12 +170,23 @@ impl<'a> Stories<'a> {
             newest: HashMap::new(),
             lasts: HashMap::new(),
             briefs: Briefs::of(recording),
+            memberships: Memberships::of(recording),
             strangers: Vec::new(),
             cluster: OnceCell::new(),
         };
         stories.note_heard();
         stories.note_told();
         stories
+    }
+
+    /// How many members' disks count for an entry: by the configuration before it. `None` if that is
+    /// unknown.
+    pub(super) fn voters(&self, index: u64) -> Option<usize> {
+        match self.memberships.at(index.saturating_sub(1)) {
+            Some(known) => Some(known.voters.len()),
+            None if self.memberships.are_told() => None,
+            None => Some(self.recording.members.len() + self.strangers.len()),
+        }
     }
 
     /// The recording.

@@ -32,7 +32,7 @@ use crate::{
         record::{FLAG_KEPT, Head, Kind, Record},
         ring::{self, Reader, Ring, Seen},
         stage::{Family, Stage},
-        watermarks::Watermarks,
+        watermarks::{Configuration, Watermarks},
     },
 };
 
@@ -86,6 +86,9 @@ pub(super) struct State {
     /// record may have been written meanwhile by a thread that did not know of the pin yet.
     searched: HashSet<u64>,
     subscribers: Vec<Subscriber>,
+    /// The configuration that was recorded last, and the time of the last look.
+    configuration: Configuration,
+    told_ns: u64,
     /// How fast the member's threads write records.
     rate: Rate,
     vitals: Vitals,
@@ -117,6 +120,8 @@ impl State {
             searched: HashSet::new(),
             usual: Usual::default(),
             subscribers: Vec::new(),
+            configuration: Configuration::default(),
+            told_ns: 0,
             rate: Rate::default(),
             vitals: Vitals::new(),
             briefs: VecDeque::new(),
@@ -157,6 +162,8 @@ impl State {
         let mut all: BTreeMap<OrderKey, Record> =
             self.history.records().map(|(place, record)| (*place, *record)).collect();
         all.extend(self.staging.iter().chain(&self.briefs).map(|record| (place(record), *record)));
+        let members = self.members(&self.configuration, self.told_ns);
+        all.extend(members.into_iter().map(|record| (place(&record), record)));
         for ring in ring::rings() {
             for record in (ring.oldest()..ring.head()).flat_map(|number| ring.records(number)) {
                 let is_kept = id::kept(record.id()) || self.pins.contains(record.id());
@@ -180,11 +187,14 @@ impl State {
         let mut records: Vec<Record> = self.history.records().map(|(_, record)| *record).collect();
         let is_forgotten = |record: &&Record| !self.history.contains(&place(record));
         records.extend(self.briefs.iter().filter(is_forgotten));
+        let members = self.members(&self.configuration, now_ns);
+        records.extend(&members);
         let past = self.offer_of(&records, now_ns);
         let usual = self.usual.told();
         let mut usual: Vec<Record> =
             usual.iter().map(|fields| self.usual_record(now_ns, fields)).collect();
         usual.extend(self.briefs.back());
+        usual.extend(&members);
         let only_usual = self.offer_of(&usual, now_ns);
         for subscriber in &mut subscribers {
             subscriber.begin(if subscriber.filter().history { &past } else { &only_usual });
@@ -214,6 +224,7 @@ impl State {
         }
         let is_frame = self.passes.is_multiple_of(KEYFRAME_PASSES);
         if is_frame {
+            self.note_configurations(now_ns, marks);
             self.keyframe(now_ns, marks);
             self.set_brief(now_ns);
         }
@@ -384,6 +395,25 @@ impl State {
             record.set_length(clocks, 0);
             self.staging.push(record);
         }
+    }
+
+    /// Records the configurations that are new since the last look.
+    fn note_configurations(&mut self, now_ns: u64, marks: &Watermarks) {
+        for configuration in marks.take_configurations() {
+            if configuration != self.configuration {
+                let records = self.members(&configuration, now_ns);
+                self.staging.extend(records);
+                self.configuration = configuration;
+            }
+        }
+        self.told_ns = now_ns;
+    }
+
+    /// A record for each member of a configuration.
+    fn members(&self, configuration: &Configuration, now_ns: u64) -> Vec<Record> {
+        let head = self.own_head(Stage::RaftMembers, Kind::Mark);
+        let record = |fields: &_| Record::new(head, ring::next_clock(), now_ns, 0, fields);
+        configuration.fields().iter().map(record).collect()
     }
 
     fn usual_record(&self, now_ns: u64, fields: &[u64; 8]) -> Record {

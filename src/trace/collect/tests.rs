@@ -4,9 +4,9 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::*;
 use crate::{
-    field, slot,
+    field, fields, slot,
     trace::{
-        Slot, message,
+        Configuration, Slot, message,
         record::{FLAG_KEPT, Kind, Record},
         ring,
         stage::Stage,
@@ -382,6 +382,52 @@ fn every_subscriber_learns_what_is_usual() {
         let mut late = collector.subscribe(Filter { history, ..Filter::default() });
         settle(&collector);
         assert_eq!([20], usual(received(&mut late))[..], "history: {history}");
+    }
+}
+
+/// Goal: a reader knows the voters and the learners, after each change and however long ago the last
+/// one was.
+#[test]
+fn every_subscriber_learns_who_the_members_are() {
+    let (collector, marks) = (collector(0x6019), crate::trace::Watermarks::new());
+    // As the collector's own pass, but with watermarks that no other test writes.
+    let pass = |count: u64| {
+        for _ in 0..count {
+            let mut state = collector.lock();
+            let left = mem::take(&mut *collector.lock_left());
+            state.begin(left.subscribers, now_ns());
+            state.pass(now_ns(), &marks);
+        }
+    };
+    let configuration = |index: u64, learners: &[u64]| Configuration {
+        index,
+        voters: vec![1, 2],
+        learners: learners.to_vec(),
+    };
+    let told = |subscription: &mut Subscription| {
+        let records = received(subscription).into_iter();
+        let records = records.filter(|record| record.stage() == Some(Stage::RaftMembers));
+        records
+            .map(|it| fields!(it, RaftMembers: index, subject, learner, number, members).into())
+            .collect::<Vec<[u64; 5]>>()
+    };
+    let mut early = collector.subscribe(Filter::default());
+    marks.configured(Configuration::default());
+    pass(10);
+    assert!(told(&mut early).is_empty(), "a member that joins knows no members");
+    // Two changes between two looks.
+    marks.configured(configuration(4, &[]));
+    marks.configured(configuration(5, &[3]));
+    pass(10);
+    let last = [[5, 1, 0, 1, 3], [5, 2, 0, 2, 3], [5, 3, 1, 3, 3]];
+    assert_eq!(told(&mut early), [&[[4, 1, 0, 1, 2], [4, 2, 0, 2, 2]], &last[..]].concat());
+    pass(10);
+    assert!(told(&mut early).is_empty(), "once is enough");
+    for history in [true, false] {
+        let mut late = collector.subscribe(Filter { history, ..Filter::default() });
+        pass(10);
+        let told = told(&mut late);
+        assert!(told.ends_with(&last), "history: {history}: {told:?}");
     }
 }
 

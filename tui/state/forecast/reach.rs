@@ -5,11 +5,11 @@
 //! member that hears of no leader campaigns, and wins only with a majority of votes; members that
 //! hear a leader refuse theirs.
 
-use super::{Facts, Runs};
+use super::Facts;
 
 /// The cluster after `facts` have come true, in sentences: who leads, and who is left behind.
 pub(super) fn outlook(facts: &Facts) -> Vec<String> {
-    let running = members(facts, |at| facts.members[at].1 == Runs::Yes);
+    let running = members(facts, |at| facts.runs(at));
     let Some(leader) = facts.leader.filter(|leader| running.contains(leader)) else {
         return vec![without_leader(facts, &running)];
     };
@@ -43,7 +43,8 @@ pub(super) fn outlook(facts: &Facts) -> Vec<String> {
 
 /// What these members can do without the present leader.
 fn without_leader(facts: &Facts, members: &[usize]) -> String {
-    let able: Vec<usize> = members.iter().copied().filter(|at| has_quorum(facts, *at)).collect();
+    let votes = members.iter().copied().filter(|at| facts.voters.votes(*at));
+    let able: Vec<usize> = votes.filter(|at| has_quorum(facts, *at)).collect();
     match able.as_slice() {
         [] => {
             "No member reaches a quorum, so none is elected: writes and linearizable reads wait; \
@@ -62,18 +63,20 @@ fn without_leader(facts: &Facts, members: &[usize]) -> String {
     }
 }
 
-/// The members that a running one reaches, with itself: `2 of 3`.
+/// The voters that a running member reaches, with itself: `2 of 3`.
 fn count(facts: &Facts, at: usize) -> String {
-    format!("{} of {}", reached(facts, at), facts.members.len())
+    format!("{} of {}", reached(facts, at), facts.voters.count())
 }
 
 fn has_quorum(facts: &Facts, at: usize) -> bool {
     facts.quorum() <= reached(facts, at)
 }
 
-/// How many running members one of them reaches, itself included.
+/// How many running voters a member reaches, itself included if it votes.
 pub(super) fn reached(facts: &Facts, at: usize) -> usize {
-    members(facts, |other| facts.members[other].1 == Runs::Yes && !facts.is_cut(at, other)).len()
+    let is_reached =
+        |other| facts.runs(other) && facts.voters.votes(other) && !facts.is_cut(at, other);
+    members(facts, is_reached).len()
 }
 
 fn members(facts: &Facts, is_meant: impl Fn(usize) -> bool) -> Vec<usize> {

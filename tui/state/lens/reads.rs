@@ -113,13 +113,14 @@ impl Members<'_> {
     fn has_quorum(&self, leader: usize) -> Option<bool> {
         let may_answer =
             |lane: &usize| self.silence(*lane).is_none() && !self.is_cut(leader, *lane);
-        let able: Vec<usize> = (0..self.lanes.len()).filter(may_answer).collect();
+        let voters = self.steps.voters(self.lanes)?;
+        let all = (0..self.lanes.len()).filter(|lane| voters.votes(*lane));
+        let able: Vec<usize> = all.filter(may_answer).collect();
         let sure = able.iter().filter(|lane| !self.is_doubtful(**lane)).count();
-        let majority = self.lanes.len() / 2 + 1;
-        if majority <= sure {
+        if voters.needed() <= sure {
             return Some(true);
         }
-        (able.len() < majority).then_some(false)
+        (able.len() + voters.others() < voters.needed()).then_some(false)
     }
 
     fn read(&self, lane: usize) -> Reads {

@@ -435,7 +435,8 @@ impl Logged<'_> {
                 kept
             })
             .collect();
-        if is_lost { lens::LOST.to_owned() } else { lens::verdict(&kept, is_committed) }
+        let voters = self.sight.board.voters.as_ref();
+        if is_lost { lens::LOST.to_owned() } else { lens::verdict(&kept, voters, is_committed) }
     }
 
     /// The newest captured write of the member's log files: the segment, where in it, and the

@@ -72,7 +72,7 @@ pub(crate) enum Action {
     Move(isize),
     /// Follow the newest row, or stop following.
     ToggleFollow,
-    /// List the slowest first, or the newest last.
+    /// List the slowest first, by RPC, by member, or the newest last.
     Sort,
     /// Keep new requests out of the list, or let them in.
     Freeze,

@@ -107,7 +107,14 @@ impl State {
         }
         let led = self.figures.iter().filter_map(|figures| figures.led(at_ns));
         let cut = self.cut_links(&columns, steps);
-        Board { columns, at_ns, is_now: steps.is_none(), led_ns: led.max(), cut }
+        let voters = match steps {
+            Some(_) => self.voters_of(steps),
+            None => {
+                let ids: Vec<u64> = columns.iter().map(|column| column.member_id).collect();
+                self.voters_now(&ids)
+            }
+        };
+        Board { columns, voters, at_ns, is_now: steps.is_none(), led_ns: led.max(), cut }
     }
 
     /// A column for each lane.

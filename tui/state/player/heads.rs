@@ -2,7 +2,13 @@
 
 use super::{
     super::{
-        alive::SILENT_NS, lanes::Lane, links::far_ends, room, steps::Steps, watermarks::Watermarks,
+        alive::SILENT_NS,
+        lanes::Lane,
+        links::far_ends,
+        room,
+        steps::Steps,
+        voters::Voters,
+        watermarks::{Water, Watermarks},
     },
     Head, Heard, State,
 };
@@ -18,6 +24,7 @@ impl State {
     pub(super) fn heads_of(&self, steps: Option<&Steps>) -> Vec<Head> {
         let newest = self.newest_wall_ns();
         let links = self.cut_between(self.lanes.iter().map(|lane| lane.place), steps);
+        let voters = self.voters_of(steps);
         let head = |(at, lane): (usize, &Lane)| {
             let (marks, heard) = match (steps, lane.place) {
                 (_, None) => (Watermarks::default(), Heard::Never),
@@ -34,9 +41,27 @@ impl State {
                 }
             };
             let cut = far_ends(&links, at).collect();
-            Head { name: lane.name.clone(), marks, heard, cut }
+            let standing = voters.as_ref().map(|voters| voters.standing(at));
+            Head { name: lane.name.clone(), marks, heard, standing, cut }
         };
         self.lanes.iter().enumerate().map(head).collect()
+    }
+
+    /// Which of the lanes' members vote at the cursor of this story, or now.
+    pub(super) fn voters_of(&self, steps: Option<&Steps>) -> Option<Voters> {
+        let ids: Vec<u64> = self.lanes.iter().map(|lane| lane.member_id).collect();
+        match steps {
+            Some(steps) => steps.voters(&self.lanes),
+            None => self.voters_now(&ids),
+        }
+    }
+
+    /// Which of the members with these ids vote now, by what the member that is furthest has
+    /// applied.
+    pub(super) fn voters_now(&self, ids: &[u64]) -> Option<Voters> {
+        let marks = self.learned.marks.iter();
+        let applied = marks.filter_map(|marks| marks.least(Water::Applied)).max();
+        Voters::of(&self.learned.memberships, applied, ids)
     }
 
     /// Live members are timed by the arrival of their messages, recorded ones by their clocks.

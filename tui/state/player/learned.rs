@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use glass_etcd::{
-    story::{Event, Recording},
+    story::{Event, Memberships, Recording},
     trace::Stage,
 };
 
@@ -23,6 +23,8 @@ pub(super) struct Learned {
     pub(super) marks: Vec<Watermarks>,
     /// What the members said about their links.
     pub(super) links: Links,
+    /// Who the members are.
+    pub(super) memberships: Memberships,
     /// For each boot of a member, how many requests it had finished in its first keyframe.
     pub(super) seen_first: BTreeMap<(u8, u16), u64>,
 }
@@ -31,6 +33,7 @@ impl Learned {
     /// Learns from the next event.
     pub(super) fn learn(&mut self, recording: &Recording, event: &Event) {
         self.links.learn(event, i128::from(watermarks::wall(recording, event)));
+        self.memberships.learn(event);
         self.marks.resize_with(recording.members.len(), Watermarks::default);
         let Some(marks) = self.marks.get_mut(usize::from(event.member)) else { return };
         marks.learn(event, watermarks::wall(recording, event));

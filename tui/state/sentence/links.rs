@@ -55,6 +55,7 @@ mod tests {
             own_id: 7,
             before: &before,
             openings: &openings,
+            voters: None,
         };
         let mut event = Event::mark(0, stage, 2);
         event.fields[..fields.len()].copy_from_slice(fields);

@@ -3,7 +3,7 @@
 use glass_etcd::{numbers, trace::Reason};
 
 use super::*;
-use crate::state::scenes::IDS;
+use crate::state::{scenes::IDS, voters::Voters};
 
 const A: u64 = IDS[0];
 const B: u64 = IDS[1];
@@ -45,7 +45,11 @@ fn said(stage: Stage, fields: [u64; 8], before: &Watermarks) -> String {
 fn said_of(stage: Stage, fields: [u64; 8], before: &Watermarks, openings: &[(u64, u64)]) -> String {
     let event = Event { fields, ..Event::mark(0, stage, 2) };
     let openings = &openings.iter().copied().collect();
-    sentence(&event, Around { lanes: &lanes(), own: "etcd-01", own_id: A, before, openings })
+    let voters = Some(&Voters::all(3));
+    sentence(
+        &event,
+        Around { lanes: &lanes(), own: "etcd-01", own_id: A, before, openings, voters },
+    )
 }
 
 fn message(number: u64, reject: bool) -> [u64; 8] {
@@ -198,7 +202,9 @@ fn a_vote_that_was_refused_with_a_reason_says_that_one() {
             ..Event::mark(0, Stage::ElectionVote, 1)
         };
         let (before, openings) = (&marks(0, 4, B, B), &BTreeMap::new());
-        let around = Around { lanes: &lanes(), own: "etcd-01", own_id: A, before, openings };
+        let voters = None;
+        let around =
+            Around { lanes: &lanes(), own: "etcd-01", own_id: A, before, openings, voters };
         let said = sentence(&refused, around);
         assert!(said.contains(says), "{said}");
     }

@@ -15,7 +15,7 @@
 
 use glass_etcd::{
     field,
-    story::Event,
+    story::{Event, query::chain::woken_by},
     trace::{
         Stage::{self, *},
         message,
@@ -72,11 +72,25 @@ const CAUSES: &[(Stage, &[Stage])] = &[
     (ElectionTally, &[RaftReceive]),
     (RaftRole, &[ElectionTally, ElectionCampaign, RaftReceive]),
     (AnswerFlush, &[Rpc]),
+    (LockWait, &[LockEnter]),
+    (LockAcquired, &[LockWait, LockEnter]),
 ];
 
 /// What an answer, or the end of a wait, follows from.
 const ENDS: &[(Stage, &[Stage])] = &[
-    (Rpc, &[RaftPropose, BackendGet, BufferGet, TreeIndexGet, MvccRange, ApplyEntry, RpcValidate]),
+    (
+        Rpc,
+        &[
+            LockAcquired,
+            RaftPropose,
+            BackendGet,
+            BufferGet,
+            TreeIndexGet,
+            MvccRange,
+            ApplyEntry,
+            RpcValidate,
+        ],
+    ),
     (RaftPropose, &[ApplyEntry]),
     (ReadIndexRound, &[ReadIndexConfirmed, RaftReceive]),
     (ReadIndexWait, &[ReadIndexRound]),
@@ -128,11 +142,27 @@ pub(crate) fn cause(steps: &[Step], at: usize) -> Option<usize> {
     if step.event.stage == RaftProgress {
         return counted(steps, at);
     }
+    if let Some(by) = woken_by(&step.event) {
+        return waker(steps, at, by);
+    }
     let makers = makers(step);
     let is_near = |other: &Step| other.lane == step.lane && other.is_own == step.is_own;
     let before = (0..at).rev().filter(|other| is_near(&steps[*other]));
     let mut before = before.filter(|other| makers.contains(&steps[*other].event.stage));
     before.next()
+}
+
+/// Where the request that ended a wait did so: what it told the watchers of this member, or how it
+/// was applied here.
+fn waker(steps: &[Step], at: usize, by: u64) -> Option<usize> {
+    let is_its = |other: &Step| {
+        let is_work = matches!(
+            other.event.stage,
+            WatchQueue | WatchNotify | MvccWrite | TreeIndexTombstone | ApplyEntry
+        );
+        is_work && other.event.id == by && other.lane == steps[at].lane
+    };
+    (0..at).rev().find(|other| is_its(&steps[*other]))
 }
 
 /// What made a leader count a disk: an acknowledgement of that member, or its own sync.
@@ -185,7 +215,12 @@ impl Steps {
             }
             Relative::Cause => {
                 let cause = cause(&self.steps, self.now);
-                (cause, "no captured step of this story is known to have caused it")
+                let is_woken = woken_by(&step.event).is_some();
+                let missing = match is_woken {
+                    true => "another request woke it, as `by` says: no step of that one is here",
+                    false => "no captured step of this story is known to have caused it",
+                };
+                (cause, missing)
             }
             Relative::Effect => {
                 let effect = effect(&self.steps, self.now);
@@ -216,6 +251,32 @@ mod tests {
 
     use super::*;
     use crate::state::story::Subject;
+
+    /// Goal: the end of a wait for a lock leads to the request that gave the lock back, as the chain
+    /// of requests says. Method: a recording of a real cluster.
+    #[test]
+    fn the_end_of_a_wait_was_made_by_the_request_that_the_chain_names() {
+        let text = include_str!("../../../tests/recordings/lease.ndjson");
+        let recording = recording::read(text.as_bytes()).unwrap().recording;
+        let calls = recording.events.iter().filter_map(|event| {
+            let by = woken_by(event)?;
+            Some((event.id, by))
+        });
+        let calls: Vec<(u64, u64)> = calls.collect();
+        assert!(!calls.is_empty());
+        for (call, by) in calls {
+            let mut story = Steps::open(&recording, Subject::Request(call));
+            let is_end = |step: &Step| woken_by(&step.event) == Some(by);
+            let end = story.steps.iter().position(is_end).unwrap();
+            story.go(end);
+            story.follow(Relative::Cause);
+            assert_eq!(None, story.notice);
+            let cause = &story.steps[story.now];
+            assert_eq!((by, story.steps[end].lane), (cause.event.id, cause.lane));
+            story.follow(Relative::Effect);
+            assert!(story.now <= end, "{:?}", story.steps[story.now].event);
+        }
+    }
 
     const PUT: &str = include_str!("../../../book/src/figures/five-minutes.ndjson");
 

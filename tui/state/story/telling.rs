@@ -16,7 +16,7 @@ use std::{
 
 use glass_etcd::{
     story::{
-        Recording,
+        Memberships, Recording,
         order::Order,
         query::{Stories, usual::Usuals},
     },
@@ -53,6 +53,8 @@ pub(crate) struct Telling<'a> {
     pub(crate) axis: Rc<Axis>,
     /// The watermarks of each member at each of its moments.
     pub(crate) states: Rc<States>,
+    /// Who the members are.
+    pub(crate) memberships: Rc<Memberships>,
     /// How long steps usually take.
     pub(crate) usuals: Rc<Usuals>,
     /// The versions of all keys.
@@ -76,6 +78,7 @@ impl<'a> Telling<'a> {
             titles: OnceCell::new(),
             openings: Rc::new(openings(recording)),
             axis: Rc::new(Axis::of(recording, order)),
+            memberships: Rc::new(Memberships::of(recording)),
             usuals: Rc::new(Usuals::of(recording)),
             writes: Rc::new(Writes::of(recording, &states)),
             states: Rc::new(states),

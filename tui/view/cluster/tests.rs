@@ -21,12 +21,13 @@ use crate::{
         tests::{as_told, greeted, live, press, tell_all},
     },
     up::api::{Action, Command, Process, Reply, State as Doing},
-    view::{Look, draw, theme::Palette},
+    view::{Look, Shelf, draw, theme::Palette},
 };
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 36), (200, 60)];
-const UNICODE: Look = Look { palette: Palette::Sixteen, is_ascii: false, has_mouse: false };
-const ASCII: Look = Look { palette: Palette::None, is_ascii: true, has_mouse: false };
+const UNICODE: Look =
+    Look { palette: Palette::Sixteen, is_ascii: false, has_mouse: false, shelf: Shelf::OWN };
+const ASCII: Look = Look { palette: Palette::None, is_ascii: true, ..UNICODE };
 const NAMES: [&str; 3] = ["etcd-01", "etcd-02", "etcd-03"];
 
 fn screen(state: &State, (width, height): (u16, u16), look: Look) -> TestBackend {

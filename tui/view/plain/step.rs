@@ -7,7 +7,7 @@ use glass_etcd::story::order::Order;
 use super::{
     super::{
         pen::Look,
-        reading::{line_text, page},
+        reading::{Shelf, line_text, page},
         steps::subject,
         why,
     },
@@ -106,7 +106,7 @@ fn lens_lines(state: &mut State, shown: Lens) -> Vec<String> {
 /// The source of the step that is looked at, around the lines that record it; or its section of the
 /// book.
 pub(super) fn read(state: &State, text: Text) -> io::Result<Vec<String>> {
-    let page = state.steps.as_ref().and_then(|steps| page(steps, text, WIDTH));
+    let page = state.steps.as_ref().and_then(|steps| page(steps, (Shelf::OWN, text), WIDTH));
     let Some(page) = page else {
         return Err(io::Error::other(
             "of which step? FILE@MEMBER:BOOT:CLOCK names one, and `--view steps` prints the \

@@ -177,8 +177,7 @@ impl<'a> Tables<'a> {
             }
             Stage::LockWait => {
                 self.waiting.insert(id);
-                let by = field!(event, LockWait, by);
-                if is_end && by != 0 {
+                if let Some(by) = super::woken_by(event) {
                     self.woken.entry(by).or_default().push((id, at));
                     self.woken_by.insert(id, by);
                 }

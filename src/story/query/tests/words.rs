@@ -2,12 +2,15 @@
 //! what came of a write afterwards.
 
 use super::*;
-use crate::story::query::{
-    afterwards::Afterwards,
-    ahead::ahead,
-    graph::Graph,
-    path::{Awaited, Segment, Taker, Wait, critical_path},
-    through::StoodStill,
+use crate::{
+    story::query::{
+        afterwards::Afterwards,
+        ahead::ahead,
+        graph::Graph,
+        path::{Awaited, Segment, Taker, Wait, critical_path},
+        through::StoodStill,
+    },
+    trace::Reason,
 };
 
 const OWN: u64 = 0x101;
@@ -332,4 +335,41 @@ fn a_pass_is_joined_to_the_watchers_that_it_brought_forward() {
     assert_eq!(vec![OWN, OTHER], pass.watchers);
     let has = |at: usize| story.steps.iter().any(|step| step.event == at);
     assert_eq!([true, false], [sync, elsewhere].map(has));
+}
+
+/// Goal: a write that nobody was there to take is known to have no effect. Method: the same call with
+/// one fact changed at a time.
+#[test]
+fn a_put_that_was_parked_until_its_timeout_was_never_proposed() {
+    const SECOND_NS: u64 = 1_000_000_000;
+    let parked = |changed: &dyn Fn(&mut Script)| {
+        let mut script = Script::new();
+        let rpc = script.begin(1, Stage::Rpc, PUT);
+        let propose = script.begin(1, Stage::RaftPropose, PUT);
+        script.step(1, Stage::RaftInbox, PUT, &[]);
+        script.step(1, Stage::RaftPark, PUT, &[("term", 3)]);
+        changed(&mut script);
+        script.now_ns += 5 * SECOND_NS;
+        for begun in [propose, rpc] {
+            let end = script.end(begun, &[]);
+            let event = &mut script.recording.events[end];
+            (event.result, event.reason) = (14, Some(Reason::Timeout));
+        }
+        script
+    };
+    let known = |mut script: Script, later_ns: u64| {
+        script.now_ns += later_ns;
+        script.step(1, Stage::RaftCommit, 0, &[]);
+        afterwards(&script.recording, PUT)
+    };
+    assert_eq!(Some(Afterwards::Parked(1)), known(parked(&|_| ()), 2 * SECOND_NS));
+    let unknown = Some(Afterwards::Unknown);
+    assert_eq!(unknown, known(parked(&|_| ()), SECOND_NS / 2), "it may yet propose it");
+    let sends = parked(&|script| script.message((1, 0), message::PROP, 0, &[]));
+    assert_eq!(unknown, known(sends, 2 * SECOND_NS), "a leader has come, with its batch");
+    let again = parked(&|script| _ = script.step(1, Stage::RaftInbox, PUT, &[]));
+    assert_eq!(unknown, known(again, 2 * SECOND_NS), "and once more, of which nothing is known");
+    let mut lossy = parked(&|_| ());
+    lossy.recording.dropped[1] = 1;
+    assert_eq!(unknown, known(lossy, 2 * SECOND_NS), "records were lost");
 }

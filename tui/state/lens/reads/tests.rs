@@ -155,6 +155,7 @@ fn without_its_leader_or_a_quorum_a_linearizable_read_waits() {
             name: lane.name.clone(),
             marks: Watermarks::default(),
             heard,
+            standing: None,
             cut: Vec::new(),
         };
         heard.into_iter().zip(&lanes).map(head).collect::<Vec<_>>()
