@@ -12,6 +12,7 @@
 //!          ──▶ front (metadata, deadline; known method? frame not too large?) ──▶ router
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
 //!             ──▶ cors ──▶ http, probes              /health, /version, /metrics, /livez, /readyz
+//!                      v2                                       /v2, with --enable-v2
 //!             ──▶ observe                                           the glass's own service
 //!   each RPC: origin, interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
 //! ```
@@ -34,6 +35,7 @@ pub mod metrics;
 pub mod observe;
 pub mod origin;
 pub mod status;
+mod v2;
 pub mod v3;
 
 mod cors;

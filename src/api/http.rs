@@ -20,6 +20,7 @@ use super::{
     probes::{self, Pairs},
     status::code_and_text,
     text::{error, method_not_allowed, plain},
+    v2,
 };
 use crate::{
     config::{Cors, ETCD_VERSION},
@@ -30,6 +31,7 @@ use crate::{
 pub fn router(server: Arc<Server>, cors: Arc<Cors>) -> Router {
     common()
         .route("/version", any(version))
+        .merge(v2::routes(&server))
         .with_state(server)
         .layer(from_fn_with_state(cors, cors::control))
 }

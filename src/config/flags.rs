@@ -254,7 +254,7 @@ pub const FLAGS: &[Flag] = &[
     inert("experimental-warning-unary-request-duration", Duration, "300ms"),
     works("experimental-watch-progress-notify-interval", Duration, "10m", "the same, as in 3.5"),
     // The v2 world.
-    inert("enable-v2", Bool, "false"),
+    works("enable-v2", Bool, "false", "serve the v2 API, as etcd does until 3.5"),
     inert("v2-deprecation", Text, "not-yet"),
     inert("next-cluster-version-compatible", Bool, "false"),
     refused("proxy", OneOf(&["off", "readonly", "on"]), "off", NO_PROXY),

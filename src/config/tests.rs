@@ -317,7 +317,7 @@ fn flags_without_effect_are_named_together_in_one_line() {
     assert_eq!(
         lines,
         [
-            "accepted, but without effect yet: --bcrypt-cost --enable-v2 --metrics",
+            "accepted, but without effect yet: --bcrypt-cost --metrics",
             "no longer supported by etcd, ignored: --force --vv",
         ]
     );

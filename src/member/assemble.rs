@@ -26,6 +26,8 @@ use crate::{
         propose::Proposer,
         read_index::ReadIndex,
         stopping::Stopping,
+        v2::V2Server,
+        v2store::V2Store,
         wait::Wait,
     },
     trace,
@@ -39,6 +41,7 @@ pub(super) struct State {
     pub(super) members: Arc<Members>,
     pub(super) primary: Primary,
     pub(super) store: Arc<Store>,
+    pub(super) v2: Arc<V2Store>,
     pub(super) status: Arc<Status>,
     pub(super) reads: Arc<ReadIndex>,
     pub(super) ids: Arc<RequestIds>,
@@ -61,7 +64,12 @@ pub(super) fn server(
 ) -> Result<Server, Error> {
     let settings = settings(config);
     let proposer = Arc::new(proposer(settings, data, &state, handles)?);
-    let State { members, primary, store, status, reads, ids, long_reads } = state;
+    let State { members, primary, store, v2, status, reads, ids, long_reads } = state;
+    let v2 = Arc::new(V2Server {
+        store: v2,
+        proposer: Arc::clone(&proposer),
+        started: clock::wall(),
+    });
     let stopping = Stopping::default();
     let kv = Arc::new(kv_server(&proposer, &reads, &store, &long_reads, &stopping));
     let leases = Arc::new(LeaseServer {
@@ -97,6 +105,7 @@ pub(super) fn server(
         kv,
         leases,
         concurrency,
+        v2,
         room: Room::new(room::LIMITS),
         stopping,
     })
@@ -166,6 +175,7 @@ fn settings(config: &ServerConfig) -> Settings {
         election: config.election,
         min_ttl: lessor::min_ttl(config.heartbeat, config.election),
         progress_interval: config.progress_interval,
+        enable_v2: config.enable_v2,
         persist_checkpoints: config.lease_checkpoint == LeaseCheckpoint::Persisted,
     }
 }

@@ -586,6 +586,21 @@ macro_rules! vocabulary {
     /// A blocking thread is done. The call that waits for its result has not run since.
     ThreadReturn = "thread.return" Request Stage []
         "server/blocking.rs", "none", "trace.md#the-process";
+    /// A request changes the v2 store, or is refused by it with this error number. Each change of a
+    /// node has the next index, which is v2's own and no revision.
+    V2Apply = "v2.apply" Request Story
+        ["action" V2Action, "index.old" Count, "index.new" Count, "nodes" Count, "watchers" Count, "code" Count]
+        "server/v2store.rs", "etcdserver applierV2store", "v2.md";
+    /// A read of the v2 store of this member, which may be behind the others.
+    V2Get = "v2.get" Request Stage ["index" Count, "nodes" Count, "code" Count]
+        "server/v2.rs", "etcdserver reqV2HandlerStore.Get", "v2.md";
+    /// A watcher of v2 looks for its event in the window of the last thousand, and waits if there is
+    /// none yet. An index that has left the window is refused: error 401.
+    V2Watch = "v2.watch" Request Story ["since" Count, "index" Count, "found" Count, "code" Count]
+        "server/v2.rs", "etcdserver/api/v2store watcherHub.watch", "v2.md";
+    /// The watcher of v2 gets an event.
+    V2Event = "v2.event" Request Stage ["action" V2Action, "index" Count]
+        "api/v2/watch.rs", "etcdserver/api/v2http handleKeyWatch", "v2.md";
     /// `glass up` asks for a link with another member to be cut, or healed. While it is cut, all
     /// that would pass it is dropped.
     RaftLink = "raft.link" Loop Story ["peer" Member, "cut.old" Flag, "cut.new" Flag]

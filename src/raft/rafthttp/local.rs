@@ -83,6 +83,11 @@ impl Local {
 
     /// Reports to raft that these messages were not sent.
     pub(super) fn lost(&self, messages: &[Message]) {
+        for message in messages {
+            if message.get_msg_type() == MessageType::MsgAppend {
+                self.active.traffic.note_failed(message.to);
+            }
+        }
         report_lost(messages, |input| match input {
             // raft pauses a peer until its snapshot is reported as sent or failed, so the report
             // must not be lost. The raft thread never waits for this one, so it is safe to wait for
@@ -110,6 +115,9 @@ impl Local {
             return Ok(());
         }
         let (peer, kind, term) = (message.from, message.get_msg_type(), message.term);
+        if kind == MessageType::MsgAppend {
+            self.active.traffic.note_received();
+        }
         let taken = self.inbox.offer(Input::Step { message, since: trace::handed_over() });
         taken.inspect_err(|_| drops::untaken(peer, kind, term))
     }
