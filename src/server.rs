@@ -53,7 +53,7 @@ pub(crate) mod snapshots;
 pub(crate) mod stopping;
 pub mod txn;
 pub mod v2;
-pub(crate) mod v2store;
+pub mod v2store;
 pub mod views;
 pub(crate) mod wait;
 mod wait_step;

@@ -65,11 +65,8 @@ pub(super) fn server(
     let settings = settings(config);
     let proposer = Arc::new(proposer(settings, data, &state, handles)?);
     let State { members, primary, store, v2, status, reads, ids, long_reads } = state;
-    let v2 = Arc::new(V2Server {
-        store: v2,
-        proposer: Arc::clone(&proposer),
-        started: clock::wall(),
-    });
+    let v2 =
+        Arc::new(V2Server { store: v2, proposer: Arc::clone(&proposer), started: clock::wall() });
     let stopping = Stopping::default();
     let kv = Arc::new(kv_server(&proposer, &reads, &store, &long_reads, &stopping));
     let leases = Arc::new(LeaseServer {

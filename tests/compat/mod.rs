@@ -17,6 +17,7 @@ mod random;
 mod requests;
 mod table;
 mod tokens;
+mod v2;
 mod watch;
 // Foreign client libraries and their own tests.
 mod clients;

@@ -102,6 +102,10 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
     (Stage::AnswerPiece, "as above"),
     (Stage::AnswerEnded, "as above"),
+    (Stage::V2Apply, "one API's own; the test of v2 on three members calls it"),
+    (Stage::V2Get, "as above"),
+    (Stage::V2Watch, "as above"),
+    (Stage::V2Event, "as above"),
     (Stage::RaftLink, "only when `glass up` is asked to cut a link; the test of links does that"),
 ];
 

@@ -15,7 +15,9 @@ use glass_etcd::{
     trace::{
         FLAG_CANCELLED, FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
-        value::{BRANCHES, CHANGES, OPERATORS, POOLS, STAGES, TARGETS, V2_ACTIONS, VALUE, WATCH_ENDS},
+        value::{
+            BRANCHES, CHANGES, OPERATORS, POOLS, STAGES, TARGETS, V2_ACTIONS, VALUE, WATCH_ENDS,
+        },
     },
 };
 

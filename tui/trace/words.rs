@@ -9,7 +9,9 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
-        value::{BRANCHES, CHANGES, OPERATORS, POOLS, ROLES, STAGES, TARGETS, V2_ACTIONS, WATCH_ENDS},
+        value::{
+            BRANCHES, CHANGES, OPERATORS, POOLS, ROLES, STAGES, TARGETS, V2_ACTIONS, WATCH_ENDS,
+        },
     },
 };
 

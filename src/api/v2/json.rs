@@ -159,8 +159,14 @@ mod tests {
             string(&mut out, text);
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(written(b"a\"\\\n\x08\x7f<&>"), "\"a\\\"\\\\\\n\\u0008\x7f\\u003c\\u0026\\u003e\"");
-        assert_eq!(written(b"\xff\xe2\x82A\xed\xa0\x80"), format!("\"{0}{0}{0}A{0}{0}{0}\"", "\\ufffd"));
+        assert_eq!(
+            written(b"a\"\\\n\x08\x7f<&>"),
+            "\"a\\\"\\\\\\n\\u0008\x7f\\u003c\\u0026\\u003e\""
+        );
+        assert_eq!(
+            written(b"\xff\xe2\x82A\xed\xa0\x80"),
+            format!("\"{0}{0}{0}A{0}{0}{0}\"", "\\ufffd")
+        );
         assert_eq!(written("ü\u{2028}".as_bytes()), "\"ü\\u2028\"");
     }
 

@@ -9,9 +9,14 @@ use axum::{
     response::Response,
 };
 
-use super::{INDEX, RAFT_INDEX, RAFT_TERM, add_cluster, finish, form::Form, json, not_allowed, open, watch};
+use super::{
+    INDEX, RAFT_INDEX, RAFT_TERM, add_cluster, finish, form::Form, json, not_allowed, open, watch,
+};
 use crate::{
-    api::{interceptor::Method, status::code_and_text},
+    api::{
+        interceptor::{Call, Method},
+        status::code_and_text,
+    },
     pb::etcdserverpb::Request,
     server::{
         Error, Server,
@@ -71,6 +76,11 @@ pub(super) async fn serve(server: Arc<Server>, path: Vec<u8>, request: HttpReque
             return finish(call, with_cluster(&server, response));
         }
     };
+    carry_out(&server, call, request, no_value).await
+}
+
+/// Reads, waits, or proposes.
+async fn carry_out(server: &Server, call: Call, request: Request, no_value: bool) -> Response {
     let key = Path::clean(request.path());
     if request.wait() && request.method() == "GET" {
         let wish = Wish {
@@ -80,35 +90,29 @@ pub(super) async fn serve(server: Arc<Server>, path: Vec<u8>, request: HttpReque
         };
         return match server.v2.watch(call.id(), key, wish) {
             Ok(watching) => {
-                let response = headed(&server, watching.index);
-                watch::answer(&server, call, watching, wish.stream, response)
+                let response = headed(server, watching.index);
+                watch::answer(server, call, watching, wish.stream, response)
             }
-            Err(refusal) => finish(call, with_cluster(&server, of_store(&refusal))),
+            Err(refusal) => finish(call, with_cluster(server, of_store(&refusal))),
         };
     }
     let result = match request.method() {
-        "GET" | "HEAD" => Ok(server.v2.get(call.id(), &key, request.recursive())),
-        _ => {
-            let applied = server.v2.propose(call.id(), request).await;
-            applied.and_then(|applied| applied.map(|it| it.ok_or(Error::UnknownMethod)).map_or_else(
-                |refusal| Ok(Err(refusal)),
-                |answer| answer.map(Ok),
-            ))
-        }
+        "GET" | "HEAD" => Ok(server.v2.get(call.id(), &key, request.recursive()).map(Some)),
+        _ => server.v2.propose(call.id(), request).await,
     };
     let response = match result {
-        Ok(Ok(answer)) => answered(&server, &answer, no_value),
+        Ok(Ok(Some(answer))) => answered(server, &answer, no_value),
+        // Each of these methods has an answer.
+        Ok(Ok(None)) => failed(Error::UnknownMethod),
         Ok(Err(refusal)) => of_store(&refusal),
         Err(error) => failed(error),
     };
-    finish(call, with_cluster(&server, response))
+    finish(call, with_cluster(server, response))
 }
 
 /// The request that these parameters make, or the first that is wrong.
 fn parse(method: &HttpMethod, path: &[u8], form: &Form) -> Result<Asked, Malformed> {
-    let index = |name: &str| {
-        form.number(name).ok_or_else(|| invalid(INDEX_NAN, name))
-    };
+    let index = |name: &str| form.number(name).ok_or_else(|| invalid(INDEX_NAN, name));
     let flag = |name: &str| form.flag(name).ok_or_else(|| invalid(INVALID_FIELD, name));
     let (prev_index, since) = (index("prevIndex")?, index("waitIndex")?);
     let (recursive, sorted, wait) = (flag("recursive")?, flag("sorted")?, flag("wait")?);
@@ -213,12 +217,7 @@ fn with_cluster(server: &Server, mut response: Response) -> Response {
     response
 }
 
-fn refused(
-    status: StatusCode,
-    (code, text): (u16, &str),
-    cause: &[u8],
-    index: u64,
-) -> Response {
+fn refused(status: StatusCode, (code, text): (u16, &str), cause: &[u8], index: u64) -> Response {
     let mut response = super::json(status, json::error(code, text, cause, index));
     response.headers_mut().insert(INDEX, HeaderValue::from(index));
     response
@@ -234,10 +233,9 @@ fn of_store(refusal: &Refusal) -> Response {
         Code::NodeExist => (StatusCode::PRECONDITION_FAILED, "Key already exists"),
         Code::RootReadOnly => (StatusCode::BAD_REQUEST, "Root is read only"),
         Code::DirNotEmpty => (StatusCode::FORBIDDEN, "Directory not empty"),
-        Code::EventIndexCleared => (
-            StatusCode::BAD_REQUEST,
-            "The event in requested index is outdated and cleared",
-        ),
+        Code::EventIndexCleared => {
+            (StatusCode::BAD_REQUEST, "The event in requested index is outdated and cleared")
+        }
     };
     refused(status, (refusal.code as u16, text), json::cause(refusal), refusal.index)
 }

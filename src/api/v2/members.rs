@@ -47,15 +47,21 @@ pub(super) async fn serve(server: &Server, what: &[u8], request: Request) -> Res
         _ => return not_allowed("GET,POST,DELETE,PUT"),
     };
     let call = open(server, method, b"");
+    let names_one = matches!(method, Method::V2MemberUpdate | Method::V2MemberRemove);
+    if what.is_empty() && names_one {
+        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        add_cluster(server, &mut response);
+        return finish(call, response);
+    }
     let answered = match method {
         Method::V2MembersLeader => leader(server),
         Method::V2Members if what.is_empty() => Ok(list(server)),
-        Method::V2Members => Err(message(StatusCode::NOT_FOUND, "Not found")),
+        Method::V2Members => Err(refused_with(StatusCode::NOT_FOUND, "Not found")),
         Method::V2MemberAdd => add(server, call.id(), &parts.headers, body).await,
         Method::V2MemberUpdate => update(server, call.id(), what, &parts.headers, body).await,
         _ => remove(server, call.id(), what).await,
     };
-    let mut response = answered.unwrap_or_else(|refusal| refusal);
+    let mut response = answered.unwrap_or_else(|(status, text)| message(status, &text));
     add_cluster(server, &mut response);
     finish(call, response)
 }
@@ -72,7 +78,13 @@ pub(super) fn machines(server: &Server, method: &HttpMethod) -> Response {
     finish(call, text(urls.join(", ")))
 }
 
-type Answered = Result<Response, Response>;
+/// Why a request is refused: the status, and the text of the body.
+type Refused = (StatusCode, String);
+type Answered = Result<Response, Refused>;
+
+fn refused_with(status: StatusCode, text: &str) -> Refused {
+    (status, text.to_owned())
+}
 
 fn list(server: &Server) -> Response {
     let mut body = b"{\"members\":[".to_vec();
@@ -89,7 +101,7 @@ fn list(server: &Server) -> Response {
 fn leader(server: &Server) -> Answered {
     let leader = server.members.get(server.status.leader());
     let leader =
-        leader.ok_or_else(|| message(StatusCode::SERVICE_UNAVAILABLE, "During election"))?;
+        leader.ok_or_else(|| refused_with(StatusCode::SERVICE_UNAVAILABLE, "During election"))?;
     Ok(one(StatusCode::OK, &leader))
 }
 
@@ -118,27 +130,24 @@ async fn remove(server: &Server, id: u64, what: &[u8]) -> Answered {
     let removed = server.membership.remove(id, member).await;
     let gone = |error| match error {
         Error::Members(Refusal::Removed) => {
-            message(StatusCode::GONE, &format!("Member permanently removed: {member:x}"))
+            (StatusCode::GONE, format!("Member permanently removed: {member:x}"))
         }
         error => refused(error, member),
     };
     removed.map(|_| no_content()).map_err(gone)
 }
 
-fn member_id(what: &[u8]) -> Result<u64, Response> {
-    if what.is_empty() {
-        return Err(error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"));
-    }
+fn member_id(what: &[u8]) -> Result<u64, Refused> {
     let digits = what.iter().all(u8::is_ascii_hexdigit);
     let parsed = str::from_utf8(what).ok().filter(|_| digits);
     parsed.and_then(|text| u64::from_str_radix(text, 16).ok()).ok_or_else(|| {
         let text = format!("No such member: {}", String::from_utf8_lossy(what));
-        message(StatusCode::NOT_FOUND, &text)
+        (StatusCode::NOT_FOUND, text)
     })
 }
 
 /// The peer URLs in the body of a change.
-async fn change(headers: &HeaderMap, body: Body) -> Result<Vec<String>, Response> {
+async fn change(headers: &HeaderMap, body: Body) -> Result<Vec<String>, Refused> {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let kind = String::from_utf8_lossy(kind);
     let kind = match kind.split_once(';') {
@@ -147,9 +156,9 @@ async fn change(headers: &HeaderMap, body: Body) -> Result<Vec<String>, Response
     };
     if kind != "application/json" {
         let text = format!("Bad Content-Type {kind}, accept application/json");
-        return Err(message(StatusCode::UNSUPPORTED_MEDIA_TYPE, &text));
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
-    let bad = |text: &str| message(StatusCode::BAD_REQUEST, text);
+    let bad = |text: &str| refused_with(StatusCode::BAD_REQUEST, text);
     let body = timeout(PATIENCE, to_bytes(body, BYTES_MAX)).await;
     let body = body.map_err(|_| bad("the body has not arrived in time"))?;
     let body = body.map_err(|error| bad(&error.to_string()))?;
@@ -157,15 +166,15 @@ async fn change(headers: &HeaderMap, body: Body) -> Result<Vec<String>, Response
     config::checked_peer_urls(&change.peer_urls.unwrap_or_default()).map_err(|error| bad(&error))
 }
 
-fn refused(error: Error, member: u64) -> Response {
+fn refused(error: Error, member: u64) -> Refused {
     match error {
         Error::Members(refusal @ (Refusal::Exists | Refusal::PeerUrlExists)) => {
-            message(StatusCode::CONFLICT, &refusal.to_string())
+            (StatusCode::CONFLICT, refusal.to_string())
         }
         Error::Members(Refusal::NotFound) => {
-            message(StatusCode::NOT_FOUND, &format!("No such member: {member:x}"))
+            (StatusCode::NOT_FOUND, format!("No such member: {member:x}"))
         }
-        _ => message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
+        _ => refused_with(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
     }
 }
 

@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-/// What answers one of the paths.
-type Counts = fn(&Server) -> Result<Vec<u8>, Response>;
+/// What answers one of the paths; `None` if only the leader can.
+type Counts = fn(&Server) -> Option<Vec<u8>>;
 
 /// Answers a GET of one of the paths.
 pub(super) fn serve(server: &Server, method: &HttpMethod, counts: Counts) -> Response {
@@ -32,13 +32,16 @@ pub(super) fn serve(server: &Server, method: &HttpMethod, counts: Counts) -> Res
         return not_allowed("GET");
     }
     let call = open(server, Method::V2Stats, b"");
-    let response = counts(server).map(|body| super::json(StatusCode::OK, body));
-    finish(call, response.unwrap_or_else(|refusal| refusal))
+    let response = match counts(server) {
+        Some(body) => super::json(StatusCode::OK, body),
+        None => message(StatusCode::FORBIDDEN, "not current leader"),
+    };
+    finish(call, response)
 }
 
 /// This member, and whom it follows.
 #[allow(clippy::unnecessary_wraps, reason = "one of three of the same form")]
-pub(super) fn of_member(server: &Server) -> Result<Vec<u8>, Response> {
+pub(super) fn of_member(server: &Server) -> Option<Vec<u8>> {
     let own = server.member_id;
     let name = server.members.get(own).map(|member| member.name).unwrap_or_default();
     let leads = server.status.leader() == own;
@@ -58,19 +61,22 @@ pub(super) fn of_member(server: &Server) -> Result<Vec<u8>, Response> {
         nanos(clock::wall().saturating_sub(since)),
     );
     body.extend(rest.into_bytes());
-    Ok(body)
+    Some(body)
 }
 
 /// The followers, if this member leads.
-pub(super) fn of_leader(server: &Server) -> Result<Vec<u8>, Response> {
+pub(super) fn of_leader(server: &Server) -> Option<Vec<u8>> {
     let own = server.member_id;
     if server.status.leader() != own {
-        return Err(message(StatusCode::FORBIDDEN, "not current leader"));
+        return None;
     }
     let peers = server.proposer.peers.traffic.peers();
     let followers = peers.iter().map(|(id, latency)| {
         let (average, deviation) = latency.average_and_deviation();
-        let (minimum, maximum) = (latency.minimum, latency.maximum);
+        // Before the first, etcd shows the greatest number that its field can have.
+        let minimum =
+            if latency.succeeded == 0 { 9_223_372_036_854_776_000.0 } else { latency.minimum };
+        let maximum = latency.maximum;
         format!(
             "\"{id:x}\":{{\"latency\":{{\"current\":{},\"average\":{average},\
              \"standardDeviation\":{deviation},\"minimum\":{minimum},\"maximum\":{maximum}}},\
@@ -79,12 +85,12 @@ pub(super) fn of_leader(server: &Server) -> Result<Vec<u8>, Response> {
         )
     });
     let followers = followers.collect::<Vec<_>>().join(",");
-    Ok(format!("{{\"leader\":\"{own:x}\",\"followers\":{{{followers}}}}}").into_bytes())
+    Some(format!("{{\"leader\":\"{own:x}\",\"followers\":{{{followers}}}}}").into_bytes())
 }
 
 /// The v2 store.
 #[allow(clippy::unnecessary_wraps, reason = "one of three of the same form")]
-pub(super) fn of_store(server: &Server) -> Result<Vec<u8>, Response> {
+pub(super) fn of_store(server: &Server) -> Option<Vec<u8>> {
     let Stats { reads: [read, not_read], writes, watchers } = server.v2.store.stats();
     let mut fields = vec![("getsSuccess", read), ("getsFail", not_read)];
     for (kind, names) in [
@@ -101,5 +107,5 @@ pub(super) fn of_store(server: &Server) -> Result<Vec<u8>, Response> {
     fields.push(("expireCount", writes.expired));
     fields.push(("watchers", u64::try_from(watchers).unwrap_or(u64::MAX)));
     let fields = fields.iter().map(|(name, count)| format!("\"{name}\":{count}"));
-    Ok(format!("{{{}}}", fields.collect::<Vec<_>>().join(",")).into_bytes())
+    Some(format!("{{{}}}", fields.collect::<Vec<_>>().join(",")).into_bytes())
 }

@@ -24,7 +24,9 @@ use crate::{
 /// Whether the query of a GET asks to wait. Only the name of the call in the trace depends on it.
 pub(super) fn is_asked(query: Option<&str>) -> bool {
     let mut pairs = query.unwrap_or_default().split('&');
-    pairs.any(|pair| pair.strip_prefix("wait=").is_some_and(|value| value.starts_with(['t', '1', 'T'])))
+    pairs.any(|pair| {
+        pair.strip_prefix("wait=").is_some_and(|value| value.starts_with(['t', '1', 'T']))
+    })
 }
 
 /// The state of a body that is being written.

@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_name_with_an_underscore_is_hidden_below_every_directory_above_it() {
-        let [dir, hidden, below] = ["/1", "/1/a/_x", "/1/a/_x/y"].map(|it| Path::clean(it.as_bytes()));
+        let [dir, hidden, below] =
+            ["/1", "/1/a/_x", "/1/a/_x/y"].map(|it| Path::clean(it.as_bytes()));
         assert!(hidden.is_hidden() && !below.is_hidden());
         assert!(dir.hides(&hidden) && dir.hides(&below) && !hidden.hides(&below));
         assert_eq!(below.prefixes().count(), 5);

@@ -19,8 +19,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    event::{Action, Event, View, Window},
     error::{Code, Refusal},
+    event::{Action, Event, View, Window},
     hub::{Hub, Place},
     path::Path,
     stats::{Kind, Writes},

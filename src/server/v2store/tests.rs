@@ -276,7 +276,9 @@ impl Runner for World {
                 self.state = State::read(&self.backend, self.now)?;
                 String::new()
             }
-            "count" => format!("{}watchers {}\n", counters(&self.state.writes), self.state.hub.count),
+            "count" => {
+                format!("{}watchers {}\n", counters(&self.state.writes), self.state.hub.count)
+            }
             name => return Err(format!("unknown command {name}").into()),
         };
         out += &self.told();
