@@ -7,9 +7,9 @@
 //!   api ──▶ read_index ──▶ raft ··· confirmed ··· ──▶ wait until applied ──▶ mvcc
 //! ```
 //!
-//! KV, Lease, and Lock with Election have small servers of their own: [`KvServer`],
-//! [`LeaseServer`], [`Concurrency`]; so has the v2 API: [`V2Server`]. They share two tools: a [`Proposer`] writes through the log,
-//! and a [`ReadIndex`] makes reads linearizable. [`Server`] holds all of them.
+//! KV, Lease, Lock with Election, and the v2 API have small servers of their own: [`KvServer`],
+//! [`LeaseServer`], [`Concurrency`], [`V2Server`]. They share two tools: a [`Proposer`] writes
+//! through the log, and a [`ReadIndex`] makes reads linearizable. [`Server`] holds all of them.
 //!
 //! Reading order: [`kv_server`] (the steps of each request, one per line), [`check`], [`txn`],
 //! [`admit`], `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`answer_reader`],

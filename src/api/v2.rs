@@ -10,7 +10,7 @@
 //!
 //! Each request is one call of the trace, of a method of its own.
 //!
-//! Left out: users and roles of v2. Their lists say, as etcd's do, that auth is off; every change of
+//! Left out: users and roles of v2. Their lists say, as etcd's do, that auth is off; a change of
 //! them is refused with 501.
 
 mod form;

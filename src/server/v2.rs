@@ -15,8 +15,8 @@
 //! etcd's leader logs it twice a second while any node has a TTL; here only when one is due, so
 //! that a cluster at rest writes nothing.
 //!
-//! The bounds that the v3 API has hold here as well, where etcd has none: `--max-request-bytes`, and
-//! the quota, because the store's rows are in the backend.
+//! Two bounds of the v3 API hold here as well, where etcd has none: `--max-request-bytes`, and the
+//! quota, because the store's rows are in the backend.
 
 use std::{sync::Arc, time::Duration};
 

@@ -82,7 +82,7 @@ pub(crate) struct Watcher {
 pub(crate) struct Watching {
     /// The store's index at that moment.
     pub(crate) index: u64,
-    /// An event of the window. Its watcher is told nothing more, not even in a stream, as in etcd.
+    /// An event of the window. Its watcher gets nothing more, not even in a stream, as in etcd.
     pub(crate) found: Option<Arc<Event>>,
     /// What it waits with, without an event of the window.
     pub(crate) watcher: Option<Watcher>,

@@ -170,7 +170,7 @@ async fn v2_requests_are_answered_as_by_etcd_34() {
     };
     let mut random = Random::new(setting("GLASS_IT_SEED", SEED));
     let count = setting("GLASS_IT_REQUESTS", REQUESTS as u64);
-    // The index of an event that a watcher of everything is told.
+    // The index of an event that a watcher of everything gets.
     let mut told = 3;
     let compare = |request: &Asked| {
         let [ours, theirs] =

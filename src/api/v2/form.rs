@@ -18,7 +18,7 @@ const BYTES_MAX: usize = 10 << 20;
 /// Forms up to this length are read without a permit.
 const SMALL: usize = 64 << 10;
 
-/// Longer ones are read so many at a time.
+/// Longer ones are read eight at a time.
 static LARGE: Semaphore = Semaphore::const_new(8);
 
 /// How long a form may take to arrive.

@@ -1,7 +1,7 @@
 //! The path of a request, as Go's server and its mux take it: decoded, and only if it is clean.
 //!
-//! `/v2/keys//a` is answered with 301 and the clean path, whatever the method. So no path leads
-//! from `/v2/keys` to anything else.
+//! `/v2/keys//a` is answered with 301 and the clean path, for every method. So no path leads from
+//! `/v2/keys` to anything else.
 
 use axum::{
     body::Body,

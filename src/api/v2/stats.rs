@@ -1,7 +1,7 @@
 //! `/v2/stats`: what this member counts (etcd: `statsHandler`, `v2stats`).
 //!
-//! Left out: the rates of messages and bytes in the last second, which etcd leaves out, too, as long
-//! as nothing is sent. `/metrics` counts both.
+//! Left out: the rates of messages and bytes in the last second, which etcd leaves out, too, while
+//! nothing is sent. `/metrics` counts both.
 
 use std::time::Duration;
 

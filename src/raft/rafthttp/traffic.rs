@@ -63,7 +63,7 @@ impl Traffic {
         self.received.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A MsgApp is in its stream, so many nanoseconds after raft has handed it over.
+    /// A MsgApp is in its stream, this many nanoseconds after raft has handed it over.
     #[allow(clippy::cast_precision_loss, reason = "as above")]
     pub(super) fn note_written(&self, peer: u64, nanos: u64) {
         self.of(peer, |latency| latency.count(nanos as f64 / 1e6));

@@ -109,7 +109,7 @@ pub(crate) struct Event {
     pub(crate) action: Action,
     pub(crate) node: View,
     pub(crate) prev: Option<View>,
-    /// Only the TTL has changed, and no watcher is told.
+    /// Only the TTL has changed, and no watcher gets the event.
     pub(crate) is_refresh: bool,
 }
 
@@ -124,7 +124,7 @@ impl Event {
         self.action == Action::Create || (self.action == Action::Set && self.prev.is_none())
     }
 
-    /// Whether a watcher of `key` is told, if it looks at the event later. etcd compares texts: the
+    /// Whether the event is for a watcher of `key` that looks for it later. etcd compares texts: the
     /// deletion of the directory `/a` is also one for the watchers of `/ab`.
     fn concerns(&self, key: &Path, recursive: bool) -> bool {
         let is_end = matches!(self.action, Action::Delete | Action::Expire);

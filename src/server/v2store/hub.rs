@@ -1,8 +1,8 @@
 //! The watchers that wait for a change (etcd: `watcherHub`).
 //!
 //! A watcher is found by its path: a change looks at the node's path and at each directory above
-//! it, and the removal of a directory at everything in it. One without `stream` is told once and
-//! then forgotten. Nobody waits for a watcher: one that has not taken a hundred events is given up,
+//! it, and the removal of a directory at everything in it. One without `stream` gets one event and
+//! is forgotten. Nobody waits for a watcher: one that has not taken a hundred events is given up,
 //! and its answer ends (etcd leaves it open, without further events).
 //!
 //! The removal of a node looks at its own path twice, so a stream there gets two equal events, as
