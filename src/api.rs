@@ -13,6 +13,7 @@
 //!      router ──▶ v3::kv, v3::maintenance, v3::cluster, health     gRPC, by tonic
 //!             ──▶ hosts ──▶ cors ──▶ http, probes    /health, /version, /metrics, /livez, /readyz
 //!                                ──▶ gateway ──▶ router      /v3: JSON, by gRPC's own services
+//!                                ──▶ v2                       /v2, with --enable-v2
 //!             ──▶ observe                                           the glass's own service
 //!   each RPC: origin, interceptor::begin ──▶ server ──▶ header ──▶ finish (status)
 //! ```
@@ -37,6 +38,7 @@ pub mod metrics;
 pub mod observe;
 pub mod origin;
 pub mod status;
+mod v2;
 pub mod v3;
 
 mod cors;

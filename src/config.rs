@@ -178,6 +178,19 @@ pub fn peer_urls(list: &[String]) -> Option<Vec<String>> {
     Some(urls.iter().map(ToString::to_string).collect())
 }
 
+/// The same, or why there is no such list, in etcd's words.
+///
+/// # Errors
+/// The text about the first URL that is wrong, or about a list without one.
+pub fn checked_peer_urls(list: &[String]) -> Result<Vec<String>, String> {
+    if list.is_empty() {
+        return Err("no valid URLs given".to_owned());
+    }
+    let urls = urls::parse_each(list).map_err(|error| error.to_string())?;
+    urls::no_unix(&urls).map_err(|error| error.to_string())?;
+    Ok(urls.iter().map(ToString::to_string).collect())
+}
+
 /// Whether two lists of URLs name the same places, by text or by the addresses of their names. Asks
 /// the resolver only if the texts differ.
 pub fn same_places(left: &[String], right: &[String]) -> bool {
@@ -253,6 +266,8 @@ pub struct ServerConfig {
     /// `--strict-reconfig-check`: whether a change of the members that could endanger the quorum is
     /// refused.
     pub strict_reconfig_check: bool,
+    /// `--enable-v2`: whether the v2 API is served.
+    pub enable_v2: bool,
     /// `--max-learners`: the most learners at a time, the same for all members.
     pub max_learners: usize,
     /// Goes into the ids of members and cluster (`--initial-cluster-token`).

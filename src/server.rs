@@ -7,9 +7,9 @@
 //!   api ──▶ read_index ──▶ raft ··· confirmed ··· ──▶ wait until applied ──▶ mvcc
 //! ```
 //!
-//! KV, Lease, and Lock with Election have small servers of their own: [`KvServer`],
-//! [`LeaseServer`], [`Concurrency`]. They share two tools: a [`Proposer`] writes through the log,
-//! and a [`ReadIndex`] makes reads linearizable. [`Server`] holds all of them.
+//! KV, Lease, Lock with Election, and the v2 API have small servers of their own: [`KvServer`],
+//! [`LeaseServer`], [`Concurrency`], [`V2Server`]. They share two tools: a [`Proposer`] writes
+//! through the log, and a [`ReadIndex`] makes reads linearizable. [`Server`] holds all of them.
 //!
 //! Reading order: [`kv_server`] (the steps of each request, one per line), [`check`], [`txn`],
 //! [`admit`], `command`, [`propose`], [`wait`], [`apply`], [`mvcc`], [`answer`], [`answer_reader`],
@@ -53,6 +53,8 @@ pub mod slow;
 pub(crate) mod snapshots;
 pub(crate) mod stopping;
 pub mod txn;
+pub mod v2;
+pub mod v2store;
 pub mod views;
 pub(crate) mod wait;
 mod wait_step;
@@ -65,6 +67,7 @@ use self::{
     alarm::Alarms, answer::Room, concurrency::Concurrency, ids::RequestIds, kv_server::KvServer,
     lease::LeaseServer, long_reads::LongReads, members::Members, membership::Membership,
     mvcc::Store, propose::Proposer, read_index::ReadIndex, slow::SlowRequests, stopping::Stopping,
+    v2::V2Server,
 };
 use crate::{raft::Status, storage::backend::Backend};
 
@@ -87,6 +90,8 @@ pub struct Settings {
     pub progress_interval: Duration,
     /// `--experimental-enable-lease-checkpoint-persist`: whether checkpoints outlive a restart.
     pub persist_checkpoints: bool,
+    /// `--enable-v2`: whether the v2 API is served.
+    pub enable_v2: bool,
 }
 
 /// One member's server; `member` puts it together (etcd: `EtcdServer`).
@@ -109,6 +114,8 @@ pub struct Server {
     pub(crate) kv: Arc<KvServer>,
     pub(crate) leases: Arc<LeaseServer>,
     pub(crate) concurrency: Arc<Concurrency>,
+    /// The v2 API's server.
+    pub(crate) v2: Arc<V2Server>,
     /// Limits the memory of answers in flight.
     pub(crate) room: Arc<Room>,
     /// Logs requests that take long.

@@ -23,6 +23,7 @@ use super::{
     probes::{self, Pairs},
     status::code_and_text,
     text::{error, method_not_allowed, plain},
+    v2,
 };
 use crate::{
     config::{Cors, ETCD_VERSION, Hosts},
@@ -36,6 +37,7 @@ pub(super) fn router(
     (cors, hosts): (Arc<Cors>, Arc<Hosts>),
 ) -> Router {
     let router = common().route("/version", any(version)).route("/debug/vars", any(vars));
+    let router = router.merge(v2::routes(&server));
     let router = router.with_state(server);
     let router = match gateway {
         Some(gateway) => router.merge(gateway.router()),

@@ -51,23 +51,36 @@ pub enum Method {
     HttpReadyzSerializableRead = 67,
     HttpReadyzLinearizableRead = 68,
     HttpReadyzNonLearner = 69,
+    V2Get = 73,
+    V2Put = 74,
+    V2Post = 75,
+    V2Delete = 76,
+    V2Watch = 77,
+    V2Members = 78,
+    V2MemberAdd = 79,
+    V2MemberUpdate = 80,
+    V2MemberRemove = 81,
+    V2MembersLeader = 82,
+    V2Machines = 83,
+    V2Stats = 84,
+    V2Auth = 85,
 }
 
 impl Method {
     /// Whether its answers are a stream, which ends later than its rpc or never.
     pub(super) fn is_stream(self) -> bool {
         use Method::{
-            HealthWatch, LeaseKeepAlive, LeaseKeepAliveStream, Observe, Snapshot, Watch,
+            HealthWatch, LeaseKeepAlive, LeaseKeepAliveStream, Observe, Snapshot, V2Watch, Watch,
             WatchStream,
         };
         let is_message = matches!(self, Watch | LeaseKeepAlive);
         let is_stream = matches!(self, WatchStream | LeaseKeepAliveStream | Observe | HealthWatch);
-        is_message || is_stream || self == Snapshot
+        is_message || is_stream || matches!(self, Snapshot | V2Watch)
     }
 
     /// Whether it is a plain HTTP request.
     pub(super) fn is_http(self) -> bool {
-        trace::METHODS[self as usize].starts_with("GET ")
+        trace::METHODS[self as usize].contains(' ')
     }
 
     /// Whether a learner serves it, whose state may be far behind. It serves serializable ranges,

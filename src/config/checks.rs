@@ -68,6 +68,7 @@ pub(super) fn build(
         new_cluster: given.text("initial-cluster-state") == "new",
         force_new_cluster: given.boolean("force-new-cluster"),
         strict_reconfig_check: given.boolean("strict-reconfig-check"),
+        enable_v2: given.boolean("enable-v2"),
         max_learners: usize::try_from(given.int("max-learners")).unwrap_or(0),
         cluster_token: given.text("initial-cluster-token").to_owned(),
         heartbeat,

@@ -103,7 +103,7 @@ const NO_MLOCK: &str = "the database file is read through a cache of its own, wh
 const NO_PPROF: &str = "there is no Go runtime to profile; perf works, and so do the traces";
 const NO_REUSE: &str = "a second process on a port would get requests that are meant for this one";
 const NO_TLS: &str = "TLS is not supported yet";
-const NO_V2: &str = "there is no v2 API yet";
+const BY_FLAG_V2: &str = "--enable-v2 alone decides whether the v2 API is served";
 const NO_V2V3: &str = "v2 requests are not kept as v3 keys here, nor in 3.6";
 const OF_3_4: &str = "it is about joining members of 3.4 and 3.5";
 const OF_BBOLT: &str = "the database file is redb's, and has no such list";
@@ -320,8 +320,8 @@ pub const FLAGS: &[Flag] = &[
     ),
     works("experimental-watch-progress-notify-interval", Duration, "10m", "the same, as in 3.5"),
     // The v2 world.
-    inert("enable-v2", Bool, "false", NO_V2),
-    inert("v2-deprecation", Text, "not-yet", NO_V2),
+    works("enable-v2", Bool, "false", "serve the v2 API, as etcd does until 3.5"),
+    inert("v2-deprecation", Text, "not-yet", BY_FLAG_V2),
     inert("next-cluster-version-compatible", Bool, "false", OF_3_4),
     refused("proxy", OneOf(&["off", "readonly", "on"]), "off", NO_PROXY),
     inert("proxy-dial-timeout", Uint, "1000", BESIDE_PROXY),

@@ -27,6 +27,8 @@ use crate::{
         read_index::ReadIndex,
         slow::SlowRequests,
         stopping::Stopping,
+        v2::V2Server,
+        v2store::V2Store,
         wait::Wait,
     },
     trace,
@@ -40,6 +42,7 @@ pub(super) struct State {
     pub(super) members: Arc<Members>,
     pub(super) primary: Primary,
     pub(super) store: Arc<Store>,
+    pub(super) v2: Arc<V2Store>,
     pub(super) status: Arc<Status>,
     pub(super) reads: Arc<ReadIndex>,
     pub(super) ids: Arc<RequestIds>,
@@ -62,7 +65,9 @@ pub(super) fn server(
 ) -> Result<Server, Error> {
     let settings = settings(config);
     let proposer = Arc::new(proposer(settings, data, &state, handles)?);
-    let State { members, primary, store, status, reads, ids, long_reads } = state;
+    let State { members, primary, store, v2, status, reads, ids, long_reads } = state;
+    let v2 =
+        Arc::new(V2Server { store: v2, proposer: Arc::clone(&proposer), started: clock::wall() });
     let stopping = Stopping::default();
     let slow = Arc::new(SlowRequests::new(config.warnings.apply));
     let kv = kv_server(&proposer, &reads, &store, (&long_reads, &slow), &stopping);
@@ -100,6 +105,7 @@ pub(super) fn server(
         kv,
         leases,
         concurrency,
+        v2,
         room: Room::new(room::LIMITS),
         slow,
         stopping,
@@ -171,6 +177,7 @@ fn settings(config: &ServerConfig) -> Settings {
         election: config.election,
         min_ttl: lessor::min_ttl(config.heartbeat, config.election),
         progress_interval: config.progress_interval,
+        enable_v2: config.enable_v2,
         persist_checkpoints: config.lease_checkpoint == LeaseCheckpoint::Persisted,
     }
 }

@@ -204,6 +204,9 @@ pub enum Error {
     /// The members in the database.
     #[error(transparent)]
     Members(#[from] crate::server::members::Damaged),
+    /// A row of the v2 store does not decode.
+    #[error(transparent)]
+    V2(#[from] crate::server::v2store::Damaged),
     /// The alarms in the database.
     #[error(transparent)]
     Alarms(#[from] crate::server::alarm::Damaged),

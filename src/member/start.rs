@@ -64,6 +64,8 @@ use crate::{
         propose::Proposer,
         read_index::{Coordinator, ReadIndex},
         snapshots::{self, Wishes},
+        v2,
+        v2store::V2Store,
         wait,
     },
     set, stage,
@@ -203,6 +205,7 @@ impl Running {
         let members = Members::open(data.cluster_id, &data.backend)?;
         let members = Arc::new(members.with_max_learners(config.max_learners));
         let store = open_store(config, &data)?;
+        let v2 = Arc::new(V2Store::open(&data.backend)?);
         let status = Arc::new(Status::new(data.applied));
         let request_timeout = assemble::request_timeout(config);
         let ids = assemble::request_ids(&data, collector);
@@ -222,7 +225,7 @@ impl Running {
         let server = Arc::new(assemble::server(
             config,
             &data,
-            assemble::State { members, primary: leases, store, status, reads, ids, long_reads },
+            assemble::State { members, primary: leases, store, v2, status, reads, ids, long_reads },
             assemble::Handles { inbox: &to_raft, transport: &transport },
         )?);
         promoter.set(&server.membership);
@@ -453,6 +456,7 @@ impl Running {
         tokio::spawn(version::monitor(Arc::clone(server)));
         tokio::spawn(expiry::run(Arc::clone(&server.leases)));
         tokio::spawn(no_space::run(Arc::clone(&server.proposer)));
+        tokio::spawn(v2::expire(Arc::clone(&server.v2)));
         corrupt_check::start(config, server);
         tokio::spawn(keep::report(Arc::clone(server), collector.pinned()));
         tokio::spawn(write_flights()?);

@@ -159,7 +159,7 @@ pub static PROMOTIONS_REFUSED: ByWord = ByWord::new();
 
 /// What apply carries out, under etcd's names for API and operation. What members publish about
 /// themselves are requests of the v2 API, as in etcd 3.5.
-pub const OPERATIONS: [(&str, &str); 10] = [
+pub const OPERATIONS: [(&str, &str); 14] = [
     ("v3", "Range"),
     ("v3", "Put"),
     ("v3", "DeleteRange"),
@@ -170,6 +170,10 @@ pub const OPERATIONS: [(&str, &str); 10] = [
     ("v3", "LeaseCheckpoint"),
     ("v3", "Alarm"),
     ("v2", "PUT"),
+    ("v2", "POST"),
+    ("v2", "DELETE"),
+    ("v2", "QGET"),
+    ("v2", "SYNC"),
 ];
 
 /// How long apply takes for an operation: refused ones, and others.

@@ -63,6 +63,7 @@ mod snapshot_receiver;
 mod snapshot_sender;
 mod snapshots;
 mod stream;
+mod traffic;
 mod transport;
 mod wire;
 

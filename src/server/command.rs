@@ -5,6 +5,7 @@
 //!                            │                        ├─▶ a kind without effect        ──▶ Nothing
 //!                            │                        └─▶ any other, newer ones too    ──▶ fatal
 //!                            ├─▶ Request (v2)?        ──▶ attributes, cluster version  ──▶ Command
+//!                            │                        └─▶ any other, for the v2 store  ──▶ Command
 //!                            └─▶ neither                                               ──▶ fatal
 //! ```
 //!
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     SetVersion(String),
     /// A member's id, and the attributes that it publishes.
     SetAttributes(u64, Attributes),
+    /// A request for the v2 store.
+    V2(Box<Request>),
 }
 
 /// Why a member cannot apply an entry. It must end rather than skip the entry.
@@ -97,6 +100,7 @@ impl Command {
             Command::LeaseCheckpoint(_) => "LeaseCheckpoint",
             Command::Alarm(_) => "Alarm",
             Command::SetVersion(_) | Command::SetAttributes(..) => "PUT",
+            Command::V2(request) => request.method(),
         };
         recorded::OPERATIONS.iter().position(|(_, of)| *of == name)
     }
@@ -117,6 +121,9 @@ impl Command {
             Command::Alarm(alarm) => format!("{:?}", alarm.action()),
             Command::SetVersion(version) => format!("version:{version}"),
             Command::SetAttributes(member, _) => format!("member:{}", hex(*member)),
+            Command::V2(request) => {
+                format!("method:{:?} path:{:?}", request.method(), request.path())
+            }
             Command::Nothing => String::new(),
         }
     }
@@ -138,6 +145,9 @@ impl Command {
             Command::LeaseCheckpoint(checkpoint) => request.lease_checkpoint = Some(checkpoint),
             Command::Alarm(alarm) => request.alarm = Some(alarm),
             Command::SetVersion(version) => return v2(id, VERSION.to_owned(), version),
+            Command::V2(request) => {
+                return Request { id: Some(id), ..*request }.encode_to_vec().into();
+            }
             Command::SetAttributes(member, attributes) => {
                 let attributes = serde_json::to_string(&attributes);
                 let attributes = attributes.expect("attributes are plain data");
@@ -156,20 +166,28 @@ const MEMBERS: &str = "/0/members/";
 const ATTRIBUTES: &str = "/attributes";
 
 fn v2(id: u64, path: String, val: String) -> Bytes {
-    let (method, path, val) = (Some("PUT".to_owned()), Some(path), Some(val));
+    let (method, path, val) = (Some("PUT".to_owned()), Some(path.into()), Some(val.into()));
     Request { id: Some(id), method, path, val, ..Request::default() }.encode_to_vec().into()
 }
 
-fn of_v2(request: &Request) -> Command {
-    let path = request.path();
+/// What a v2 request means. Without conditions, a put may be for the members (etcd:
+/// `applierV2store.Put`).
+fn of_v2(request: Request) -> Command {
+    let compares = !request.prev_value().is_empty() || request.prev_index() != 0;
+    let path = str::from_utf8(request.path()).ok();
+    let Some(path) =
+        path.filter(|_| request.method() == "PUT" && request.prev_exist.is_none() && !compares)
+    else {
+        return Command::V2(request.into());
+    };
     if path == VERSION {
-        return Command::SetVersion(request.val().to_owned());
+        return Command::SetVersion(String::from_utf8_lossy(request.val()).into_owned());
     }
     let member = path.strip_prefix(MEMBERS).and_then(|rest| rest.strip_suffix(ATTRIBUTES));
     let Some(member) = member.and_then(|id| u64::from_str_radix(id, 16).ok()) else {
-        return Command::Nothing;
+        return Command::V2(request.into());
     };
-    match serde_json::from_str(request.val()) {
+    match serde_json::from_slice(request.val()) {
         Ok(attributes) => Command::SetAttributes(member, attributes),
         Err(error) => {
             tracing::warn!(%error, member = %hex(member), "attributes were not understood");
@@ -195,7 +213,7 @@ pub(super) fn decode(entry: &Entry) -> Result<(u64, Command), EntryError> {
     let damaged = |source| EntryError::Damaged { index: entry.index, source };
     let Ok(request) = InternalRaftRequest::decode(entry.data.clone()) else {
         let request = Request::decode(entry.data.clone()).map_err(damaged)?;
-        return Ok((request.id(), of_v2(&request)));
+        return Ok((request.id(), of_v2(request)));
     };
     let Some(kind) = pb::request_kind(&entry.data) else { return Ok(nothing) };
     if pb::KINDS_SKIPPED.contains(&kind) {
@@ -207,7 +225,7 @@ pub(super) fn decode(entry: &Entry) -> Result<(u64, Command), EntryError> {
         _ => request.id,
     };
     let command = match kind {
-        2 => return Ok(request.v2.map_or(nothing, |request| (request.id(), of_v2(&request)))),
+        2 => return Ok(request.v2.map_or(nothing, |request| (request.id(), of_v2(request)))),
         3 => request.range.map(Command::Range),
         4 => request.put.map(Command::Put),
         5 => request.delete_range.map(Command::DeleteRange),
@@ -274,8 +292,8 @@ mod tests {
         let publish = Request {
             id: Some(5),
             method: Some("PUT".to_owned()),
-            path: Some("/0/members/1/attributes".to_owned()),
-            val: Some(r#"{"name":"a"}"#.to_owned()),
+            path: Some("/0/members/1/attributes".into()),
+            val: Some(r#"{"name":"a"}"#.into()),
             ..Request::default()
         };
         let bare = entry(publish.encode_to_vec());
@@ -294,6 +312,39 @@ mod tests {
         ] {
             assert!(matches!(decode(&entry), Ok((0, Command::Nothing))), "{entry:?}");
         }
+    }
+
+    fn of_store(method: &str) -> Request {
+        Request {
+            id: Some(5),
+            method: Some(method.to_owned()),
+            path: Some(b"/1/\xff"[..].into()),
+            val: Some(b"\xfe"[..].into()),
+            prev_exist: Some(false),
+            expiration: Some(-1),
+            time: Some(i64::MAX),
+            ..Request::default()
+        }
+    }
+
+    /// Bytes that are no UTF-8 are clients' business: etcd does not look at them.
+    #[test]
+    fn a_v2_request_of_any_method_is_for_the_v2_store() {
+        for method in ["PUT", "POST", "DELETE", "QGET", "SYNC", "GET", "", "X"] {
+            let request = of_store(method);
+            let entry = entry(request.encode_to_vec());
+            assert_eq!(pb::request_fault(&entry.data), None, "{method}");
+            let Ok((5, Command::V2(found))) = decode(&entry) else { panic!("{method}") };
+            assert_eq!(*found, request);
+        }
+        let conditional = Request {
+            method: Some("PUT".to_owned()),
+            path: Some("/0/members/1/attributes".into()),
+            prev_exist: Some(true),
+            ..Request::default()
+        };
+        let entry = entry(conditional.encode_to_vec());
+        assert!(matches!(decode(&entry), Ok((0, Command::V2(_)))));
     }
 
     #[test]
@@ -316,6 +367,7 @@ mod tests {
                 Command::Alarm(AlarmRequest { member_id: 10, ..AlarmRequest::default() }),
                 Command::SetVersion("3.5.0".to_owned()),
                 Command::SetAttributes(0xab, attributes.clone()),
+                Command::V2(of_store("PUT").into()),
             ]
         };
         for (proposed, expected) in commands().into_iter().zip(commands()) {
@@ -383,6 +435,7 @@ mod tests {
             Command::Alarm(AlarmRequest::default()),
             Command::SetVersion("3.5.0".to_owned()),
             Command::SetAttributes(7, attributes),
+            Command::V2(of_store("PUT").into()),
         ];
         for command in all {
             // A new command fails to compile here: add it to the list above.
@@ -398,7 +451,8 @@ mod tests {
                 | Command::LeaseCheckpoint(_)
                 | Command::Alarm(_)
                 | Command::SetVersion(_)
-                | Command::SetAttributes(..) => {}
+                | Command::SetAttributes(..)
+                | Command::V2(_) => {}
             }
             let name = format!("{command:?}");
             let header = RequestHeader { id: 0x0203, ..RequestHeader::default() };

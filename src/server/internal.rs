@@ -11,6 +11,7 @@
 //! | `internal/RaiseAlarm` | the backend of a member is full, or damaged, or members differ |
 //! | `internal/Promote` | another member asks the leader to promote a learner |
 //! | `internal/CheckHash` | the leader compares the keys of all members |
+//! | `internal/V2Sync` | the time of v2 keys is over; the leader says which time it is |
 //!
 //! Left out: the grant and the deletion inside Lock and Campaign, which belong to these calls.
 
@@ -36,6 +37,7 @@ pub(super) enum Internal {
     RaiseAlarm = 35,
     Promote = 70,
     CheckHash = 71,
+    V2Sync = 72,
 }
 
 impl Internal {
@@ -78,6 +80,7 @@ mod tests {
             (Internal::RaiseAlarm, "internal/RaiseAlarm"),
             (Internal::Promote, "internal/Promote"),
             (Internal::CheckHash, "internal/CheckHash"),
+            (Internal::V2Sync, "internal/V2Sync"),
         ];
         for (request, name) in named {
             assert_eq!(name, METHODS[usize::from(request as u8)]);

@@ -288,16 +288,22 @@ impl Members {
     }
 
     /// Apply thread: stores the attributes that a member has published. Those of an unknown member
-    /// are ignored.
-    pub fn set_attributes(&self, id: u64, attributes: Attributes, backend: &mut WriteGuard<'_>) {
+    /// are ignored; returns whether it is known.
+    pub fn set_attributes(
+        &self,
+        id: u64,
+        attributes: Attributes,
+        backend: &mut WriteGuard<'_>,
+    ) -> bool {
         let mut inner = self.inner.write().expect("nobody panics while holding it");
         let Some(member) = inner.members.get_mut(&id) else {
             tracing::warn!(member = %hex(id), "attributes of an unknown member were ignored");
-            return;
+            return false;
         };
         member.name = attributes.name;
         member.client_urls = attributes.client_urls;
         store(member, backend);
+        true
     }
 
     /// Apply thread: stores the cluster version that the leader has decided.

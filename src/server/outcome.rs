@@ -3,7 +3,7 @@
 //! Apply sends [`Outcome`]s to the grpc thread, where [`wait`](super::wait) finds the request that
 //! waits for each.
 
-use super::{Error, members::Member, mvcc::Reply};
+use super::{Error, members::Member, mvcc::Reply, v2store};
 use crate::pb::etcdserverpb::{AlarmMember, LeaseGrantResponse, LeaseRevokeResponse};
 
 /// The results of the proposals that apply, or raft, has finished together.
@@ -37,6 +37,8 @@ pub(crate) enum Response {
     LeaseRevoke(LeaseRevokeResponse),
     /// All members after a change of the members.
     Members(Vec<Member>),
+    /// What became of a request for the v2 store, which has errors of its own.
+    V2(v2store::Applied),
     /// The result of a request whose answer carries nothing.
     Empty,
 }
@@ -71,6 +73,14 @@ impl Response {
     pub(super) fn members(self) -> Vec<Member> {
         match self {
             Response::Members(members) => members,
+            other => unexpected(&other),
+        }
+    }
+
+    /// The result of a request for the v2 store.
+    pub(super) fn v2(self) -> v2store::Applied {
+        match self {
+            Response::V2(applied) => applied,
             other => unexpected(&other),
         }
     }

@@ -96,6 +96,7 @@ reasons! {
     InvalidDowngradeTarget = "invalid downgrade target version";
     ClusterVersionUnavailable = "cluster version not found during downgrade";
     NoInflightDowngrade = "no inflight downgrade job";
+    V2Refused = "the v2 store refuses it; the code says why";
 }
 
 impl Reason {

@@ -24,7 +24,10 @@
 //! stages and fields are public API: recordings, lessons and tests use them.
 
 mod find;
+mod make;
 mod quick;
+
+use make::stages;
 
 pub(super) use find::same_name;
 
@@ -32,67 +35,6 @@ pub use super::{
     methods::METHODS,
     unit::{Family, Field, Grain, Unit},
 };
-
-macro_rules! stages {
-    ($($(#[doc = $doc:literal])+
-        $stage:ident = $name:literal $family:ident $grain:ident
-        [$($field:literal $unit:ident),*]
-        $rust:literal, $go:literal, $book:literal;)+) => {
-        /// A named step: the vocabulary of all traces.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[repr(u8)]
-        pub enum Stage { $($(#[doc = $doc])+ $stage,)+ }
-
-        impl Stage {
-            /// Every stage, in the order in which a put, then a get, then an election meets them.
-            pub const ALL: &'static [Stage] = &[$(Stage::$stage,)+];
-
-            /// The name that recordings and screens show.
-            pub const fn name(self) -> &'static str {
-                match self { $(Stage::$stage => $name,)+ }
-            }
-
-            /// Whether it belongs to one request or to a loop.
-            #[inline]
-            pub const fn family(self) -> Family {
-                match self { $(Stage::$stage => Family::$family,)+ }
-            }
-
-            /// The coarsest grain that includes the stage.
-            pub const fn grain(self) -> Grain {
-                match self { $(Stage::$stage => Grain::$grain,)+ }
-            }
-
-            /// The record's words 7 to 14, as far as the stage uses them.
-            pub const fn fields(self) -> &'static [Field] {
-                match self {
-                    $(Stage::$stage => &[$(Field { name: $field, unit: Unit::$unit }),*],)+
-                }
-            }
-
-            /// One sentence or two for the panel that says why.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Stage::$stage => concat!($($doc),+),)+ }
-            }
-
-            /// The path, below `src`, of the file in which the step happens.
-            pub const fn rust_path(self) -> &'static str {
-                match self { $(Stage::$stage => $rust,)+ }
-            }
-
-            /// The counterpart in etcd 3.5.1: package and function, or `none`.
-            pub const fn go_counterpart(self) -> &'static str {
-                match self { $(Stage::$stage => $go,)+ }
-            }
-
-            /// The section of the book that explains it: a page of `book/src`, and after a `#` a
-            /// section of it where the page has several for different stages.
-            pub const fn book_section(self) -> &'static str {
-                match self { $(Stage::$stage => $book,)+ }
-            }
-        }
-    };
-}
 
 /// Hands the list of stages to a macro: [`Stage`] is made of it, and the callsites of
 /// [`bridge`](super::bridge).
@@ -592,7 +534,23 @@ macro_rules! vocabulary {
     ReadThread = "read.thread" Request Stage ["waited" Nanos, "limit" Count, "pool" Pool]
         "server/long_reads.rs", "none", "trace.md#the-process";
     /// A blocking thread is done. The call that waits for its result has not run since.
-    ThreadReturn = "thread.return" Request Stage [] "server/blocking.rs", "none", "trace.md#the-process";
+    ThreadReturn = "thread.return" Request Stage []
+        "server/blocking.rs", "none", "trace.md#the-process";
+    /// A request changes the v2 store, or is refused by it with this error number. Each change of a
+    /// node has the next index, which is v2's own and no revision.
+    V2Apply = "v2.apply" Request Story
+        ["action" V2Action, "index.old" Count, "index.new" Count, "nodes" Count, "watchers" Count, "code" Count]
+        "server/v2store.rs", "etcdserver applierV2store", "v2.md";
+    /// A read of the v2 store of this member, which may be behind the others.
+    V2Get = "v2.get" Request Stage ["index" Count, "nodes" Count, "code" Count]
+        "server/v2.rs", "etcdserver reqV2HandlerStore.Get", "v2.md";
+    /// A watcher of v2 looks for its event in the window of the last thousand, and waits if there
+    /// is none yet. An index that has left the window is refused: error 401.
+    V2Watch = "v2.watch" Request Story ["since" Count, "index" Count, "found" Count, "code" Count]
+        "server/v2.rs", "etcdserver/api/v2store watcherHub.watch", "v2.md";
+    /// The watcher of v2 gets an event.
+    V2Event = "v2.event" Request Stage ["action" V2Action, "index" Count]
+        "api/v2/watch.rs", "etcdserver/api/v2http handleKeyWatch", "v2.md";
     /// `glass up` asks for a link with another member to be cut, or healed. While it is cut, all
     /// that would pass it is dropped.
     RaftLink = "raft.link" Loop Story ["peer" Member, "cut.old" Flag, "cut.new" Flag]

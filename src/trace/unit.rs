@@ -64,6 +64,8 @@ pub enum Unit {
     Pool,
     /// How the members change: an index into [`CHANGES`](super::value::CHANGES).
     Change,
+    /// What a request of v2 does: an index into [`V2_ACTIONS`](super::value::V2_ACTIONS).
+    V2Action,
 }
 
 /// One of the record's eight words: its name and its unit.

@@ -47,6 +47,18 @@ pub const HASHES: u64 = 2;
 pub const COPIES: u64 = 3;
 /// How the members of the cluster change.
 pub const CHANGES: &[&str] = &["unknown", "add", "add learner", "promote", "remove", "update"];
+/// What a request of v2 does, in etcd's words.
+pub const V2_ACTIONS: &[&str] = &[
+    "unknown",
+    "get",
+    "set",
+    "create",
+    "update",
+    "compareAndSwap",
+    "delete",
+    "compareAndDelete",
+    "expire",
+];
 /// The number of the leader's role.
 pub const LEADER: u64 = 2;
 const FLAGS: &[(u8, &str)] = &[
@@ -92,6 +104,7 @@ fn names_of(unit: Unit) -> Option<&'static [&'static str]> {
         Unit::WatchEnd => Some(WATCH_ENDS),
         Unit::Pool => Some(POOLS),
         Unit::Change => Some(CHANGES),
+        Unit::V2Action => Some(V2_ACTIONS),
         Unit::Count
         | Unit::Bytes
         | Unit::Nanos

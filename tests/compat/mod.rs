@@ -18,6 +18,7 @@ mod random;
 mod requests;
 mod table;
 mod tokens;
+mod v2;
 mod watch;
 // Foreign client libraries and their own tests.
 mod clients;

@@ -44,6 +44,7 @@ const LOOPS: &[Loop] = &[
     with("member/start.rs", "the cluster's version", &[Stage::Rpc]),
     with("member/start.rs", "leases whose time is over", &[Stage::LeaseExpire]),
     with("member/start.rs", "the alarm of a full backend", PROPOSED),
+    with("member/start.rs", "v2 nodes whose time is over", &[Stage::Rpc, Stage::V2Apply]),
     without("member/start.rs", "sends peers what to keep: the trace does not trace itself"),
     without("member/start.rs", "the flight recorder: the trace does not trace itself"),
     with("member/start.rs", "checkpoints of leases", &[Stage::LeaseCheckpoint]),

@@ -107,6 +107,10 @@ const UNSEEN: &[(Stage, &str)] = &[
         "only for a call over HTTP; the test of the gateway beside etcd's does that",
     ),
     (Stage::GatewayEncode, "as above"),
+    (Stage::V2Apply, "one API's own; the test of v2 on three members calls it"),
+    (Stage::V2Get, "as above"),
+    (Stage::V2Watch, "as above"),
+    (Stage::V2Event, "as above"),
     (Stage::RaftLink, "only when `glass up` is asked to cut a link; the test of links does that"),
 ];
 

@@ -116,6 +116,7 @@ files!(
     "book/src/three-members.md",
     "book/src/trace.md",
     "book/src/transactions.md",
+    "book/src/v2.md",
     "book/src/viewers.md",
     "book/src/wal.md",
     "book/src/watch.md",

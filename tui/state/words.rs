@@ -17,7 +17,9 @@ use glass_etcd::{
     trace::{
         FLAG_CANCELLED, FLAG_ERROR, Kind, METHODS, Stage, Unit,
         message::{self, MESSAGES},
-        value::{BRANCHES, CHANGES, OPERATORS, POOLS, STAGES, TARGETS, VALUE, WATCH_ENDS},
+        value::{
+            BRANCHES, CHANGES, OPERATORS, POOLS, STAGES, TARGETS, V2_ACTIONS, VALUE, WATCH_ENDS,
+        },
     },
 };
 
@@ -164,6 +166,7 @@ pub(crate) fn value(unit: Unit, number: u64, lanes: &[Lane]) -> String {
         Unit::WatchEnd => pick(WATCH_ENDS, number, "unknown").to_owned(),
         Unit::Pool => pick(POOLS, number, "unknown").to_owned(),
         Unit::Change => pick(CHANGES, number, "unknown").to_owned(),
+        Unit::V2Action => pick(V2_ACTIONS, number, "unknown").to_owned(),
         Unit::Signed => number.cast_signed().to_string(),
         Unit::Id if number == 0 => "none".to_owned(),
         Unit::Id => format!("{number:016x}"),

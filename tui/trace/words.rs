@@ -9,7 +9,9 @@ use glass_etcd::{
     trace::{
         FLAG_ERROR, Field, METHODS, Unit,
         message::MESSAGES,
-        value::{BRANCHES, CHANGES, OPERATORS, POOLS, ROLES, STAGES, TARGETS, WATCH_ENDS},
+        value::{
+            BRANCHES, CHANGES, OPERATORS, POOLS, ROLES, STAGES, TARGETS, V2_ACTIONS, WATCH_ENDS,
+        },
     },
 };
 
@@ -77,6 +79,7 @@ pub(crate) fn value(field: &Field, number: u64, members: &[MemberInfo]) -> Strin
         Unit::WatchEnd => named(WATCH_ENDS),
         Unit::Pool => named(POOLS),
         Unit::Change => named(CHANGES),
+        Unit::V2Action => named(V2_ACTIONS),
         Unit::Signed => number.cast_signed().to_string(),
         Unit::Flag => (if number == 0 { "no" } else { "yes" }).to_owned(),
         Unit::Bytes => format!("{number}B"),

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::channel::Channel;
+use super::{channel::Channel, traffic::Traffic};
 use crate::clock;
 
 /// The peers that send to this member, and since when. (etcd: peerStatus)
@@ -20,6 +20,8 @@ use crate::clock;
 pub(crate) struct Active {
     peers: Mutex<HashMap<u64, Streams>>,
     removed: AtomicBool,
+    /// Counts of messages.
+    pub(crate) traffic: Traffic,
 }
 
 /// The streams with one peer that are up.

@@ -156,6 +156,9 @@ impl Hub {
         {
             return None;
         }
+        if message.get_msg_type() == MessageType::MsgAppend {
+            self.local.active.traffic.note_sent();
+        }
         if let Some(link) = self.links.borrow().get(&message.to) {
             if self.local.links.is_cut(message.to) && message.get_msg_type() != MsgSnapshot {
                 self.drop_at_cut(link, message);

@@ -112,6 +112,9 @@ impl Local {
     pub(super) fn lost(&self, messages: &[Message]) {
         for message in messages {
             self.count(message.to, |counts| counts.sent_failures.increment());
+            if message.get_msg_type() == MessageType::MsgAppend {
+                self.active.traffic.note_failed(message.to);
+            }
         }
         report_lost(messages, |input| match input {
             // raft pauses a peer until its snapshot is reported as sent or failed, so the report
@@ -140,6 +143,9 @@ impl Local {
             return Ok(());
         }
         let (peer, kind, term) = (message.from, message.get_msg_type(), message.term);
+        if kind == MessageType::MsgAppend {
+            self.active.traffic.note_received();
+        }
         let taken = self.inbox.offer(Input::Step { message, since: trace::handed_over() });
         taken.inspect_err(|_| {
             self.count(peer, |counts| counts.received_failures.increment());

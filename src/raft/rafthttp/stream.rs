@@ -184,6 +184,10 @@ impl StreamBody {
             let mut span = glass::encoding(&outbound);
             if self.encoder.encode(&outbound.message, &mut self.buffer) {
                 span.link(self.frames.next());
+                if self.outgoing.channel == Channel::MsgApp {
+                    let waited = trace::waited_ns(outbound.since);
+                    self.local.active.traffic.note_written(self.outgoing.peer, waited);
+                }
             } else {
                 span.discard();
                 self.local.complain(

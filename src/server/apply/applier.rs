@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::key_space::KvRequest;
 use crate::{
     metrics::recorded,
-    pb::etcdserverpb::AlarmType,
+    pb::etcdserverpb::{AlarmType, Request},
     raft::{Status, inbox::Inbox, node::Committed, rafthttp},
     server::{
         Error, Server,
@@ -26,6 +26,7 @@ use crate::{
         outcome::{Outcome, Outcomes, Response},
         slow::{SlowRequests, error_text},
         snapshots::Wishes,
+        v2store::{self, V2Store},
         wait::Wait,
     },
     stage,
@@ -47,6 +48,7 @@ pub(crate) struct Applier {
     /// Whether the remaining time of a lease is kept in its row.
     persist_checkpoints: bool,
     store: Arc<Store>,
+    v2: Arc<V2Store>,
     backend: Arc<Backend>,
     members: Arc<Members>,
     alarms: Arc<Alarms>,
@@ -90,6 +92,7 @@ impl Applier {
             min_ttl: server.settings.min_ttl,
             persist_checkpoints: server.settings.persist_checkpoints,
             store: Arc::clone(&server.store),
+            v2: Arc::clone(&server.v2.store),
             backend: Arc::clone(&server.backend),
             members: Arc::clone(&server.members),
             alarms: Arc::clone(&server.alarms),
@@ -142,6 +145,7 @@ impl Applier {
         // Auth must be off in it, as at a start.
         AuthStore::open(&self.backend).map(drop).unwrap_or_else(|error| fatal(&error));
         self.members.reload(&self.backend).unwrap_or_else(|error| fatal(&error));
+        self.v2.reload(&self.backend).unwrap_or_else(|error| fatal(&error));
         self.dial_all();
         crate::set!(
             span,
@@ -292,12 +296,16 @@ impl Applier {
             }
             Command::SetVersion(version) => {
                 self.members.set_version(version, batch.backend());
+                self.v2.note_cluster(&[v2store::Kind::Set], batch.backend());
                 Ok(Response::Empty)
             }
             Command::SetAttributes(member, attributes) => {
-                self.members.set_attributes(*member, attributes.clone(), batch.backend());
+                if self.members.set_attributes(*member, attributes.clone(), batch.backend()) {
+                    self.v2.note_cluster(&[v2store::Kind::Set], batch.backend());
+                }
                 Ok(Response::Empty)
             }
+            Command::V2(request) => Ok(Response::V2(self.apply_v2(id, request, batch))),
         }
     }
 
@@ -312,6 +320,11 @@ impl Applier {
         let room = self.admit(id, cost)?;
         let reply = batch.kv(id, request, self.reply_to(id, request))?;
         self.answer(room, Response::Kv(reply))
+    }
+
+    /// Applies a request to the v2 store. As in etcd, no alarm and no quota keeps it from that.
+    fn apply_v2(&self, id: u64, request: &Request, batch: &mut Batch<'_>) -> v2store::Applied {
+        self.v2.apply(id, request, batch.backend())
     }
 
     /// Checks alarms first, then auth. A write without room is applied all the same, but refused in
@@ -388,6 +401,7 @@ mod tests {
             persist_checkpoints: false,
             min_ttl: 2,
             store: Store::open(Arc::clone(&backend)).unwrap(),
+            v2: Arc::new(V2Store::open(&backend).unwrap()),
             members: Arc::new(Members::open(2, &backend).unwrap()),
             alarms: Arc::new(Alarms::open(&backend).unwrap()),
             auth: Arc::new(AuthStore::open(&backend).unwrap()),

@@ -25,11 +25,14 @@ pub enum Bucket {
     AuthUsers,
     /// Every role of auth, by name.
     AuthRoles,
+    /// The store of the v2 API: its nodes, its last events, and its index. etcd keeps that store
+    /// in its `.snap` files, and has no such bucket.
+    V2,
 }
 
 impl Bucket {
     /// All buckets, each at the index that is its number.
-    pub const ALL: [Bucket; 10] = [
+    pub const ALL: [Bucket; 11] = [
         Bucket::Key,
         Bucket::Meta,
         Bucket::Lease,
@@ -40,9 +43,10 @@ impl Bucket {
         Bucket::Auth,
         Bucket::AuthUsers,
         Bucket::AuthRoles,
+        Bucket::V2,
     ];
 
-    /// The table's name, which is etcd's.
+    /// The table's name, which is etcd's, except for that of v2.
     pub const fn name(self) -> &'static str {
         match self {
             Bucket::Key => "key",
@@ -55,6 +59,7 @@ impl Bucket {
             Bucket::Auth => "auth",
             Bucket::AuthUsers => "authUsers",
             Bucket::AuthRoles => "authRoles",
+            Bucket::V2 => "v2",
         }
     }
 

@@ -24,11 +24,21 @@ use crate::{
         error::note,
         members::{Refusal, change::Change},
         outcome::{Outcome, Response},
+        v2store::Kind,
     },
     set, stage,
     storage::fatal,
     trace,
 };
+
+/// The writes that etcd makes in its v2 store for a change.
+fn noted(change: &Change) -> &'static [Kind] {
+    match change {
+        Change::Add(_) => &[Kind::Create],
+        Change::Remove(_) => &[Kind::Delete, Kind::Create],
+        Change::Promote(_) | Change::Update(..) => &[Kind::Update],
+    }
+}
 
 impl Applier {
     /// Applies an entry that changes the members.
@@ -113,6 +123,7 @@ impl Applier {
         let result = accepted.map(|change| {
             tracing::info!(?change, "the members of the cluster have changed");
             self.members.apply(change.clone(), batch.backend());
+            self.v2.note_cluster(noted(&change), batch.backend());
             change
         });
         batch.backend().set_conf_state(bootstrap::conf_state_json(conf_state).into());
