@@ -29,6 +29,7 @@ pub(crate) mod pane;
 pub(crate) mod plain;
 pub(crate) mod quiz;
 pub(crate) mod reading;
+mod shelf;
 pub(crate) mod steps;
 pub(crate) mod theme;
 pub(crate) mod why;
@@ -46,7 +47,7 @@ use crate::{
 pub(crate) use pen::Look;
 pub(crate) use pen::Targets;
 use pen::{Pen, Tone};
-pub(crate) use reading::Shelf;
+pub(crate) use shelf::Shelf;
 
 /// Width of the smallest usable window.
 const COLUMNS_MIN: u16 = 40;

@@ -29,9 +29,17 @@ use crate::{
 pub struct Memberships {
     /// By the index from which on each holds.
     whole: BTreeMap<u64, Configuration>,
-    /// Those of which not all members were told yet: their number, and each with whether it is a
-    /// learner.
-    parts: BTreeMap<(u8, u16, u64), (u64, BTreeSet<(u64, bool)>)>,
+    /// Those of which not all members were told yet, by member, boot and index.
+    parts: BTreeMap<(u8, u16, u64), Part>,
+}
+
+/// A configuration of which not all members were told yet.
+#[derive(Clone, Debug, Default)]
+struct Part {
+    /// How many it has.
+    count: u64,
+    /// Those that were told, each with whether it is a learner.
+    known: BTreeSet<(u64, bool)>,
 }
 
 impl Memberships {
@@ -48,9 +56,10 @@ impl Memberships {
             return;
         }
         let [index, subject, learner, members] =
-            fields!(event, RaftMembers: index, subject, learner, members).into();
+            fields!(event, RaftMembers: index, subject, learner, members);
         let of = (event.member, event.boot, index);
-        let (count, known) = self.parts.entry(of).or_insert((members, BTreeSet::new()));
+        let Part { count, known } = self.parts.entry(of).or_default();
+        *count = members;
         known.insert((subject, learner != 0));
         if known.len() as u64 == *count {
             let with = |is_learner| {

@@ -129,23 +129,19 @@ macro_rules! vocabulary {
         ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag, "waited" Nanos]
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamWriter.run", "three-members.md";
     /// A message from another member arrives and is decoded.
-    RaftReceive = "raft.receive" Loop Story
-        ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
+    RaftReceive = "raft.receive" Loop Story ["peer" Member, "type" Message, "term" Term, "index" Index, "last" Index, "commit" Index, "reject" Flag]
         "raft/rafthttp/glass.rs", "etcdserver/api/rafthttp streamReader.decodeLoop", "three-members.md";
     /// Messages to a member, or from it, are dropped: no connection is open, a queue is full,
     /// raft's inbox is, or the link is cut. Raft repeats what matters. `messages` says how many of
     /// the type were dropped since the last record, `index` and `last` which entries they would
     /// have brought.
-    RaftDrop = "raft.drop" Loop Story
-        ["peer" Member, "type" Message, "term" Term, "messages" Count, "received" Flag, "cut" Flag, "index" Index, "last" Index]
+    RaftDrop = "raft.drop" Loop Story ["peer" Member, "type" Message, "term" Term, "messages" Count, "received" Flag, "cut" Flag, "index" Index, "last" Index]
         "raft/rafthttp/drops.rs", "etcdserver/api/rafthttp peer.send, streamReader.decodeLoop", "three-members.md";
     /// Log records are handed to the operating system. A crash of the machine can still lose them.
-    WalWrite = "wal.write" Loop Stage
-        ["first" Index, "last" Index, "written.old" Index, "written.new" Index, "segment" Count, "offset" Bytes, "gathered" Nanos]
+    WalWrite = "wal.write" Loop Stage ["first" Index, "last" Index, "written.old" Index, "written.new" Index, "segment" Count, "offset" Bytes, "gathered" Nanos]
         "storage/wal/writer.rs", "wal WAL.Save", "wal.md";
     /// The disk confirms. Everything written up to here survives a power failure.
-    WalFsync = "wal.fsync" Loop Story
-        ["first" Index, "last" Index, "synced.old" Index, "synced.new" Index, "bytes" Bytes, "term" Term, "vote" Member]
+    WalFsync = "wal.fsync" Loop Story ["first" Index, "last" Index, "synced.old" Index, "synced.new" Index, "bytes" Bytes, "term" Term, "vote" Member]
         "storage/wal/writer.rs", "wal WAL.sync", "wal.md";
     /// The raft thread learns from the wal thread up to which index this member's disk has the log.
     /// Only now may the member acknowledge these entries, or count its own disk.
@@ -305,11 +301,10 @@ macro_rules! vocabulary {
     KeyframeProcess = "keyframe.process" Loop Raw
         ["memory" Bytes, "fsyncs" Count, "fsync_p99" Nanos, "alarms" Count, "no_space" Member, "corrupt" Member]
         "trace/collect/drain.rs", "none", "trace.md#what-a-trace-says-of-itself";
-    /// One of the members by raft's configuration, as this member has applied it; each has a record
-    /// of its own. The configuration holds from the entry `index` on, or from an earlier one. It is
-    /// recorded after each change, and for everyone who begins to listen.
+    /// One of the members, by raft's configuration from the entry `index` on. Each has a record,
+    /// after each change and for everyone who begins to listen.
     RaftMembers = "raft.members" Loop Raw ["index" Index, "subject" Member, "learner" Flag, "number" Count, "members" Count]
-        "trace/collect/drain.rs", "raft/tracker ProgressTracker.Config", "trace.md#what-a-trace-says-of-itself";
+        "trace/collect/drain.rs", "none", "trace.md#what-a-trace-says-of-itself";
     /// How long a stage usually takes on this member; an rpc, by its method. Half of the samples
     /// took at most p50, and 99 of 100 at most p99. The samples are the steps of loops and of
     /// requests kept by their ids, in the last minutes.

@@ -7,7 +7,7 @@ use ratatui::{
 };
 
 use super::{
-    reading::Shelf,
+    shelf::Shelf,
     theme::{Hue, Palette},
 };
 pub(crate) use crate::state::text::wrap;

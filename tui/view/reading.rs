@@ -1,32 +1,17 @@
 //! The pages beside a step: its source, and what the book says of it. Each fills the screen, or is
 //! an excerpt around its line where a window has room for it beside the lanes.
 
-use glass_etcd::trace::Stage;
 use ratatui::layout::Rect;
 
-use super::pen::{Pen, Tone};
+use super::{
+    pen::{Pen, Tone},
+    shelf::Shelf,
+};
 use crate::state::{
-    book,
     page::{Line, Page, Reading, Role, Text},
-    sources,
     steps::Steps,
     text,
 };
-
-/// Where the texts come from. The tests of screens have texts of their own: the screens then stay
-/// as they are when a source file or the book changes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shelf {
-    /// The page of a stage's source.
-    pub(crate) source: fn(Stage) -> Page,
-    /// The page of the book about a stage, in lines of this width.
-    pub(crate) book: fn(Stage, usize) -> Page,
-}
-
-impl Shelf {
-    /// The sources of this program, and its book.
-    pub(crate) const OWN: Shelf = Shelf { source: sources::page, book: book::page };
-}
 
 /// Lines above the text: the title, and where else to read.
 const HEAD: u16 = 2;

@@ -109,15 +109,14 @@ fn is_prop(event: &Event) -> bool {
     }
 }
 
-/// Says so if no proposal of this request came to a leader: a member dropped it, the one that served
-/// it or the one that was to take it; or the one that served it parked it, and sent no proposal
-/// until the call had timed out.
+/// Says so if no proposal of this request came to a leader: the one that served it or the one that
+/// was to take it dropped it; or the one that served it parked it, and sent no proposal until the
+/// call had timed out.
 ///
 /// `None` if a proposal may have got through: one was sent and not dropped, more were handed over
 /// than are known to be dropped or parked, the write became an entry, or records were lost. And
-/// `None` if the
-/// member may yet propose it again: the call ended before the member's own timeout, or the records
-/// end soon after it.
+/// `None` if the member may yet propose it again: the call ended before the member's own timeout,
+/// or the records end soon after it.
 fn never_proposed(
     (recording, order): (&Recording, &Order),
     story: &Story,

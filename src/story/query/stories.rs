@@ -179,8 +179,8 @@ impl<'a> Stories<'a> {
         stories
     }
 
-    /// How many members' disks count for an entry: by the configuration before it. `None` if that is
-    /// unknown.
+    /// How many members' disks count for an entry, by the configuration before it. `None` if that
+    /// is unknown.
     pub(super) fn voters(&self, index: u64) -> Option<usize> {
         match self.memberships.at(index.saturating_sub(1)) {
             Some(known) => Some(known.voters.len()),

@@ -385,8 +385,8 @@ fn every_subscriber_learns_what_is_usual() {
     }
 }
 
-/// Goal: a reader knows the voters and the learners, after each change and however long ago the last
-/// one was.
+/// Goal: a reader knows the voters and the learners, after each change and however long ago the
+/// last one was.
 #[test]
 fn every_subscriber_learns_who_the_members_are() {
     let (collector, marks) = (collector(0x6019), crate::trace::Watermarks::new());
@@ -408,7 +408,7 @@ fn every_subscriber_learns_who_the_members_are() {
         let records = received(subscription).into_iter();
         let records = records.filter(|record| record.stage() == Some(Stage::RaftMembers));
         records
-            .map(|it| fields!(it, RaftMembers: index, subject, learner, number, members).into())
+            .map(|it| fields!(it, RaftMembers: index, subject, learner, number, members))
             .collect::<Vec<[u64; 5]>>()
     };
     let mut early = collector.subscribe(Filter::default());

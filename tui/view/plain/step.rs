@@ -7,7 +7,8 @@ use glass_etcd::story::order::Order;
 use super::{
     super::{
         pen::Look,
-        reading::{Shelf, line_text, page},
+        reading::{line_text, page},
+        shelf::Shelf,
         steps::subject,
         why,
     },

@@ -337,8 +337,8 @@ fn a_pass_is_joined_to_the_watchers_that_it_brought_forward() {
     assert_eq!([true, false], [sync, elsewhere].map(has));
 }
 
-/// Goal: a write that nobody was there to take is known to have no effect. Method: the same call with
-/// one fact changed at a time.
+/// Goal: a write that nobody was there to take is known to have no effect. Method: the same call
+/// with one fact changed at a time.
 #[test]
 fn a_put_that_was_parked_until_its_timeout_was_never_proposed() {
     const SECOND_NS: u64 = 1_000_000_000;
