@@ -43,11 +43,10 @@ const THREADS_MAX: u64 = 256;
 pub(super) fn build(
     given: &Given,
     from_file: bool,
-    warnings: Vec<String>,
+    mut warnings: Vec<String>,
 ) -> Result<Parsed, ConfigError> {
     one_bootstrap(given)?;
     refuse(given)?;
-    let mut warnings = warnings;
     warnings.extend(without_effect(given));
     let process = logging::process_options(given, &mut warnings)?;
     let (heartbeat, election) = timing(given)?;

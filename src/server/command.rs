@@ -122,7 +122,8 @@ impl Command {
             Command::SetVersion(version) => format!("version:{version}"),
             Command::SetAttributes(member, _) => format!("member:{}", hex(*member)),
             Command::V2(request) => {
-                format!("method:{:?} path:{:?}", request.method(), request.path())
+                let path = String::from_utf8_lossy(request.path());
+                format!("method:{:?} path:{path:?}", request.method())
             }
             Command::Nothing => String::new(),
         }

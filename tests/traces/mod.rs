@@ -69,6 +69,10 @@ mod words;
 
 /// Stages that the first test does not see, and why.
 const UNSEEN: &[(Stage, &str)] = &[
+    (
+        Stage::GatewayDecode,
+        "only for a call over HTTP; the test of the gateway beside etcd's does that",
+    ),
     (Stage::RaftPark, "only without a leader; the test of what requests live through does that"),
     (Stage::RaftRefuse, "only when a forwarded proposal arrives in a later term; as above"),
     (Stage::RaftLost, "only when a leader dies under load; the test of departed leaders does that"),
@@ -100,13 +104,9 @@ const UNSEEN: &[(Stage, &str)] = &[
     (Stage::MembersForward, "one RPC's own; the tests of members call it"),
     (Stage::AlarmApply, "one RPC's own; the test of each RPC calls it"),
     (Stage::AnswerRoom, "only when clients do not read; the test of unread answers does that"),
-    (Stage::AnswerPiece, "as above"),
+    (Stage::GatewayEncode, "only for a call over HTTP; as for its decoding"),
+    (Stage::AnswerPiece, "only when clients do not read; as for the room of answers"),
     (Stage::AnswerEnded, "as above"),
-    (
-        Stage::GatewayDecode,
-        "only for a call over HTTP; the test of the gateway beside etcd's does that",
-    ),
-    (Stage::GatewayEncode, "as above"),
     (Stage::V2Apply, "one API's own; the test of v2 on three members calls it"),
     (Stage::V2Get, "as above"),
     (Stage::V2Watch, "as above"),

@@ -230,7 +230,8 @@ impl Applier {
         let result = self.dispatch(id, &command, batch);
         let took = raw_clock::to_ns(raw_clock::now() - began);
         if let Some(operation) = command.operation() {
-            recorded::applied(operation, result.is_ok(), took);
+            let is_success = !matches!(&result, Err(_) | Ok(Response::V2(Err(_))));
+            recorded::applied(operation, is_success, took);
         }
         batch.set_applied(entry.index, entry.term);
         self.slow.applied(id, took, || (command.describe(), error_text(result.as_ref().err())));

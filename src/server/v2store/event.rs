@@ -124,8 +124,8 @@ impl Event {
         self.action == Action::Create || (self.action == Action::Set && self.prev.is_none())
     }
 
-    /// Whether the event is for a watcher of `key` that looks for it later. etcd compares texts: the
-    /// deletion of the directory `/a` is also one for the watchers of `/ab`.
+    /// Whether the event is for a watcher of `key` that looks for it later. etcd compares texts:
+    /// the deletion of the directory `/a` is also one for the watchers of `/ab`.
     fn concerns(&self, key: &Path, recursive: bool) -> bool {
         let is_end = matches!(self.action, Action::Delete | Action::Expire);
         let removed = self.prev.as_ref().filter(|prev| is_end && prev.is_dir);
