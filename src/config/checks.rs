@@ -51,10 +51,9 @@ pub(super) fn build(
     let process = logging::process_options(given, &mut warnings)?;
     let (heartbeat, election) = timing(given)?;
     let cluster = Cluster::of(given, from_file)?;
-    let data_dir = data_dir(given, &mut warnings);
     let config = ServerConfig {
         name: given.text("name").to_owned(),
-        data_dir,
+        data_dir: data_dir(given, &mut warnings),
         wal_dir: Some(given.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
         listen: listen::listen(given)?,
         advertise_client_urls: strings(&advertised(given, "advertise-client-urls")?),
@@ -76,8 +75,7 @@ pub(super) fn build(
         pre_vote: given.boolean("pre-vote"),
         max_request_bytes: max_request_bytes(given, &mut warnings)?,
         max_txn_ops: size(given, "max-txn-ops")?,
-        max_concurrent_streams: u32::try_from(given.uint("max-concurrent-streams"))
-            .expect("checked when it was given"),
+        max_concurrent_streams: concurrent_streams(given),
         keepalive: keepalive(given),
         progress_interval: progress_interval(given),
         quota_bytes: quota(given, &mut warnings),
@@ -103,6 +101,10 @@ pub(super) fn build(
         cluster.check(&config.name, config.new_cluster)?;
     }
     Ok(Parsed { config, process, warnings })
+}
+
+fn concurrent_streams(given: &Given) -> u32 {
+    u32::try_from(given.uint("max-concurrent-streams")).expect("checked when it was given")
 }
 
 /// Only one way of naming the first members may be given (etcd: `ErrConflictBootstrapFlags`).

@@ -157,6 +157,13 @@ pub static STREAMS: ByWord = ByWord::new();
 /// Why learners were not promoted while this member led.
 pub static PROMOTIONS_REFUSED: ByWord = ByWord::new();
 
+/// Counts one write to the log of these bytes.
+pub fn wal_written(ns: u64, bytes: usize) {
+    WAL_WRITE.observe(ns);
+    WAL_BYTES.add(i64::try_from(bytes).unwrap_or(0));
+    WAL_BATCH_BYTES.observe(bytes as u64);
+}
+
 /// What apply carries out, under etcd's names for API and operation. What members publish about
 /// themselves are requests of the v2 API, as in etcd 3.5.
 pub const OPERATIONS: [(&str, &str); 14] = [

@@ -14,8 +14,8 @@ use std::{
 use crate::numbers;
 
 /// How many configurations are remembered until the collector has recorded them. Each is an entry
-/// of its own, so more than a few in the tenth of a second between two looks are not to be expected;
-/// of more, the oldest are not recorded.
+/// of its own, so more than a few in the tenth of a second between two looks are not expected; of
+/// more, the oldest are not recorded.
 const CONFIGURATIONS_MAX: usize = 64;
 
 /// Who votes and who only learns, by raft's configuration.

@@ -244,11 +244,17 @@ fn edges() -> Vec<Asked> {
     ] {
         all.push(keys("PUT", "/a", form));
     }
+    all.extend(beside_keys());
+    all
+}
+
+/// Requests at the edges of the API's other paths.
+fn beside_keys() -> Vec<Asked> {
     let members = |verb, path: &str, body: &str| Asked {
         kind: "application/json",
         ..asked(verb, &format!("/v2/members{path}"), body)
     };
-    all.extend([
+    vec![
         members("POST", "", r#"{"peerURLs":[]}"#),
         members("POST", "", r#"{"peerURLs":["foo"]}"#),
         asked("POST", "/v2/members", "{}"),
@@ -268,8 +274,20 @@ fn edges() -> Vec<Asked> {
         asked("GET", "/v2/auth/enable", ""),
         asked("GET", "/v2/keysx", ""),
         asked("GET", "/v2", ""),
-    ]);
-    all
+    ]
+}
+
+fn chance(random: &mut Random, percent: u64) -> bool {
+    random.below(100) < percent
+}
+
+/// Adds each field with its chance in percent.
+fn some(random: &mut Random, form: &mut Vec<String>, fields: &[(&str, u64)]) {
+    for (field, percent) in fields {
+        if chance(random, *percent) {
+            form.push((*field).to_owned());
+        }
+    }
 }
 
 /// A request for one of a few keys. A wait is for an event that has been.
@@ -280,7 +298,6 @@ fn any(random: &mut Random, told: u64) -> Asked {
     let mut form: Vec<String> = Vec::new();
     let key = KEYS[random.index(KEYS.len())];
     let value = VALUES[random.index(VALUES.len())];
-    let chance = |random: &mut Random, percent| random.below(100) < percent;
     let compares = |random: &mut Random, form: &mut Vec<String>| {
         if chance(random, 25) {
             form.push(format!("prevValue={}", VALUES[1 + random.index(3)]));
@@ -293,17 +310,17 @@ fn any(random: &mut Random, told: u64) -> Asked {
     match verb {
         "PUT" => {
             compares(random, &mut form);
-            for (field, percent) in [
-                ("prevExist=true", 25),
-                ("prevExist=false", 10),
-                ("dir=true", 10),
-                ("ttl=1000", 15),
-                ("noValueOnSuccess=true", 5),
-            ] {
-                if chance(random, percent) {
-                    form.push(field.to_owned());
-                }
-            }
+            some(
+                random,
+                &mut form,
+                &[
+                    ("prevExist=true", 25),
+                    ("prevExist=false", 10),
+                    ("dir=true", 10),
+                    ("ttl=1000", 15),
+                    ("noValueOnSuccess=true", 5),
+                ],
+            );
             match chance(random, 10) {
                 true => form.push("refresh=true&ttl=2000".to_owned()),
                 false => form.push(format!("value={value}")),
@@ -312,11 +329,7 @@ fn any(random: &mut Random, told: u64) -> Asked {
         "POST" => form.push(format!("value={value}")),
         "DELETE" => {
             compares(random, &mut form);
-            for (field, percent) in [("dir=true", 30), ("recursive=true", 15)] {
-                if chance(random, percent) {
-                    form.push(field.to_owned());
-                }
-            }
+            some(random, &mut form, &[("dir=true", 30), ("recursive=true", 15)]);
         }
         _ if chance(random, 20) => {
             let index = told.saturating_sub(random.below(8)).max(1);
@@ -325,11 +338,7 @@ fn any(random: &mut Random, told: u64) -> Asked {
         }
         _ => {
             form.push("sorted=true".to_owned());
-            for (field, percent) in [("recursive=true", 50), ("quorum=true", 30)] {
-                if chance(random, percent) {
-                    form.push(field.to_owned());
-                }
-            }
+            some(random, &mut form, &[("recursive=true", 50), ("quorum=true", 30)]);
         }
     }
     let (path, form) = (format!("/v2/keys{key}"), form.join("&"));

@@ -1,5 +1,5 @@
-//! Listening: separate ports, socket files, probes, metrics, the log, CORS, names of hosts, the queue
-//! of connections, and the service manager.
+//! Listening: separate ports, socket files, probes, metrics, the log, CORS, names of hosts, the
+//! queue of connections, and the service manager.
 //!
 //! Each test starts single members with its own flags in its own directory. If etcd 3.5.1 has the
 //! feature, it runs the same test; otherwise one line says that the test is left out.

@@ -46,7 +46,9 @@ const BY_PREFIX: &[(&str, StepKind)] = &[
     ("lease", StepKind::Apply),
     ("alarm", StepKind::Apply),
     ("read", StepKind::Read),
+    ("v2", StepKind::Apply),
     ("rpc", StepKind::Call),
+    ("gateway", StepKind::Call),
     ("auth", StepKind::Call),
     ("quota", StepKind::Call),
     ("admit", StepKind::Call),
@@ -83,6 +85,7 @@ impl StepKind {
             Stage::MvccRange | Stage::TreeIndexGet | Stage::BufferGet | Stage::MvccHash => {
                 StepKind::Read
             }
+            Stage::V2Get => StepKind::Read,
             _ => by_prefix(stage).unwrap_or(StepKind::Member),
         }
     }

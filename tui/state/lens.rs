@@ -254,8 +254,8 @@ fn counted(kept: &[Kept], voters: &Voters) -> [usize; 2] {
     [safe, unknown + voters.others()]
 }
 
-/// Whether a majority of the voters' disks has the entry. Once it is committed, one has, even if not
-/// all of its records were captured.
+/// Whether a majority of the voters' disks has the entry. Once it is committed, one has, even if
+/// not all of its records were captured.
 pub(crate) fn verdict(kept: &[Kept], voters: Option<&Voters>, is_committed: bool) -> String {
     let Some(voters) = voters else {
         return match is_committed {

@@ -95,8 +95,8 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A line of code or of a figure in rows of this width. What does not fit goes on below it, four
-/// columns further in, and is broken at a blank if there is one in the second half of the row.
+/// A line of code or of a figure in rows of this width. The rest stands below it, four columns
+/// further in, and is broken at a blank if there is one in the second half of the row.
 pub(crate) fn folded(line: &str, width: usize) -> Vec<String> {
     let blanks = line.len() - line.trim_start().len();
     let further = (blanks + 4).min(width / 2);

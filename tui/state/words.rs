@@ -83,7 +83,7 @@ pub(crate) fn former_role(number: u64) -> &'static str {
     pick(&["was follower", "was candidate", "was leader", "was candidate"], number, "unknown")
 }
 
-/// The word for what a member is: its role, unless it only learns or does not belong to the cluster.
+/// The word for what a member is: its role, unless it only learns or is not of the cluster.
 pub(crate) fn standing(standing: Option<Standing>, role: &'static str) -> &'static str {
     let word = standing.and_then(Standing::word);
     match (standing, word) {

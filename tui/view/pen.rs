@@ -17,8 +17,8 @@ use crate::state::{
     text::{visible, width as columns},
 };
 
-/// Options of the terminal: colour, and the characters that it can show. And the texts that are read
-/// beside a step.
+/// Options of the terminal: colour, and the characters that it can show. And the texts that
+/// are read beside a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
     /// The colours that are used.

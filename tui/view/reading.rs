@@ -76,7 +76,7 @@ fn draw_lines(pen: &mut Pen<'_>, area: Rect, lines: &[Line], indent: usize) {
     }
 }
 
-/// The rows that a line takes in a room of this width: code that is too long goes on below itself.
+/// The rows that a line takes in a room of this width: the rest of a long line stands below it.
 fn rows_of(line: &Line, indent: usize, width: u16) -> Vec<String> {
     let gutter = if line.number.is_some() { SOURCE_GUTTER } else { BOOK_GUTTER };
     let room = usize::from(width).saturating_sub(gutter);

@@ -330,10 +330,8 @@ impl Wal {
         self.write_group(offset)
             .map_err(Error::io("writing", self.tail.path(), offset))
             .inspect_err(|_| span.flag(FLAG_ERROR))?;
-        recorded::WAL_WRITE.observe(raw_clock::to_ns(raw_clock::now() - began));
-        let bytes = self.group.buffer.len();
-        recorded::WAL_BYTES.add(i64::try_from(bytes).unwrap_or(0));
-        recorded::WAL_BATCH_BYTES.observe(bytes as u64);
+        let took = raw_clock::to_ns(raw_clock::now() - began);
+        recorded::wal_written(took, self.group.buffer.len());
         self.watermarks.written.store(self.last_index, Ordering::Release);
         trace::watermarks().written.store(self.last_index, Ordering::Relaxed);
         drop(span);
@@ -596,11 +594,9 @@ fn write_group(wal: &mut Wal, first: Write, inbox: &Receiver<Write>) -> Result<R
         wal.queue(&write.entries, write.hard_state.as_ref())?;
         reports.sync |= write.sync;
         reports.ready = Some(write.ready);
-        let is_full = GROUP_BYTES <= wal.group.buffer.len();
-        next = if is_full { None } else { inbox.try_recv().ok() };
+        next = if GROUP_BYTES <= wal.group.buffer.len() { None } else { inbox.try_recv().ok() };
     }
-    wal.finish(reports.sync)?;
-    Ok(reports)
+    wal.finish(reports.sync).map(|()| reports)
 }
 
 #[cfg(test)]

@@ -252,8 +252,8 @@ mod tests {
     use super::*;
     use crate::state::story::Subject;
 
-    /// Goal: the end of a wait for a lock leads to the request that gave the lock back, as the chain
-    /// of requests says. Method: a recording of a real cluster.
+    /// Goal: the end of a wait for a lock leads to the request that gave the lock back, as the
+    /// chain of requests says. Method: a recording of a real cluster.
     #[test]
     fn the_end_of_a_wait_was_made_by_the_request_that_the_chain_names() {
         let text = include_str!("../../../tests/recordings/lease.ndjson");

@@ -1,6 +1,6 @@
 //! Texts for the screens of the tests: a source file that records every stage, and a page of the
-//! book about it. The screens show what the player makes of such texts, and stay as they are when other
-//! files change. That it finds the real ones is tested where it looks for them.
+//! book about it. The screens show what the player makes of such texts, and stay as they are when
+//! other files change. That it finds the real ones is tested where it looks for them.
 
 use glass_etcd::trace::Stage;
 
