@@ -176,8 +176,7 @@ pub fn create(
     let locations = Arc::new(Locations::new(dir, list, vec![name], Arc::clone(&file)));
     let offset = head.len() as u64;
     let tail = Tail { name, file, offset, crc, hard_state: HardState::default() };
-    let wal = Wal::new(locked, options, metadata, tail, Arc::clone(&locations));
-    Ok((wal, locations))
+    Ok((Wal::new(locked, options, metadata, tail, Arc::clone(&locations)), locations))
 }
 
 impl Wal {
