@@ -27,7 +27,7 @@ pub(super) const MB: usize = 1_000_000;
 /// Values in the key space, each of 1 MB.
 pub(super) const VALUES: usize = 30;
 /// How long a busy test machine may take for a request of milliseconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether the subject has a bound and its memory can be measured; reports if not.
 pub(super) fn can_measure(what: &str) -> bool {
