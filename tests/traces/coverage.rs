@@ -393,8 +393,10 @@ fn stages_of(recording: &Recording, name: &str) -> Told {
 /// Describes a request with more than the share of its time outside of its stages.
 fn unaccounted(recording: &Recording, request: &query::Summary) -> Option<String> {
     let is_whole = STAGES.iter().any(|(method, of)| *method == request.method && of.is_empty());
-    // A request with no stage but its rpc is covered by that as a whole.
-    let end = request.end.filter(|_| !is_whole && !STREAMS.contains(&request.method))?;
+    // A request with no stage but its rpc is covered by that as a whole; and what comes once has
+    // no second try.
+    let is_exempt = [&STREAMS[..], &ONCE].iter().any(|list| list.contains(&request.method));
+    let end = request.end.filter(|_| !is_whole && !is_exempt)?;
     let rpc = &recording.events[end];
     let span = |event: &Event| (event.at_ns, event.at_ns + event.took_ns);
     let (from, to) = span(rpc);

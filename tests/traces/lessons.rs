@@ -60,7 +60,7 @@ fn every_lesson_has_one_answer_to_each_question_on_a_fresh_run() {
 fn a_lesson_is_done_command_by_command() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path();
-    assert!(said(state, &[]).contains("12 lessons, 165 minutes"));
+    assert!(said(state, &[]).contains("16 lessons, 225 minutes"));
     // Standard input is at its end.
     let begun = said(state, &["start", "read-index"]);
     assert!(
